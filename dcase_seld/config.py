@@ -1,0 +1,65 @@
+"""The base of every configuration class: no unknown keys, every error at once, a "did you mean" for a mistyped key."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dcase_seld.errors import SeldError
+
+
+class Config(BaseModel):
+    """A frozen configuration; subclasses declare fields with defaults and descriptions (`Field(description=)`).
+
+    Numbers may be written as strings where they are unambiguous, because YAML reads `1e-3` as a string.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+ConfigType = TypeVar("ConfigType", bound=BaseModel)
+
+
+def describe_errors(error: ValidationError, model: type[BaseModel], where: str = "") -> list[str]:
+    """Return one line per validation error: path, what is wrong, what was got, and a near field name."""
+    lines = []
+    for item in error.errors():
+        location = [str(part) for part in item["loc"]]
+        path = ".".join(([where] if where else []) + location)
+        if item["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(location[-1], _fields_at(model, item["loc"][:-1]), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            lines.append(f"{path}: unknown key{hint}")
+        elif item["type"] == "missing":
+            lines.append(f"{path}: required, but missing")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            lines.append(f"{path}: {message[0].lower()}{message[1:]}, got {item['input']!r}")
+    return lines
+
+
+def parse_config(model: type[ConfigType], data: Any, where: str) -> ConfigType:
+    """Return `model` built from plain data.
+
+    Raises:
+        SeldError: lists every error in `data` at once, each with its path.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        lines = describe_errors(error, model)
+        raise SeldError(f"{where} has {len(lines)} error(s):\n  " + "\n  ".join(lines)) from error
+
+
+def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Return the field names of the nested model at a location of an error."""
+    current: Any = model
+    for part in location:
+        fields = getattr(current, "model_fields", {})
+        annotation = fields[part].annotation if part in fields else None
+        nested = [a for a in (annotation, *getattr(annotation, "__args__", ())) if hasattr(a, "model_fields")]
+        if nested:
+            current = nested[0]
+    return list(getattr(current, "model_fields", {}))

@@ -1,0 +1,24 @@
+"""The one exception for mistakes that a user can mend; everything else is a bug and keeps its traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class SeldError(Exception):
+    """A user's mistake: one sentence of what is wrong (where, expected, got), one of what to do.
+
+    The command line prints it without a traceback and exits with status 1.
+    """
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(f"{problem} {remedy}".strip())
+        self.problem = problem
+        self.remedy = remedy
+
+
+def listing(items: Iterable[object], most: int = 5) -> str:
+    """Return the first `most` items joined by commas, with a count of those left out."""
+    names = [str(item) for item in items]
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
