@@ -1,8 +1,8 @@
 """Events with an onset and an offset, linked from the frame table, and the two forms that people open: JSON, Audacity.
 
-A frame table says what sounds in each 100 ms; a person wants "a knock from 3.2 s to 4.1 s, 30° to the left". Rows of one
-class in neighbouring frames belong to one event if their azimuths are close; the network's track numbers are not used,
-because a track may change its number from one frame to the next.
+A frame table says what sounds in each 100 ms; a person wants "a knock from 3.2 s to 4.1 s, 30° to the left". Rows of
+one class in neighbouring frames belong to one event if their azimuths are close; the network's track numbers are not
+used, because a track may change its number from one frame to the next.
 """
 
 from __future__ import annotations
