@@ -129,7 +129,7 @@ def resample_audio(sound: Float32, from_rate: int, to_rate: int) -> Float32:
 
 def to_int16(sound: npt.NDArray[np.floating[Any]]) -> Int16:
     """Return sound in [-1, 1] as int16 (x · 32768, rounded, clipped); the inverse of reading 16-bit files."""
-    return np.clip(np.rint(sound * 32768.0), -32768, 32767).astype(np.int16)
+    return np.asarray(np.clip(np.rint(sound * 32768.0), -32768, 32767), dtype=np.int16)
 
 
 def write_wav(path: Path, audio: Float32 | Int16, rate: int = SAMPLE_RATE) -> None:
