@@ -1,0 +1,123 @@
+"""The training loss: multi-ACCDOA with auxiliary duplicating permutation-invariant training (ADPIT).
+
+A frame with 1 or 2 sources of a class duplicates them over the 3 tracks, so that every track learns; the permutation
+with the smallest error counts. Letters: B clips, T label frames, C classes, N tracks.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import product
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dcase_seld.model.outputs import SeldOutput, SeldTarget
+
+OnscreenLoss = Literal["masked", "official", "none"]
+
+
+class LossParts(NamedTuple):
+    """The loss and its parts (scalars).
+
+    Attributes:
+        total: doa + distance + weight · onscreen; differentiable.
+        doa: squared error of x and y; doa + distance is the official mean over tracks, x, y and distance.
+        distance: squared error of distances (square metres, or of log(1 + metres)).
+        onscreen: binary cross-entropy of the on-screen logits, before its weight.
+        active: number of active class-frames, which `onscreen` (masked) is a mean over; to weigh ranks by.
+    """
+
+    total: Tensor
+    doa: Tensor
+    distance: Tensor
+    onscreen: Tensor
+    active: Tensor
+
+
+def adpit_loss(
+    output: SeldOutput,
+    target: SeldTarget,
+    *,
+    onscreen_loss: OnscreenLoss = "masked",
+    onscreen_weight: float | None = None,
+    positive_weight: float = 3.0,
+    log_distance: bool = False,
+) -> LossParts:
+    """Return the loss of a batch.
+
+    Args:
+        output: what the network said.
+        target: what it should have said.
+        onscreen_loss: masked (only where a source is active, positives weighted), official (everywhere, unweighted:
+            the challenge baseline's) or none. An output without on-screen logits has none.
+        onscreen_weight: factor of the on-screen term; None: 1 for official, 0.1 for masked, whose mean runs over few
+            active class-frames and would drown the other terms.
+        positive_weight: weight of "on screen" in the masked term, about off/on of the training labels.
+        log_distance: compare log(1 + metres) instead of metres.
+
+    Source: K. Shimada et al., "Multi-ACCDOA", ICASSP 2022; the official baseline program for the normalisation.
+    """
+    predicted_distance = output.distance.float()
+    reference = target.source
+    if log_distance:
+        predicted_distance = torch.log1p(predicted_distance)
+        reference = torch.cat((reference[..., :2], torch.log1p(reference[..., 2:3]), reference[..., 3:]), -1)
+    predicted = torch.cat((output.xy.float(), predicted_distance[..., None]), -1)
+    chosen = assign(predicted.detach(), target.number, reference)
+    error = functional.mse_loss(predicted, chosen[..., :3], reduction="none")
+    count = error[..., 0].numel() * 3
+    doa = error[..., :2].sum() / count
+    distance = error[..., 2].sum() / count
+    active = (target.number > 0).sum()
+    if output.onscreen is None or onscreen_loss == "none":
+        return LossParts(doa + distance, doa, distance, torch.zeros_like(doa), active)
+    logits = output.onscreen.float()
+    if onscreen_loss == "official":
+        onscreen = functional.binary_cross_entropy_with_logits(logits, chosen[..., 3])
+        weight = 1.0 if onscreen_weight is None else onscreen_weight
+    else:
+        entropy = functional.binary_cross_entropy_with_logits(
+            logits, chosen[..., 3], pos_weight=logits.new_tensor(positive_weight), reduction="none"
+        )
+        mask = (target.number > 0).to(entropy.dtype)[..., None]
+        onscreen = (entropy * mask).sum() / (active * logits.shape[-1]).clamp(min=1)
+        weight = 0.1 if onscreen_weight is None else onscreen_weight
+    return LossParts(doa + distance + weight * onscreen, doa, distance, onscreen, active)
+
+
+@torch.no_grad()
+def assign(predicted: Tensor, number: Tensor, source: Tensor) -> Tensor:
+    """Return the target of every track, (B, T, C, N, 4): the sources in the permutation with the smallest error.
+
+    Args:
+        predicted: (B, T, C, N, 3): x, y, distance.
+        number: (B, T, C), sources of this class in this frame.
+        source: (B, T, C, N, 4): x, y, distance, on-screen; zeros beyond `number`.
+    """
+    tracks = predicted.shape[3]
+    permutations, incidence, sources = _permutations(tracks, predicted.device)
+    source = source.to(predicted.dtype)
+    # A permutation's error is a sum of N of the N·N errors between a track and a source.
+    pairwise = (predicted[..., :, None, :] - source[..., None, :, :3]).square().sum(-1)
+    total = pairwise.flatten(-2) @ incidence
+    wrong = sources != number.clamp(min=1)[..., None]
+    best = total.masked_fill(wrong, torch.inf).argmin(-1)
+    index = permutations[best][..., None].expand(*best.shape, tracks, 4)
+    return source.gather(3, index)
+
+
+@lru_cache(maxsize=8)
+def _permutations(tracks: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return assignments (P, N) of tracks to sources, their incidence (N·N, P), and sources in each (P,)."""
+    listed = [
+        order
+        for sources in range(1, tracks + 1)
+        for order in product(range(sources), repeat=tracks)
+        if set(order) == set(range(sources))
+    ]
+    permutations = torch.tensor(listed, device=device)
+    incidence = functional.one_hot(permutations, tracks).flatten(1).T.to(torch.float32).contiguous()
+    return permutations, incidence, permutations.amax(1) + 1

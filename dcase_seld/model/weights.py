@@ -1,0 +1,181 @@
+"""Saving and loading networks: model.safetensors + model.json in one folder, nothing pickled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dcase_seld import __version__
+from dcase_seld.errors import SeldError, listing
+from dcase_seld.model.config import parse_model_config
+from dcase_seld.model.seld import SeldNetwork, build_model
+from dcase_seld.task.taxonomy import Taxonomy
+
+WEIGHTS_FILE = "model.safetensors"
+FACTS_FILE = "model.json"
+
+
+def save_model(model: SeldNetwork, folder: Path, facts: Mapping[str, Any] | None = None) -> None:
+    """Write a network's weights, configuration, classes and `facts` (JSON-able) into `folder`, each file atomically."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    temporary = folder / (WEIGHTS_FILE + ".part")
+    save_file(weights, temporary)
+    temporary.replace(folder / WEIGHTS_FILE)
+    about = {
+        "config": model.config.model_dump(mode="json"),
+        "taxonomy": model.taxonomy.to_json(),
+        "versions": {"dcase_seld": __version__, "torch": torch.__version__},
+        "parameters": count_parameters(model),
+        "facts": dict(facts or {}),
+    }
+    temporary = folder / (FACTS_FILE + ".part")
+    temporary.write_text(json.dumps(about, indent=1), encoding="utf-8")
+    temporary.replace(folder / FACTS_FILE)
+
+
+def load_model(folder: Path, device: torch.device | str = "cpu") -> SeldNetwork:
+    """Return the network that `save_model` wrote, in evaluation mode on `device`.
+
+    Raises:
+        SeldError: a file is missing or damaged, or the weights do not fit the configuration.
+    """
+    about = read_facts(folder)
+    model = build_model(
+        parse_model_config(about["config"], f"{folder / FACTS_FILE}"), Taxonomy.from_json(about["taxonomy"])
+    )
+    weights = read_weights(folder)
+    expected = model.state_dict()
+    wrong = sorted(set(expected) ^ set(weights)) + sorted(
+        name for name in set(expected) & set(weights) if expected[name].shape != weights[name].shape
+    )
+    if wrong:
+        raise SeldError(
+            f"{folder / WEIGHTS_FILE} does not fit {FACTS_FILE}: {len(wrong)} weight(s) are missing, unknown or of "
+            f"another shape ({listing(wrong)}).",
+            "Take both files from the same training run.",
+        )
+    model.load_state_dict(weights)
+    return model.to(device).eval()
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Return what model.json says: config, taxonomy, versions, parameters, facts.
+
+    Raises:
+        SeldError: the file is missing or damaged.
+    """
+    path = folder / FACTS_FILE
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise SeldError(f"{path} cannot be read: {error}.", "Give the folder of a trained model.") from error
+    missing = {"config", "taxonomy"} - set(about if isinstance(about, dict) else ())
+    if missing:
+        raise SeldError(f"{path} lacks {listing(sorted(missing))}.", "Give the folder of a trained model.")
+    return dict(about)
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Return the tensors in a folder's model.safetensors by name.
+
+    Raises:
+        SeldError: the file is missing or damaged.
+    """
+    path = folder / WEIGHTS_FILE
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise SeldError(f"{path} cannot be read: {error}.", "Give the folder of a trained model.") from error
+
+
+@dataclass(frozen=True)
+class Matching:
+    """What `load_matching` did with every weight.
+
+    Attributes:
+        matched: taken over.
+        partial: taken over for the outputs that both networks have (audio head → audio-visual head).
+        fresh: of the new network only; they keep their random start.
+        unused: of the given checkpoint only.
+    """
+
+    matched: tuple[str, ...]
+    partial: tuple[str, ...]
+    fresh: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+def load_matching(model: SeldNetwork, folder: Path) -> Matching:
+    """Return how each weight of a trained model fitted `model`, which takes over every one that does.
+
+    The expected differences are whole parts that only one network has (Cross-Modal Conformers, plain Conformer layers
+    in their place) and the on-screen outputs of the head. The front end's statistics are taken over too.
+
+    Raises:
+        SeldError: the classes or the front end differ, or a weight that both should have is missing or of another
+            shape; every such weight is listed.
+    """
+    about = read_facts(folder)
+    given = Taxonomy.from_json(about["taxonomy"])
+    if given.classes != model.taxonomy.classes:
+        raise SeldError(
+            f"The checkpoint {folder} knows the classes {listing(given.classes, 20)}; this model has "
+            f"{listing(model.taxonomy.classes, 20)}.",
+            "Initialise from a checkpoint with the same classes.",
+        )
+    config = parse_model_config(about["config"], f"{folder / FACTS_FILE}")
+    if config.frontend != model.config.frontend:
+        raise SeldError(
+            f"The checkpoint {folder} has another front end ({config.frontend}) than this model "
+            f"({model.config.frontend}).",
+            "Give both the same frontend.",
+        )
+    weights, own = read_weights(folder), model.state_dict()
+    matched = [name for name in own if name in weights and own[name].shape == weights[name].shape]
+    partial = _grow_head(own, weights, config.head.tracks, len(given))
+    fresh = [name for name in own if name not in weights]
+    unused = [name for name in weights if name not in own]
+    wrong = [name for name in own if name in weights and name not in matched and name not in partial]
+    wrong += [name for name in fresh + unused if name.split(".")[0] not in OPTIONAL_PARTS and ".vision" not in name]
+    if wrong:
+        raise SeldError(
+            f"The checkpoint {folder} does not fit this model: {len(wrong)} weight(s) differ ({listing(wrong, 20)}).",
+            "Give both the same encoder, cross_modal and head sizes.",
+        )
+    model.load_state_dict({**own, **{name: weights[name] for name in matched}})
+    return Matching(tuple(matched), tuple(partial), tuple(fresh), tuple(unused))
+
+
+OPTIONAL_PARTS = ("cmc1", "cmc2", "conformer")
+"""Parts of a network that a checkpoint may have or lack when another network starts from it."""
+
+
+def _grow_head(own: dict[str, Tensor], weights: dict[str, Tensor], tracks: int, classes: int) -> list[str]:
+    """Return the head's weights that differ only in the on-screen outputs, copied into `own` for what both have."""
+    done = []
+    for name in ("head.out.weight", "head.out.bias"):
+        if name not in own or name not in weights or own[name].shape == weights[name].shape:
+            continue
+        fields = [tensor.shape[0] // (tracks * classes) for tensor in (own[name], weights[name])]
+        same_width = own[name].shape[1:] == weights[name].shape[1:]
+        if sorted(fields) != [3, 4] or not same_width:
+            continue
+        grown, source = (t.clone().unflatten(0, (tracks, -1, classes)) for t in (own[name], weights[name]))
+        grown[:, :3] = source[:, :3]
+        own[name] = grown.flatten(0, 2)
+        done.append(name)
+    return done
+
+
+def count_parameters(module: nn.Module, trainable_only: bool = False) -> int:
+    """Return the number of parameters of a module."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable_only)
