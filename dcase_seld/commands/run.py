@@ -1,0 +1,94 @@
+"""`dcase-seld run`: make every step of a recipe that is not up to date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dcase_seld.progress import say
+from dcase_seld.recipe.graph import Registry
+from dcase_seld.recipe.plan import Plan, make_plan
+from dcase_seld.recipe.run import RunOptions, duration, run_recipe, seconds, select
+from dcase_seld.stages import STAGE_MODULES, load_stage
+
+REGISTRY = Registry(tuple(STAGE_MODULES), load_stage)
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--until", metavar="STEP", help="Run only STEP and the steps it reads.")
+@click.option("--from", "since", metavar="STEP", help="Run only STEP and the steps that read it; others must be done.")
+@click.option("--force", is_flag=True, help="Make the selected steps again, though they are done.")
+@click.option(
+    "--set", "overrides", metavar="STEP.KEY=VALUE", multiple=True, help="Change a value (YAML) of the recipe."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would run, and why; run nothing.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps, …")
+@click.option("--workers", type=click.IntRange(0), default=0, help="Processes a step may use; 0: one per core.")
+@click.option(
+    "--work", type=click.Path(path_type=Path), default=Path("work"), show_default=True, help="Results go here."
+)
+@click.option("--quiet", is_flag=True, help="No progress, only the results.")
+def run(
+    recipe: Path,
+    until: str | None,
+    since: str | None,
+    force: bool,
+    overrides: tuple[str, ...],
+    dry_run: bool,
+    device: str,
+    workers: int,
+    work: Path,
+    quiet: bool,
+) -> None:
+    """Run RECIPE: every step that is not up to date.
+
+    A result is found again by what it depends on (configuration, steps read, outside data), so that a second run does
+    nothing, a changed value re-makes exactly what depends on it, and an interrupted run goes on where it was.
+    Results are linked under WORK/<recipe>/<step>.
+    """
+    if dry_run:
+        plan = make_plan(recipe, REGISTRY, work, overrides, quiet)
+        print_states(plan, select(plan, until, since), force)
+        return
+    options = RunOptions(until, since, force, device, workers, quiet)
+    plan, made = run_recipe(recipe, REGISTRY, work, overrides, options)
+    chosen = select(plan, until, since)
+    if not made:
+        say(f"all {len(chosen)} steps of {plan.name} are up to date")
+    width = max(len(name) for name in chosen)
+    for name in plan.steps:
+        if name in chosen:
+            state = "made in" if name in made else "up to date, took"
+            click.echo(f"{name:{width}}  {_short(plan.link(name))}  ({state} {duration(seconds(plan, name))})")
+    for name in plan.steps:
+        receipt = plan.steps[name].receipt if name in chosen else None
+        text = (receipt or {}).get("facts", {}).get("show")
+        if text:
+            click.echo(f"\n{name}\n{text}")
+
+
+def print_states(plan: Plan, chosen: set[str], force: bool = False) -> None:
+    """Print one line per step: done, or that it would run and why."""
+    width = max(len(name) for name in plan.steps)
+    rerun: set[str] = set()
+    for name, planned in plan.steps.items():
+        if name not in chosen:
+            state = "done" if planned.receipt else f"not selected; not done: {planned.why}"
+        elif planned.receipt is None or force:
+            rerun.add(name)
+            fresh = [needed for needed in planned.step.needs if needed in rerun]
+            reason = planned.why or "forced"
+            state = f"would run: {reason}" + (f" (after {', '.join(fresh)})" if fresh else "")
+        else:
+            state = f"done ({duration(seconds(plan, name))})"
+        click.echo(f"{name:{width}}  {planned.step.stage.name:10}  {state}")
+    click.echo(f"{len(rerun)} of {len(chosen)} steps would run" if rerun else f"all {len(chosen)} steps are up to date")
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,180 @@
+"""The graph of a recipe: typed steps in an order in which they can run, or every error at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from dcase_seld.config import Config, describe_errors
+from dcase_seld.errors import SeldError
+from dcase_seld.recipe.fields import KeyPath, MarkedField, marked_fields, replace_values
+from dcase_seld.recipe.load import Recipe
+from dcase_seld.recipe.stage import Stage
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The stages that recipes may name.
+
+    Attributes:
+        names: all stage names, known without loading any.
+        load: name → Stage, imported when a recipe uses it.
+    """
+
+    names: tuple[str, ...]
+    load: Callable[[str], Stage]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step ready to run.
+
+    Attributes:
+        name: what the recipe calls it.
+        stage: what it does.
+        config: its configuration; outside paths are absolute.
+        fields: the marked fields of `config`.
+        reads: field name → names of the steps it names there.
+        outside: field name → the outside paths it names there.
+    """
+
+    name: str
+    stage: Stage
+    config: Config
+    fields: tuple[MarkedField, ...]
+    reads: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    outside: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Return the steps it reads, each once."""
+        return tuple(dict.fromkeys(name for names in self.reads.values() for name in names))
+
+
+def build(recipe: Recipe, registry: Registry) -> dict[str, Step]:
+    """Return the recipe's steps, each after those it reads.
+
+    Raises:
+        SeldError: lists every error of the recipe at once: keys, values, names, kinds of folder, cycles.
+    """
+    stages: dict[str, Stage] = {}
+    for name, data in recipe.steps.items():
+        wanted = data.get("stage")
+        if wanted is None:
+            recipe.complain(("steps", name), f"the key stage is missing; stages: {', '.join(registry.names)}")
+        elif wanted not in registry.names:
+            recipe.complain(("steps", name, "stage"), f"no stage {wanted!r}{_near(str(wanted), registry.names)}")
+        else:
+            stages[name] = registry.load(str(wanted))
+    steps: dict[str, Step] = {}
+    for name, stage in stages.items():
+        data = {str(key): value for key, value in recipe.steps[name].items() if key != "stage"}
+        try:
+            config = stage.config.model_validate(data)
+        except ValidationError as error:
+            texts = describe_errors(error, stage.config)
+            for item, text in zip(error.errors(), texts, strict=True):
+                place: KeyPath = tuple(item["loc"])
+                said = text.removeprefix(".".join(map(str, place))).removeprefix(": ")
+                recipe.complain(("steps", name, *place), said)
+            continue
+        steps[name] = _connect(recipe, name, stage, config, stages)
+    order = _order(recipe, steps)
+    if recipe.problems:
+        count = len(recipe.problems)
+        raise SeldError(
+            f"{recipe.path} has {count} error{'s' if count > 1 else ''}:\n  " + "\n  ".join(recipe.problems),
+            "Mend them in the recipe or with --set step.key=value; nothing was run.",
+        )
+    return {name: steps[name] for name in order}
+
+
+def ancestors(steps: dict[str, Step], names: Iterable[str]) -> set[str]:
+    """Return the named steps and all that they read, directly or not."""
+    found: set[str] = set()
+    todo = list(names)
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found.add(name)
+            todo.extend(steps[name].needs)
+    return found
+
+
+def descendants(steps: dict[str, Step], names: Iterable[str]) -> set[str]:
+    """Return the named steps and all that read them, directly or not (`steps` in running order)."""
+    found = set(names)
+    for name, step in steps.items():
+        if found & set(step.needs):
+            found.add(name)
+    return found
+
+
+def _connect(recipe: Recipe, name: str, stage: Stage, config: Config, stages: dict[str, Stage]) -> Step:
+    """Return the step with its references and outside paths looked up; complain of wrong ones."""
+    fields = tuple(marked_fields(config))
+    reads: dict[str, tuple[str, ...]] = {}
+    outside: dict[str, tuple[Path, ...]] = {}
+    located: dict[KeyPath, Path] = {}
+    for mark in fields:
+        if mark.ref is None and not mark.outside:
+            continue
+        for place, text in mark.items():
+            where = ("steps", name, *place)
+            if mark.ref is not None and text in recipe.steps:
+                reads[mark.name] = (*reads.get(mark.name, ()), text)
+                produced = stages[text].produces if text in stages else None
+                if produced is not None and mark.ref.kinds and produced not in mark.ref.kinds:
+                    fitting = [other for other, s in stages.items() if s.produces in mark.ref.kinds and other != name]
+                    hint = f"; steps that do: {', '.join(fitting)}" if fitting else ""
+                    kinds = " or ".join(mark.ref.kinds)
+                    recipe.complain(where, f"step {text!r} makes {produced!r}, but {kinds!r} is read here{hint}")
+            elif mark.outside:
+                located[place] = _locate(text, recipe.path.parent)
+                outside[mark.name] = (*outside.get(mark.name, ()), located[place])
+            else:
+                recipe.complain(where, f"no step {text!r}{_near(text, [s for s in recipe.steps if s != name])}")
+    if located:
+        config = replace_values(config, located.get)
+        fields = tuple(marked_fields(config))
+    return Step(name, stage, config, fields, reads, outside)
+
+
+def _locate(text: str, recipe_folder: Path) -> Path:
+    """Return an outside path, made absolute: looked for here, then beside the recipe."""
+    path = Path(text).expanduser()
+    beside = recipe_folder / path
+    return beside.absolute() if not path.exists() and beside.exists() else path.absolute()
+
+
+def _order(recipe: Recipe, steps: dict[str, Step]) -> list[str]:
+    """Return the names so that each comes after what it reads; complain of a cycle."""
+    order: list[str] = []
+    state: dict[str, int] = {}
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        if state.get(name) == 2 or name not in steps:
+            return
+        if state.get(name) == 1:
+            circle = " → ".join((*trail[trail.index(name) :], name))
+            recipe.complain(("steps", name), f"the steps read each other in a circle: {circle}")
+            return
+        state[name] = 1
+        for needed in steps[name].needs:
+            visit(needed, (*trail, name))
+        state[name] = 2
+        order.append(name)
+
+    for name in steps:
+        visit(name, ())
+    return order
+
+
+def _near(name: str, names: Iterable[str]) -> str:
+    names = list(names)
+    near = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(names) or 'none'}"

@@ -1,0 +1,254 @@
+"""Reading a recipe: strict YAML, `${VAR}` from the environment, a line number for every key; nothing is executed."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dcase_seld.errors import SeldError
+
+KeyPath = tuple[str | int, ...]
+LARGEST_RECIPE = 1_000_000
+TOP_LEVEL = ("about", "steps")
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}\n]*))?\}")
+_MARK = re.compile("\ue000([0-9]+)\ue001")
+_PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null")}
+_STEP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+
+
+@dataclass
+class Recipe:
+    """A recipe as written: plain data with the places it came from.
+
+    Attributes:
+        name: the file's name without its ending; results are linked under `work/<name>/`.
+        path: the file.
+        about: what the recipe is for, or "".
+        steps: step name → plain data, `stage` included.
+        lines: path of a key (("steps", "train", "lr")) → line number; 0 where `--set` gave the value.
+        problems: what is wrong so far, one line each; `graph.build` adds to it and raises them together.
+    """
+
+    name: str
+    path: Path
+    about: str = ""
+    steps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def complain(self, where: KeyPath, problem: str) -> None:
+        """Add a problem at a key, with the line of the key or of the nearest key around it."""
+        place = where
+        while place and place not in self.lines:
+            place = place[:-1]
+        line = self.lines.get(place)
+        prefix = "" if line is None else "--set: " if line == 0 else f"line {line}: "
+        self.problems.append(f"{prefix}{'.'.join(map(str, where))}: {problem}")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's plain scalars on a safe loader: `1e-3` is a number, `off` a word, `010` ten; no anchors."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - the library's own way to change them
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Return the next node; aliases are refused, because each recipe reads alone (and they can explode)."""
+        if self.check_event(yaml.events.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="anchors and aliases are not used in recipes", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+."),
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+):
+    _firsts: list[Any] = [*_first, ""] if _tag == "null" else list(_first)
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _firsts)
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value, 10))
+
+
+def parse_value(text: str) -> Any:
+    """Return a value written in a recipe's YAML, as `--set` takes it.
+
+    Raises:
+        SeldError: the text is not YAML.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise SeldError(f"--set: {text!r} is not a YAML value.", "Quote it, e.g. --set 'step.key=\"a: b\"'.") from error
+
+
+def load_recipe(
+    path: Path | str, overrides: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> Recipe:
+    """Return the recipe of a YAML file, with `step.key=value` overrides applied.
+
+    Problems that leave the rest readable (duplicate or unknown keys, unset variables, wrong overrides) are kept in
+    `Recipe.problems`, so that they are reported together with those of the steps' configurations.
+
+    Raises:
+        SeldError: the file cannot be read, or is not YAML.
+    """
+    path = Path(path)
+    text = _read(path)
+    recipe = Recipe(name=path.stem, path=path)
+    reader = _Reader(recipe, os.environ if environment is None else environment)
+    data = reader.read(text)
+    if not isinstance(data, dict):
+        raise SeldError(f"{path}: a recipe is a mapping with the keys about and steps.", "See recipes/quickstart.yaml.")
+    for key in data:
+        if key not in TOP_LEVEL:
+            near = difflib.get_close_matches(str(key), TOP_LEVEL, n=1)
+            recipe.complain(
+                (key,), "unknown key" + (f"; did you mean {near[0]!r}?" if near else "; steps go under steps")
+            )
+    recipe.about = str(data.get("about") or "").strip()
+    steps = data.get("steps")
+    if not isinstance(steps, dict) or not steps:
+        recipe.complain(("steps",), "required: a mapping of step names to {stage: …}")
+        steps = {}
+    for name, value in steps.items():
+        if not isinstance(name, str) or not _STEP_NAME.fullmatch(name):
+            recipe.complain(("steps", name), "a step's name is letters, digits, _ and -, beginning with a letter")
+        elif not isinstance(value, dict):
+            recipe.complain(("steps", name), f"expected a mapping with the key stage, got {value!r}")
+        else:
+            recipe.steps[name] = value
+    for override in overrides:
+        _apply(recipe, override)
+    return recipe
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > LARGEST_RECIPE:
+            raise SeldError(f"{path} is larger than {LARGEST_RECIPE:,} bytes: not a recipe.", "Give a recipe's YAML.")
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], n=1)
+        hint = (
+            f"Did you mean {path.parent / near[0]}?"
+            if near
+            else "Give the path of a recipe, e.g. recipes/quickstart.yaml."
+        )
+        raise SeldError(f"There is no recipe {path}.", hint) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SeldError(f"{path} cannot be read as text: {error}.", "Give the path of a recipe in UTF-8.") from error
+
+
+class _Reader:
+    """Turns YAML nodes into plain data, noting lines, duplicates and variables on the way."""
+
+    def __init__(self, recipe: Recipe, environment: Mapping[str, str]) -> None:
+        self.recipe = recipe
+        self.environment = environment
+        self.variables: list[re.Match[str]] = []
+
+    def read(self, text: str) -> Any:
+        # YAML's flow mappings cannot hold the braces of ${VAR}: private characters stand for it while YAML is parsed.
+        if "\ue000" in text:
+            raise SeldError(f"{self.recipe.path} holds the private character U+E000.", "Remove it.")
+        text = _VARIABLE.sub(self._stand_in, text)
+        loader: Any = None
+        try:
+            loader = _Loader(text)
+            node = loader.get_single_node()
+            return None if node is None else self._value(loader, node, ())
+        except yaml.MarkedYAMLError as error:
+            line = "" if error.problem_mark is None else f":{error.problem_mark.line + 1}"
+            raise SeldError(f"{self.recipe.path}{line}: not readable as YAML: {error.problem}.", "Mend it.") from error
+        except yaml.YAMLError as error:
+            raise SeldError(f"{self.recipe.path}: not readable as YAML: {error}.", "Mend it.") from error
+        except RecursionError as error:
+            raise SeldError(f"{self.recipe.path} is nested too deeply for a recipe.", "Mend it.") from error
+        finally:
+            if loader is not None:
+                loader.dispose()
+
+    def _stand_in(self, match: re.Match[str]) -> str:
+        self.variables.append(match)
+        return f"\ue000{len(self.variables) - 1}\ue001"
+
+    def _value(self, loader: Any, node: yaml.Node, where: KeyPath) -> Any:
+        self.recipe.lines.setdefault(where, node.start_mark.line + 1)
+        if node.tag not in _PLAIN:
+            raise yaml.MarkedYAMLError(problem="recipes use no tags (!…)", problem_mark=node.start_mark)
+        if isinstance(node, yaml.MappingNode):
+            mapping: dict[Any, Any] = {}
+            for key_node, value_node in node.value:
+                key = loader.construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else str(key_node.tag)
+                place = (*where, key)
+                if key in mapping:
+                    first = self.recipe.lines.get(place)
+                    self.recipe.problems.append(
+                        f"line {key_node.start_mark.line + 1}: {'.'.join(map(str, place))}: "
+                        f"given twice (first in line {first})"
+                    )
+                    continue
+                self.recipe.lines[place] = key_node.start_mark.line + 1
+                mapping[key] = self._value(loader, value_node, place)
+            return mapping
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(loader, item, (*where, index)) for index, item in enumerate(node.value)]
+        value = loader.construct_object(node)
+        return self._substitute(value, where) if isinstance(value, str) else value
+
+    def _substitute(self, text: str, where: KeyPath) -> str:
+        def value_of(mark: re.Match[str]) -> str:
+            name, default = self.variables[int(mark[1])].groups()
+            value = self.environment.get(name) or default
+            if value is None:
+                self.recipe.complain(where, f"the environment variable {name} is not set (export {name}=…)")
+                return ""
+            return value
+
+        text = _MARK.sub(value_of, text)
+        if "${" in text:
+            self.recipe.complain(where, f"a variable is written ${{NAME}} or ${{NAME:-default}}, got {text!r}")
+        return text
+
+
+def _apply(recipe: Recipe, override: str) -> None:
+    """Put one `step.key=value` into the recipe."""
+    target, equals, text = override.partition("=")
+    keys = target.strip().split(".")
+    if not equals or len(keys) < 2 or not all(keys):
+        raise SeldError(f"--set {override}: expected step.key=value.", "For example --set train.epochs=3.")
+    if keys[0] not in recipe.steps:
+        near = difflib.get_close_matches(keys[0], recipe.steps, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(recipe.steps)}"
+        recipe.problems.append(f"--set {override}: no step {keys[0]!r}; {hint}")
+        return
+    current: Any = recipe.steps[keys[0]]
+    for key in keys[1:-1]:
+        if isinstance(current, list) and key.isdecimal() and int(key) < len(current):
+            current = current[int(key)]
+        elif isinstance(current, dict):
+            if not isinstance(current.get(key), (dict, list)):
+                current[key] = {}
+            current = current[key]
+        else:
+            recipe.problems.append(f"--set {override}: {key!r} is not inside a mapping or list")
+            return
+    place: KeyPath = ("steps", *(int(k) if k.isdecimal() else k for k in keys))
+    for known in [known for known in recipe.lines if known[: len(place)] == place]:
+        del recipe.lines[known]
+    recipe.lines[place] = 0
+    if isinstance(current, dict):
+        current[keys[-1]] = parse_value(text)
+    elif isinstance(current, list) and keys[-1].isdecimal() and int(keys[-1]) < len(current):
+        current[int(keys[-1])] = parse_value(text)
+    else:
+        recipe.problems.append(f"--set {override}: {keys[-1]!r} is not a place in a list of {len(current)}")

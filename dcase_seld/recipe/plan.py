@@ -1,0 +1,157 @@
+"""What a recipe's steps are now: where each result belongs, whether it is done, and if not, why it would run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dcase_seld.errors import SeldError, listing
+from dcase_seld.recipe.explain import difference, latest_result
+from dcase_seld.recipe.fingerprint import OutsideData, fingerprint, identity, outside_data
+from dcase_seld.recipe.graph import Registry, Step, build
+from dcase_seld.recipe.load import load_recipe
+from dcase_seld.recipe.lock import held_by
+from dcase_seld.recipe.receipt import broken_files, read_receipt
+
+RESULTS = ".results"
+OUTSIDE = ".outside"
+
+
+@dataclass
+class PlannedStep:
+    """A step, its place and its state.
+
+    Attributes:
+        step: the step.
+        folder: its result folder, `work/.results/<stage>-<fingerprint>`.
+        identity: what the fingerprint was made of.
+        receipt: the receipt if the step is done, else None.
+        why: why it would run, or "" when it is done.
+    """
+
+    step: Step
+    folder: Path
+    identity: dict[str, Any]
+    receipt: dict[str, Any] | None = None
+    why: str = ""
+
+
+@dataclass
+class Plan:
+    """A recipe with the state of every step, in running order.
+
+    Attributes:
+        name: the recipe's name.
+        path: its file.
+        about: what it is for.
+        work: the work directory.
+        steps: step name → its state.
+        outside: outside path → what is known of it.
+    """
+
+    name: str
+    path: Path
+    about: str
+    work: Path
+    steps: dict[str, PlannedStep] = field(default_factory=dict)
+    outside: dict[Path, OutsideData] = field(default_factory=dict)
+
+    def link(self, name: str) -> Path:
+        """Return where the result of a step is linked: `work/<recipe>/<step>`."""
+        return self.work / self.name / name
+
+    def inputs(self, name: str) -> dict[str, list[Path]]:
+        """Return the folders that a step reads, by field name; a field that takes data from outside too gives that."""
+        step = self.steps[name].step
+        folders: dict[str, list[Path]] = {}
+        for mark in step.fields:
+            if mark.ref is None:
+                continue
+            outside = iter(step.outside.get(mark.name, ()))
+            read = step.reads.get(mark.name, ())
+            values = [self.steps[text].folder if text in read else next(outside) for _, text in mark.items()]
+            if values:
+                folders[mark.name] = values
+        return folders
+
+
+def make_plan(
+    path: Path | str, registry: Registry, work: Path | str, overrides: Sequence[str] = (), quiet: bool = True
+) -> Plan:
+    """Return the plan of a recipe; reads receipts and outside data, writes nothing but the cache of the latter.
+
+    Raises:
+        SeldError: the recipe has errors, or outside data is missing.
+    """
+    recipe = load_recipe(path, overrides)
+    steps = build(recipe, registry)
+    plan = Plan(recipe.name, recipe.path, recipe.about, Path(work).absolute())
+    plan.outside = _look_outside(steps, plan.work, quiet)
+    fingerprints: dict[str, str] = {}
+    for name, step in steps.items():
+        what = identity(step, fingerprints, plan.outside)
+        fingerprints[name] = fingerprint(what)
+        folder = plan.work / RESULTS / f"{step.stage.name}-{fingerprints[name]}"
+        plan.steps[name] = PlannedStep(step, folder, what)
+        look(plan, name)
+    return plan
+
+
+def look(plan: Plan, name: str) -> bool:
+    """Bring a step's `receipt` and `why` up to date and return whether it is done."""
+    planned = plan.steps[name]
+    receipt = read_receipt(planned.folder)
+    planned.receipt, planned.why = None, ""
+    if receipt is not None:
+        broken = broken_files(planned.folder, receipt)
+        moved = _moved(receipt)
+        if broken:
+            planned.why = f"files of its result are missing or changed: {listing(broken)}"
+        elif moved:
+            planned.why = f"its data is no longer at {moved}"
+        else:
+            planned.receipt = receipt
+            return True
+    elif (holder := held_by(planned.folder)) is not None:
+        planned.why = f"process {holder.pid} on {holder.host} is making it"
+    elif planned.folder.exists():
+        planned.why = "it was interrupted and will be resumed"
+    else:
+        planned.why = _why_new(plan, name)
+    return False
+
+
+def _why_new(plan: Plan, name: str) -> str:
+    planned = plan.steps[name]
+    before = latest_result(plan.work / RESULTS, plan.name, name, planned.step.stage.name)
+    if before is None:
+        return "it was never made"
+    inputs = {field: [folder.name for folder in folders] for field, folders in plan.inputs(name).items()}
+    return difference(before, planned.identity, inputs, planned.step, plan.outside) or "it was removed"
+
+
+def _look_outside(steps: dict[str, Step], work: Path, quiet: bool) -> dict[Path, OutsideData]:
+    wanted: dict[Path, list[str]] = {}
+    for name, step in steps.items():
+        timeless = {mark.name for mark in step.fields if mark.run_time}
+        for key, paths in step.outside.items():
+            for path in paths if key not in timeless else ():
+                wanted.setdefault(path, []).append(f"steps.{name}.{key}")
+    missing = [f"{', '.join(users)}: {path}" for path, users in wanted.items() if not path.exists()]
+    if missing:
+        raise SeldError(
+            "Data from outside is not there, and no step has this name:\n  " + "\n  ".join(missing),
+            "Mend the path (taken from the current directory, then from the recipe's), or fetch the data.",
+        )
+    return {path: outside_data(path, work / OUTSIDE, quiet) for path in wanted}
+
+
+def _moved(receipt: dict[str, Any]) -> str:
+    """Return the outside path of a result that has gone, since results may point to it (videos), or ""."""
+    for entries in receipt.get("outside", {}).values():
+        for entry in entries:
+            if not Path(entry["path"]).exists():
+                return str(entry["path"])
+    return ""

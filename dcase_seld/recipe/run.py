@@ -1,0 +1,189 @@
+"""Running a recipe: every selected step that is not done, in order, resumable after any kind of end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dcase_seld.errors import SeldError
+from dcase_seld.progress import say
+from dcase_seld.recipe.graph import Registry, ancestors, descendants
+from dcase_seld.recipe.lock import locked
+from dcase_seld.recipe.plan import Plan, look, make_plan
+from dcase_seld.recipe.receipt import NAME, link, write_receipt
+from dcase_seld.recipe.stage import Context
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run.
+
+    Attributes:
+        until: run only this step and what it reads.
+        since: run only this step and what reads it; the rest must be done.
+        force: make the selected steps again though they are done.
+        device: what stages compute on ("auto", "cpu", "cuda", …).
+        workers: processes a stage may use; 0 means one per core.
+        quiet: no progress.
+    """
+
+    until: str | None = None
+    since: str | None = None
+    force: bool = False
+    device: str = "auto"
+    workers: int = 0
+    quiet: bool = False
+
+
+def run_recipe(
+    path: Path | str,
+    registry: Registry,
+    work: Path | str = "work",
+    overrides: Sequence[str] = (),
+    options: RunOptions | None = None,
+) -> tuple[Plan, list[str]]:
+    """Return the plan with every selected step done, and the names of the steps that ran.
+
+    Raises:
+        SeldError: the recipe has errors, outside data is missing, another process is at work, or a step refused.
+    """
+    options = options or RunOptions()
+    plan = make_plan(path, registry, work, overrides, options.quiet)
+    chosen = select(plan, options.until, options.since)
+    _require_inputs(plan, chosen)
+    todo = [name for name in plan.steps if name in chosen and (options.force or plan.steps[name].receipt is None)]
+    context = Context(options.device, options.workers or core_count(), options.quiet)
+    for name in plan.steps:
+        if name in chosen and name not in todo:
+            link(plan.link(name), plan.steps[name].folder)
+    for number, name in enumerate(todo, 1):
+        if not options.quiet:
+            planned = plan.steps[name]
+            say(f"[{number}/{len(todo)}] {name} ({planned.step.stage.name}): {planned.why or 'forced'}")
+        make_step(plan, name, context, options.force)
+        if not options.quiet:
+            say(f"[{number}/{len(todo)}] {name}: done in {duration(seconds(plan, name))}")
+    if len(chosen) == len(plan.steps):
+        _unlink_old(plan)
+    return plan, todo
+
+
+def select(plan: Plan, until: str | None, since: str | None) -> set[str]:
+    """Return the steps that `--until` and `--from` choose: all, where neither is given.
+
+    Raises:
+        SeldError: a name is not a step's.
+    """
+    steps = {name: planned.step for name, planned in plan.steps.items()}
+    for option, name in (("--until", until), ("--from", since)):
+        if name is not None and name not in steps:
+            raise SeldError(f"{option} {name}: {plan.path} has no such step.", f"Its steps: {', '.join(steps)}.")
+    chosen = set(steps) if until is None else ancestors(steps, [until])
+    return chosen if since is None else chosen & descendants(steps, [since])
+
+
+def make_step(plan: Plan, name: str, context: Context, force: bool = False) -> None:
+    """Make one step's result: hold its folder, run the stage in it, write the receipt last.
+
+    A folder without a receipt belongs to exactly this configuration, so it is given to the stage again as it is.
+
+    Raises:
+        SeldError: another process holds the folder, or the stage refused.
+    """
+    planned = plan.steps[name]
+    folder, stage = planned.folder, planned.step.stage
+    with locked(folder):
+        if look(plan, name) and not force:  # another process finished it while this one was at earlier steps
+            link(plan.link(name), folder)
+            return
+        (folder / NAME).unlink(missing_ok=True)
+        if force and folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        link(plan.link(name), folder)
+        inputs = plan.inputs(name)
+        began = time.time()
+        try:
+            facts = stage.run(planned.step.config, inputs, folder, context)
+        except SeldError as error:
+            raise SeldError(f"step {name} ({stage.name}): {error.problem}", error.remedy) from error
+        except Exception as error:
+            error.add_note(f"in step {name} ({stage.name}) of {plan.path}; its unfinished folder is {folder}")
+            raise
+        finished = time.time()
+        planned.receipt = write_receipt(
+            folder,
+            {
+                "stage": stage.name,
+                "produces": stage.produces,
+                "recipe": plan.name,
+                "step": name,
+                "fingerprint": folder.name.rpartition("-")[2],
+                "config": planned.step.config.model_dump(mode="json"),
+                "identity": planned.identity,
+                "inputs": {field: [path.name for path in paths] for field, paths in inputs.items()},
+                "outside": _outside_entries(plan, name),
+                "facts": dict(facts or {}),
+                "finished": finished,
+                "seconds": round(finished - began, 3),
+            },
+        )
+        planned.why = ""
+
+
+def seconds(plan: Plan, name: str) -> float:
+    """Return how long a done step took."""
+    receipt = plan.steps[name].receipt
+    return float(receipt["seconds"]) if receipt else 0.0
+
+
+def duration(value: float) -> str:
+    """Return seconds as people write them: 0.4 s, 12.3 s, 4 min 5 s, 2 h 3 min."""
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def core_count() -> int:
+    """Return how many cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
+
+
+def _require_inputs(plan: Plan, chosen: set[str]) -> None:
+    """Refuse to start where a chosen step reads one that is neither chosen nor done."""
+    for name in plan.steps:
+        for needed in plan.steps[name].step.needs if name in chosen else ():
+            if needed not in chosen and plan.steps[needed].receipt is None:
+                raise SeldError(
+                    f"step {name} reads {needed}, which is not done ({plan.steps[needed].why}) and not selected.",
+                    f"Run without --from, or with --from {needed}.",
+                )
+
+
+def _outside_entries(plan: Plan, name: str) -> dict[str, list[dict[str, Any]]]:
+    known = plan.outside
+    return {
+        field: [
+            {"path": str(p), "files": known[p].files, "bytes": known[p].size, "digest": known[p].digest}
+            for p in paths
+            if p in known
+        ]
+        for field, paths in plan.steps[name].step.outside.items()
+    }
+
+
+def _unlink_old(plan: Plan) -> None:
+    """Remove the links of steps that the recipe no longer has."""
+    folder = plan.work / plan.name
+    for place in folder.iterdir() if folder.is_dir() else ():
+        if place.name not in plan.steps and (place.is_symlink() or place.is_file()):
+            place.unlink()

@@ -1,0 +1,78 @@
+import pytest
+from toy_stages import REGISTRY
+
+from dcase_seld.errors import SeldError
+from dcase_seld.recipe.graph import ancestors, build, descendants
+from dcase_seld.recipe.load import load_recipe
+
+
+def errors_of(tmp_path, text, overrides=()):
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(SeldError) as caught:
+        build(load_recipe(path, overrides), REGISTRY)
+    return caught.value.problem
+
+
+def test_steps_come_after_what_they_read_whatever_the_order_in_the_file(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        "steps:\n  z: {stage: sum, numbers: [y, x], extra: x}\n  y: {stage: numbers}\n"
+        "  x: {stage: numbers, mode: off}\n"
+    )
+    steps = build(load_recipe(path), REGISTRY)
+    assert list(steps) == ["y", "x", "z"]
+    assert steps["z"].reads == {"numbers": ("y", "x"), "extra": ("x",)}
+    assert steps["x"].config.mode == "off"
+    assert ancestors(steps, ["y"]) == {"y"} and descendants(steps, ["y"]) == {"y", "z"}
+
+
+def test_all_errors_of_all_steps_come_at_once(tmp_path):
+    problem = errors_of(
+        tmp_path,
+        """steps:
+  a: {stage: number}
+  b: {stage: numbers, valuess: [1], scale: {factr: 2}}
+  c:
+    stage: sum
+    numbers: [bb, d]
+    rate: -1
+  d: {stage: sum, numbers: [b]}
+  e: {stage: sum, numbers: [d], start: b}
+  f: {values: [1]}
+  g: {stage: sum, numbers: [missing]}
+""",
+        ["g.rate=fast"],
+    )
+    assert problem.splitlines()[1:] == [
+        "  line 2: steps.a.stage: no stage 'number'; did you mean 'numbers'?",
+        "  line 10: steps.f: the key stage is missing; stages: numbers, sum, slow",
+        "  line 3: steps.b.scale.factr: unknown key; did you mean 'factor'?",
+        "  line 3: steps.b.valuess: unknown key; did you mean 'values'?",
+        "  line 7: steps.c.rate: input should be greater than 0, got -1",
+        "  line 9: steps.e.numbers.0: step 'd' makes 'sum', but 'numbers' is read here; steps that do: b",
+        "  line 9: steps.e.start: step 'b' makes 'numbers', but 'sum' is read here; steps that do: c, d, g",
+        "  --set: steps.g.rate: input should be a valid number, unable to parse string as a number, got 'fast'",
+    ]
+
+
+def test_a_reference_to_no_step_names_a_near_one(tmp_path):
+    text = "steps:\n  first: {stage: numbers}\n  then: {stage: sum, numbers: [fist]}\n"
+    assert "line 3: steps.then.numbers.0: no step 'fist'; did you mean 'first'?" in errors_of(tmp_path, text)
+
+
+def test_a_circle_is_named(tmp_path):
+    sums = "  a: {stage: sum, numbers: [n], start: b}\n  b: {stage: sum, numbers: [n], start: a}\n"
+    text = "steps:\n  n: {stage: numbers}\n" + sums
+    assert "the steps read each other in a circle: a → b → a" in errors_of(tmp_path, text)
+
+
+def test_an_outside_path_is_looked_for_here_and_beside_the_recipe(tmp_path, monkeypatch):
+    (tmp_path / "recipes" / "data").mkdir(parents=True)
+    (tmp_path / "here").mkdir()
+    path = tmp_path / "recipes" / "r.yaml"
+    path.write_text("steps:\n  a: {stage: numbers, source: data}\n  b: {stage: sum, numbers: [a], extra: here}\n")
+    monkeypatch.chdir(tmp_path)
+    steps = build(load_recipe(path), REGISTRY)
+    assert steps["a"].config.source == tmp_path / "recipes" / "data"
+    assert steps["b"].outside == {"extra": (tmp_path / "here",)} and steps["b"].config.extra == str(tmp_path / "here")

@@ -1,0 +1,94 @@
+import pytest
+
+from dcase_seld.errors import SeldError
+from dcase_seld.recipe.load import load_recipe, parse_value
+
+
+def load(tmp_path, text, overrides=(), **environment):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    return load_recipe(path, overrides, environment)
+
+
+def test_scalars_are_read_as_people_mean_them(tmp_path):
+    text = (
+        "steps:\n  a: {stage: s, lr: 1e-3, mode: off, number: 010, time: 12:30, day: 2025-01-01, none: ~, yes: true}\n"
+    )
+    step = load(tmp_path, text).steps["a"]
+    assert step == {
+        "stage": "s",
+        "lr": 1e-3,
+        "mode": "off",
+        "number": 10,
+        "time": "12:30",
+        "day": "2025-01-01",
+        "none": None,
+        "yes": True,
+    }
+
+
+def test_variables_inside_flow_mappings_with_default_and_awkward_characters(tmp_path):
+    text = "steps:\n  a: {stage: s, root: ${ROOT}, both: ${ROOT}/x-${NAME:-y z}}  # ${UNUSED} in a comment\n"
+    recipe = load(tmp_path, text, ROOT="/a: b, {c} # d")
+    assert recipe.steps["a"] == {"stage": "s", "root": "/a: b, {c} # d", "both": "/a: b, {c} # d/x-y z"}
+    assert recipe.problems == []
+
+
+def test_problems_carry_lines_and_are_collected(tmp_path):
+    text = (
+        "about: x\nstep: {}\nsteps:\n  a:\n    stage: s\n    lr: 1\n    lr: 2\n    root: ${NOT_SET}\n    list: [0]\n"
+        "  b: 5\n  1c: {stage: s}\n"
+    )
+    problems = load(tmp_path, text, ["c.lr=1", "a.list.3=1"]).problems
+    assert problems == [
+        "line 7: steps.a.lr: given twice (first in line 6)",
+        "line 8: steps.a.root: the environment variable NOT_SET is not set (export NOT_SET=…)",
+        "line 2: step: unknown key; did you mean 'steps'?",
+        "line 10: steps.b: expected a mapping with the key stage, got 5",
+        "line 11: steps.1c: a step's name is letters, digits, _ and -, beginning with a letter",
+        "--set c.lr=1: no step 'c'; there are a",
+        "--set a.list.3=1: '3' is not a place in a list of 1",
+    ]
+
+
+def test_overrides_reach_nested_keys_and_lists(tmp_path):
+    text = "steps:\n  a: {stage: s, model: {depth: 2}, members: [x, y]}\n"
+    overrides = ["a.model.depth=8", "a.model.kind.name=crnn", "a.members.1=z", "a.extra=[1, 2]", "a.text='1'"]
+    assert load(tmp_path, text, overrides).steps["a"] == {
+        "stage": "s",
+        "model": {"depth": 8, "kind": {"name": "crnn"}},
+        "members": ["x", "z"],
+        "extra": [1, 2],
+        "text": "1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("steps: [", ":1: not readable as YAML"),
+        ("steps: {a: !!python/object/apply:os.system [x]}", "no tags"),
+        ("a: &x {stage: s}\nb: *x\n", "anchors and aliases"),
+        ("- 1", "a recipe is a mapping"),
+        ("", "a recipe is a mapping"),
+        ("steps: \0", "not readable as YAML"),
+        ("a: !!python/name:os.system x", "not readable as YAML"),
+    ],
+)
+def test_what_is_no_recipe_is_refused_in_a_sentence(tmp_path, text, said):
+    with pytest.raises(SeldError) as caught:
+        load(tmp_path, text)
+    assert said in caught.value.problem
+
+
+def test_a_missing_recipe_names_a_near_one(tmp_path):
+    (tmp_path / "quickstart.yaml").write_text("steps: {}")
+    with pytest.raises(SeldError) as caught:
+        load_recipe(tmp_path / "quikstart.yaml")
+    assert "quickstart.yaml" in caught.value.remedy
+
+
+def test_a_set_value_that_is_not_yaml_is_refused():
+    assert parse_value("1e-4") == 1e-4
+    with pytest.raises(SeldError):
+        parse_value("[1, ")
