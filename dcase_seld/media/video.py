@@ -178,7 +178,7 @@ def write_video(
         else:
             video.bit_rate = 2_000_000
         sound: Any = None if audio is None else container.add_stream("aac", rate=rate)
-        if sound is not None:
+        if audio is not None:
             sound.layout = _layout(audio)
         size = None
         for image in frames:
@@ -195,7 +195,7 @@ def write_video(
         if size is None:
             raise SeldError(f"No frame was given for {path}.", "Give at least one frame.")
         container.mux(video.encode(None))
-        if sound is not None:
+        if audio is not None:
             for block in _sound_blocks(audio, rate, sound.layout.name):
                 container.mux(sound.encode(block))
             container.mux(sound.encode(None))
@@ -323,9 +323,8 @@ class _Reader:
     def to_image(self, frame: Any, size: tuple[int, int] | None) -> Image:
         """Return a decoded frame as an upright BGR image, scaled to (width, height) if given."""
         turns = int(frame.rotation) // 90 % 4
-        width, height = size or (None, None)
-        if turns % 2:
-            width, height = height, width
+        scaled = None if size is None else (size[::-1] if turns % 2 else size)
+        width, height = scaled or (None, None)
         image = frame.reformat(width=width, height=height, format="bgr24").to_ndarray()
         return np.ascontiguousarray(np.rot90(image, turns)) if turns else np.asarray(image)
 
