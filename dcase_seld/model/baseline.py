@@ -61,11 +61,13 @@ class Crnn(nn.Module):
         x = x[..., half:] * x[..., :half]
         for attention, norm in zip(self.attention, self.norms, strict=True):
             x = norm(x + attention(x, x, x, need_weights=False)[0])
-        if self.vision is not None and vision is not None:
-            memory = self.vision_in(vision.mean(2))
-            if vision_mask is None:
-                return torch.as_tensor(self.vision(x, memory))
-            present = vision_mask.any(1)
-            seen = self.vision(x, memory, memory_key_padding_mask=~(vision_mask | ~present[:, None]))
-            x = torch.where(present[:, None, None], seen, x)
-        return x
+        if self.vision is None or vision is None:
+            return x
+        memory = self.vision_in(vision.mean(2))
+        if vision_mask is None:
+            seen: Tensor = self.vision(x, memory)
+            return seen
+        # A clip without any video frame would be NaN: let it see all, then keep what the audio said.
+        present = vision_mask.any(1)
+        seen = self.vision(x, memory, memory_key_padding_mask=~(vision_mask | ~present[:, None]))
+        return torch.where(present[:, None, None], seen, x)

@@ -20,18 +20,20 @@ class FrontEndConfig(Config):
     """What the network hears: channels made from the stereo waveform."""
 
     features: tuple[FeatureName, ...] = Field(
-        ("log_mel", "ild", "stpacc"),
+        default=("log_mel", "ild", "stpacc"),
         description="channels: log_mel (left, right), ild (their difference), stpacc (of the mid signal), "
         "mid_side (log-mel of (L+R)/2 and (L-R)/2), coherence, intensity (normalised mid-side cross-spectrum)",
         min_length=1,
     )
-    sample_rate: int = Field(SAMPLE_RATE, description="samples per second of the waveforms", gt=0)
-    hop: int = Field(150, description="samples between front-end frames; must divide a label frame", gt=0)
-    window: int = Field(512, description="length of the Hann window of the mel channels in samples", gt=0)
-    n_fft: int = Field(512, description="FFT length of the mel channels in samples", gt=0)
-    mels: int = Field(64, description="mel bands, and bins of the stpACC channel", ge=8)
+    sample_rate: int = Field(default=SAMPLE_RATE, description="samples per second of the waveforms", gt=0)
+    hop: int = Field(default=150, description="samples between front-end frames; must divide a label frame", gt=0)
+    window: int = Field(default=512, description="length of the Hann window of the mel channels in samples", gt=0)
+    n_fft: int = Field(default=512, description="FFT length of the mel channels in samples", gt=0)
+    mels: int = Field(default=64, description="mel bands, and bins of the stpACC channel", ge=8)
     range_db: float | None = Field(
-        None, description="log-mels end this far below the clip's loudest value, dB; null: only at -100 dB", gt=0
+        default=None,
+        description="log-mels end this far below the clip's loudest value, dB; null: only at -100 dB",
+        gt=0,
     )
 
     @model_validator(mode="after")
@@ -55,30 +57,32 @@ class FrontEndConfig(Config):
 class BaselineFrontEndConfig(FrontEndConfig):
     """The challenge baseline's log-mels. Source: the official baseline program."""
 
-    features: tuple[FeatureName, ...] = Field(("log_mel",), description="channels", min_length=1)
-    hop: int = Field(480, description="samples between front-end frames; must divide a label frame", gt=0)
-    window: int = Field(960, description="length of the Hann window of the mel channels in samples", gt=0)
-    n_fft: int = Field(1024, description="FFT length of the mel channels in samples", gt=0)
-    range_db: float | None = Field(80.0, description="log-mels end this far below the clip's loudest value, dB", gt=0)
+    features: tuple[FeatureName, ...] = Field(default=("log_mel",), description="channels", min_length=1)
+    hop: int = Field(default=480, description="samples between front-end frames; must divide a label frame", gt=0)
+    window: int = Field(default=960, description="length of the Hann window of the mel channels in samples", gt=0)
+    n_fft: int = Field(default=1024, description="FFT length of the mel channels in samples", gt=0)
+    range_db: float | None = Field(
+        default=80.0, description="log-mels end this far below the clip's loudest value, dB", gt=0
+    )
 
 
 class EncoderConfig(Config):
     """The audio branch: convolutions, then Conformer layers."""
 
     kind: Literal["conformer", "resnet_conformer"] = Field(
-        "conformer", description="conformer: four double-convolution blocks; resnet_conformer: residual stages"
+        default="conformer", description="conformer: four double-convolution blocks; resnet_conformer: residual stages"
     )
     channels: tuple[int, ...] = Field(
-        (64, 128, 256, 512), description="channels of the convolution blocks", min_length=1
+        default=(64, 128, 256, 512), description="channels of the convolution blocks", min_length=1
     )
-    layers: int = Field(4, description="Conformer layers (8 in the deep variant)", ge=0)
-    d_model: int = Field(512, description="width of the embedding", ge=8)
-    heads: int = Field(8, description="attention heads", ge=1)
-    feed_forward: int = Field(1024, description="width of the Conformer's feed-forward modules", ge=1)
-    kernel: int = Field(51, description="length of the depthwise convolution in label frames (odd)", ge=1)
-    dropout: float = Field(0.1, description="dropout in Conformer layers", ge=0.0, lt=1.0)
+    layers: int = Field(default=4, description="Conformer layers (8 in the deep variant)", ge=0)
+    d_model: int = Field(default=512, description="width of the embedding", ge=8)
+    heads: int = Field(default=8, description="attention heads", ge=1)
+    feed_forward: int = Field(default=1024, description="width of the Conformer's feed-forward modules", ge=1)
+    kernel: int = Field(default=51, description="length of the depthwise convolution in label frames (odd)", ge=1)
+    dropout: float = Field(default=0.1, description="dropout in Conformer layers", ge=0.0, lt=1.0)
     pool_first: int = Field(
-        1, description="average pooling over mel bands before the first block (fast small models)", ge=1
+        default=1, description="average pooling over mel bands before the first block (fast small models)", ge=1
     )
 
     @model_validator(mode="after")
@@ -93,21 +97,21 @@ class EncoderConfig(Config):
 class CrossModalConfig(Config):
     """Cross-Modal Conformers: Conformer layers whose attention looks at frozen semantic tokens."""
 
-    layers: int = Field(2, description="layers of each Cross-Modal Conformer", ge=1)
-    heads: int = Field(8, description="attention heads", ge=1)
-    feed_forward: int = Field(1024, description="width of the feed-forward modules", ge=1)
-    kernel: int = Field(51, description="length of the depthwise convolution in label frames (odd)", ge=1)
-    dropout: float = Field(0.1, description="dropout", ge=0.0, lt=1.0)
-    clap_tokens: int = Field(1, description="CLAP tokens per clip; more than 1 get a time embedding", ge=1)
-    clap_width: int = Field(512, description="width of a CLAP token", ge=1)
-    vision_width: int = Field(512, description="width of a vision token", ge=1)
+    layers: int = Field(default=2, description="layers of each Cross-Modal Conformer", ge=1)
+    heads: int = Field(default=8, description="attention heads", ge=1)
+    feed_forward: int = Field(default=1024, description="width of the feed-forward modules", ge=1)
+    kernel: int = Field(default=51, description="length of the depthwise convolution in label frames (odd)", ge=1)
+    dropout: float = Field(default=0.1, description="dropout", ge=0.0, lt=1.0)
+    clap_tokens: int = Field(default=1, description="CLAP tokens per clip; more than 1 get a time embedding", ge=1)
+    clap_width: int = Field(default=512, description="width of a CLAP token", ge=1)
+    vision_width: int = Field(default=512, description="width of a vision token", ge=1)
     vision_attention: Literal["aligned", "all"] = Field(
-        "aligned",
+        default="aligned",
         description="aligned: a label frame attends to the tokens of the video frame of its own time; "
         "all: to those of every frame, with a time embedding",
     )
     vision_dropout: float = Field(
-        0.0, description="probability that a training clip loses all its vision tokens", ge=0.0, lt=1.0
+        default=0.0, description="probability that a training clip loses all its vision tokens", ge=0.0, lt=1.0
     )
 
     @model_validator(mode="after")
@@ -120,31 +124,36 @@ class CrossModalConfig(Config):
 class HeadConfig(Config):
     """From the embedding to the SELD output."""
 
-    hidden: int = Field(128, description="width of the hidden linear layer", ge=1)
-    tracks: int = Field(MAX_TRACKS, description="tracks: simultaneous sources of one class", ge=1, le=MAX_TRACKS)
-    distance_activation: Literal["softplus", "relu"] = Field("softplus", description="keeps the distance positive")
+    hidden: int = Field(default=128, description="width of the hidden linear layer", ge=1)
+    tracks: int = Field(
+        default=MAX_TRACKS, description="tracks: simultaneous sources of one class", ge=1, le=MAX_TRACKS
+    )
+    distance_activation: Literal["softplus", "relu"] = Field(
+        default="softplus", description="keeps the distance positive"
+    )
     log_distance: bool = Field(
-        False, description="the head predicts log(1 + metres), and the distance loss is taken there"
+        default=False, description="the head predicts log(1 + metres), and the distance loss is taken there"
     )
 
 
 class _ModelBase(Config):
-    track: Literal["a", "b"] = Field("a", description="a: audio only; b: audio-visual, with the on-screen head")
-    frontend: FrontEndConfig = Field(FrontEndConfig(), description="channels made from the waveform")
-    head: HeadConfig = Field(HeadConfig(), description="output layers")
+    track: Literal["a", "b"] = Field(default="a", description="a: audio only; b: audio-visual, with the on-screen head")
+    frontend: FrontEndConfig = Field(default=FrontEndConfig(), description="channels made from the waveform")
+    head: HeadConfig = Field(default=HeadConfig(), description="output layers")
 
 
 class CmcConfig(_ModelBase):
     """CNN-Conformer with Cross-Modal Conformers over CLAP and vision tokens. Source: arXiv 2507.04845."""
 
-    kind: Literal["cmc"] = Field("cmc", description="CNN-Conformer with Cross-Modal Conformers")
+    kind: Literal["cmc"] = Field(default="cmc", description="CNN-Conformer with Cross-Modal Conformers")
     fusion: tuple[SemanticName, ...] = Field(
-        (), description="frozen tokens that the network reads: clap and/or vision (vision only in track b)"
+        default=(), description="frozen tokens that the network reads: clap and/or vision (vision only in track b)"
     )
-    encoder: EncoderConfig = Field(EncoderConfig(), description="the audio branch")
-    cross_modal: CrossModalConfig = Field(CrossModalConfig(), description="the Cross-Modal Conformers")
+    encoder: EncoderConfig = Field(default=EncoderConfig(), description="the audio branch")
+    cross_modal: CrossModalConfig = Field(default=CrossModalConfig(), description="the Cross-Modal Conformers")
     plain_without_clap: bool = Field(
-        True, description="without clap in fusion, plain Conformer layers stand in the place of Cross-Modal Conformer 1"
+        default=True,
+        description="without clap in fusion, plain Conformer layers stand in the place of Cross-Modal Conformer 1",
     )
 
     @model_validator(mode="after")
@@ -166,23 +175,27 @@ class CmcConfig(_ModelBase):
 class CrnnConfig(_ModelBase):
     """The challenge's baseline network: CNN, GRU, self-attention. Source: the official baseline program."""
 
-    kind: Literal["crnn"] = Field("crnn", description="the challenge's baseline network")
-    fusion: tuple[Literal["vision"], ...] = Field((), description="vision: a Transformer decoder over vision tokens")
-    frontend: BaselineFrontEndConfig = Field(BaselineFrontEndConfig(), description="channels made from the waveform")
-    head: HeadConfig = Field(HeadConfig(distance_activation="relu"), description="output layers")
-    filters: int = Field(64, description="filters of the three convolutions", ge=1)
+    kind: Literal["crnn"] = Field(default="crnn", description="the challenge's baseline network")
+    fusion: tuple[Literal["vision"], ...] = Field(
+        default=(), description="vision: a Transformer decoder over vision tokens"
+    )
+    frontend: BaselineFrontEndConfig = Field(
+        default=BaselineFrontEndConfig(), description="channels made from the waveform"
+    )
+    head: HeadConfig = Field(default=HeadConfig(distance_activation="relu"), description="output layers")
+    filters: int = Field(default=64, description="filters of the three convolutions", ge=1)
     pooling: tuple[tuple[int, int], ...] = Field(
-        ((5, 4), (1, 4), (1, 2)),
+        default=((5, 4), (1, 4), (1, 2)),
         description="max pooling (time, mel) after each convolution; times multiply to "
         "the front-end frames of one label frame",
     )
-    gru_units: int = Field(128, description="GRU units per direction", ge=1)
-    gru_layers: int = Field(2, description="GRU layers", ge=1)
-    attention_layers: int = Field(2, description="self-attention layers", ge=0)
-    heads: int = Field(8, description="attention heads", ge=1)
-    dropout: float = Field(0.05, description="dropout", ge=0.0, lt=1.0)
+    gru_units: int = Field(default=128, description="GRU units per direction", ge=1)
+    gru_layers: int = Field(default=2, description="GRU layers", ge=1)
+    attention_layers: int = Field(default=2, description="self-attention layers", ge=0)
+    heads: int = Field(default=8, description="attention heads", ge=1)
+    dropout: float = Field(default=0.05, description="dropout", ge=0.0, lt=1.0)
     vision_width: int = Field(
-        49, description="width of a vision token (7 × 7 ResNet-50 grid averaged over channels)", ge=1
+        default=49, description="width of a vision token (7 × 7 ResNet-50 grid averaged over channels)", ge=1
     )
 
     @model_validator(mode="after")
@@ -193,7 +206,8 @@ class CrnnConfig(_ModelBase):
             times, mels = times * time, mels * mel
         if times != self.frontend.frames_per_label:
             raise ValueError(
-                f"pooling reduces time by {times}, but a label frame has {self.frontend.frames_per_label} front-end frames"
+                f"pooling reduces time by {times}, but a label frame has "
+                f"{self.frontend.frames_per_label} front-end frames"
             )
         if self.frontend.mels % mels:
             raise ValueError(f"pooling reduces mel bands by {mels}, which does not divide mels ({self.frontend.mels})")
@@ -214,7 +228,7 @@ ModelConfig = Annotated[
 
 
 class _Holder(Config):
-    model: ModelConfig = Field(CmcConfig(), description="the network")
+    model: ModelConfig = Field(default=CmcConfig(), description="the network")
 
 
 def parse_model_config(data: object, where: str = "The model's configuration") -> CmcConfig | CrnnConfig:

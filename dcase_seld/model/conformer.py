@@ -45,7 +45,7 @@ class Attention(nn.Module):
         """Return (B, T, E) for query (B, T, E), key and value (B, M, D) and mask (B, M), False = not to be seen."""
 
         def split(tensor: Tensor) -> Tensor:
-            return tensor.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            return tensor.view(*tensor.shape[:2], self.heads, -1).transpose(1, 2)
 
         attended = functional.scaled_dot_product_attention(
             split(self.query(query)),

@@ -95,7 +95,7 @@ def to_own_moment(tokens: Tensor, mask: Tensor | None = None) -> Attend:
         of_frame = torch.arange(frames, device=query.device) * moments // frames
         if frames % moments == 0:
             grouped = query.reshape(clips * moments, frames // moments, -1)
-            attended = layer.attention(grouped, value, value).reshape(clips, frames, -1)
+            attended: Tensor = layer.attention(grouped, value, value).reshape(clips, frames, -1)
         else:
             size = -(-frames // moments)
             first = -(torch.arange(moments, device=query.device) * frames // -moments)

@@ -64,8 +64,7 @@ def decode(
     weight = chosen / chosen.sum(-1, keepdims=True)
     mean_xy = np.einsum("en,enk->ek", weight, xy[row])
     probability = None if onscreen is None else onscreen[row, first[row, group]]
-    clip, frame, class_index = np.unravel_index(cells[row], active_shape := tuple(output.distance.shape[:3]))
-    del active_shape
+    clip, frame, class_index = np.unravel_index(cells[row], tuple(output.distance.shape[:3]))
     # Rows come cell by cell: an event's number within its cell is its distance from the cell's first row.
     source = np.arange(len(row)) - np.searchsorted(row, row)
     return Events(

@@ -43,7 +43,8 @@ class ConvBlock(nn.Module):
         """Return the block's output."""
         y = functional.relu(self.first_norm(self.first(x)), inplace=True)
         y = functional.relu(self.second_norm(self.second(y)), inplace=True)
-        return functional.avg_pool2d(y, self.stride) + self.shortcut_norm(self.shortcut(x))
+        out: Tensor = functional.avg_pool2d(y, self.stride) + self.shortcut_norm(self.shortcut(x))
+        return out
 
 
 class ResidualBlock(nn.Module):
@@ -103,7 +104,7 @@ class SeldEncoder(nn.Module):
         for module in self.blocks.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        self.blocks.to(memory_format=torch.channels_last)
+                module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (B, T'/stride, E) for standardised features (B, A, T', F)."""
@@ -112,4 +113,5 @@ class SeldEncoder(nn.Module):
         x = self.widen(x.mean(3).transpose(1, 2))
         for layer in self.layers:
             x = layer(x)
-        return x
+        out: Tensor = x
+        return out

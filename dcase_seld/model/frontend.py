@@ -66,6 +66,8 @@ class FrontEnd(nn.Module):
 
     mean: Tensor
     std: Tensor
+    window: Tensor
+    bank: Tensor
 
     def __init__(self, config: FrontEndConfig) -> None:
         super().__init__()
@@ -124,7 +126,7 @@ class FrontEnd(nn.Module):
 
         Levels are in dB. Works in the precision of `wave`, float32 or float64.
         """
-        clips, _, samples = wave.shape
+        samples = wave.shape[-1]
         frames = self.frames(samples)
         made: dict[str, Tensor] = {}
         if set(self.channels) - {"stpacc"}:
@@ -158,7 +160,7 @@ class FrontEnd(nn.Module):
         made["mid"], made["side"] = level.unbind(1)
         # Re(M S*) = (|L|² - |R|²) / 4, against (|M|² + |S|²) / 2 = (|L|² + |R|²) / 4: in [-1, 1], positive left.
         made["intensity"] = (difference / (total + FLOOR))[:, :frames]
-        smooth = [functional.avg_pool1d(t.flatten(0, 1).mT, 9, 1, 4).mT.unflatten(0, (-1, 2)) for t in (mel, cross)]
+        smooth = [functional.avg_pool2d(t, (9, 1), 1, (4, 0)) for t in (mel, cross)]
         coherence = smooth[1].square().sum(1).sqrt() / (smooth[0].prod(1).sqrt() + FLOOR)
         made["coherence"] = coherence[:, :frames]
 
@@ -166,7 +168,7 @@ class FrontEnd(nn.Module):
         """Return mel powers (B, 2, frames, F) in dB, ended below as the configuration says."""
         level = 10.0 * torch.log10(mel.clamp(min=FLOOR))
         if self.config.range_db is not None:
-            level = torch.maximum(level, level.amax((-2, -1), keepdim=True) - self.config.range_db)
+            level = torch.maximum(level, level.amax((-3, -2, -1), keepdim=True) - self.config.range_db)
         return level
 
     def swap(self, features: Tensor) -> Tensor:

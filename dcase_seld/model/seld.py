@@ -101,7 +101,7 @@ class SeldNetwork(nn.Module):
         else:
             x = self._fuse(self.encoder(x), inputs.clap, vision, mask)
         # Temporal average pool: the identity where the encoder already gives label frames.
-        x = x.unflatten(1, (frames, -1)).mean(2) if x.shape[1] != frames else x
+        x = x.reshape(len(x), frames, -1, x.shape[-1]).mean(2) if x.shape[1] != frames else x
         output: SeldOutput = self.head(x)
         return output
 

@@ -54,6 +54,10 @@ class StpAcc(nn.Module):
     A frame of silence gives zeros, where the authors' program gives NaN.
     """
 
+    window: Tensor
+    smooth: Tensor
+    resample: Tensor
+
     def __init__(self, hop: int, bins: int) -> None:
         super().__init__()
         self.hop = hop
@@ -75,4 +79,5 @@ class StpAcc(nn.Module):
         # The largest autocorrelation is the one at lag 0.
         lags = (lags / torch.where(peak > 0, lags[..., :1], 1.0)).square()
         largest = (lags @ smooth).amax(-1, keepdim=True)
-        return (lags @ resample) / torch.where(peak > 0, largest, 1.0)
+        bins: Tensor = (lags @ resample) / torch.where(peak > 0, largest, 1.0)
+        return bins

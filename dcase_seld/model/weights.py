@@ -161,7 +161,7 @@ OPTIONAL_PARTS = ("cmc1", "cmc2", "conformer")
 
 def _grow_head(own: dict[str, Tensor], weights: dict[str, Tensor], tracks: int, classes: int) -> list[str]:
     """Return the head's weights that differ only in the on-screen outputs, copied into `own` for what both have."""
-    done = []
+    done: list[str] = []
     for name in ("head.out.weight", "head.out.bias"):
         if name not in own or name not in weights or own[name].shape == weights[name].shape:
             continue
@@ -169,7 +169,7 @@ def _grow_head(own: dict[str, Tensor], weights: dict[str, Tensor], tracks: int, 
         same_width = own[name].shape[1:] == weights[name].shape[1:]
         if sorted(fields) != [3, 4] or not same_width:
             continue
-        grown, source = (t.clone().unflatten(0, (tracks, -1, classes)) for t in (own[name], weights[name]))
+        grown, source = (t.clone().reshape(tracks, -1, classes, *t.shape[1:]) for t in (own[name], weights[name]))
         grown[:, :3] = source[:, :3]
         own[name] = grown.flatten(0, 2)
         done.append(name)
