@@ -6,6 +6,7 @@ Tracks are ordered independently in each window; where windows overlap they are 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 
@@ -39,7 +40,7 @@ def stitch(outputs: Sequence[SeldOutput], starts: Sequence[int], frames: int) ->
     length = outputs[0].distance.shape[1]
     edges = sorted({0, frames, *starts, *(min(start + length, frames) for start in starts)})
     parts = []
-    for begin, end in zip(edges[:-1], edges[1:], strict=True):
+    for begin, end in pairwise(edges):
         over = [(s, o) for s, o in zip(starts, outputs, strict=True) if s <= begin and end <= s + length]
         middle = (begin + end) / 2
         weights = [min(middle - s, s + length - middle) for s, _ in over]
