@@ -101,7 +101,7 @@ def known_model(name: str) -> KnownModel:
 
 
 def cache_folder() -> Path:
-    """Return the folder of pulled models: $DCASE_SELD_CACHE, else $XDG_CACHE_HOME/dcase-seld, else ~/.cache/dcase-seld."""
+    """Return the folder of pulled models: $DCASE_SELD_CACHE, else dcase-seld in $XDG_CACHE_HOME, else in ~/.cache."""
     if own := os.environ.get("DCASE_SELD_CACHE"):
         return Path(own).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")

@@ -1,8 +1,8 @@
 """Makes `import torchaudio` work where its compiled extension cannot be loaded.
 
-The torchaudio wheel of the package index links CUDA libraries. Beside a CPU build of torch its import raises OSError, and
-so does every import of transformers that looks at torchaudio. Its Python parts (transforms, functional, models) need no
-extension: they work once torchaudio believes that it was built without one.
+The torchaudio wheel of the package index links CUDA libraries. Beside a CPU build of torch its import raises OSError,
+and so does every import of transformers that looks at torchaudio. Its Python parts (transforms, functional, models)
+need no extension: they work once torchaudio believes that it was built without one.
 """
 
 from __future__ import annotations
