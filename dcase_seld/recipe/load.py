@@ -16,6 +16,7 @@ from dcase_seld.errors import SeldError
 
 KeyPath = tuple[str | int, ...]
 LARGEST_RECIPE = 1_000_000
+MOST_VALUES = 100_000
 TOP_LEVEL = ("about", "steps")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}\n]*))?\}")
 _MARK = re.compile("\ue000([0-9]+)\ue001")
@@ -54,16 +55,9 @@ class Recipe:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain scalars on a safe loader: `1e-3` is a number, `off` a word, `010` ten; no anchors."""
+    """YAML 1.2's plain scalars on a safe loader: `1e-3` is a number, `off` a word, `010` ten."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - the library's own way to change them
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Return the next node; aliases are refused, because each recipe reads alone (and they can explode)."""
-        if self.check_event(yaml.events.AliasEvent):
-            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="anchors and aliases are not used in recipes", problem_mark=mark)
-        return super().compose_node(parent, index)
 
 
 for _tag, _pattern, _first in (
@@ -155,6 +149,7 @@ class _Reader:
         self.recipe = recipe
         self.environment = environment
         self.variables: list[re.Match[str]] = []
+        self.values = 0
 
     def read(self, text: str) -> Any:
         # YAML's flow mappings cannot hold the braces of ${VAR}: private characters stand for it while YAML is parsed.
@@ -182,6 +177,9 @@ class _Reader:
         return f"\ue000{len(self.variables) - 1}\ue001"
 
     def _value(self, loader: Any, node: yaml.Node, where: KeyPath) -> Any:
+        self.values += 1
+        if self.values > MOST_VALUES:  # aliases of aliases grow without bound
+            raise yaml.MarkedYAMLError(problem=f"more than {MOST_VALUES:,} values", problem_mark=node.start_mark)
         self.recipe.lines.setdefault(where, node.start_mark.line + 1)
         if node.tag not in _PLAIN:
             raise yaml.MarkedYAMLError(problem="recipes use no tags (!…)", problem_mark=node.start_mark)

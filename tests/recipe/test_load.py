@@ -51,6 +51,11 @@ def test_problems_carry_lines_and_are_collected(tmp_path):
     ]
 
 
+def test_a_value_may_be_named_and_used_again_and_an_override_changes_one_use(tmp_path):
+    recipe = load(tmp_path, "steps:\n  a: {stage: s, m: &m {d: 1}}\n  b: {stage: s, m: *m}\n", ["b.m.d=2"])
+    assert recipe.steps == {"a": {"stage": "s", "m": {"d": 1}}, "b": {"stage": "s", "m": {"d": 2}}}
+
+
 def test_overrides_reach_nested_keys_and_lists(tmp_path):
     text = "steps:\n  a: {stage: s, model: {depth: 2}, members: [x, y]}\n"
     overrides = ["a.model.depth=8", "a.model.kind.name=crnn", "a.members.1=z", "a.extra=[1, 2]", "a.text='1'"]
@@ -63,12 +68,16 @@ def test_overrides_reach_nested_keys_and_lists(tmp_path):
     }
 
 
+BOMB = "a0: &a0 [x, x, x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("steps: [", ":1: not readable as YAML"),
         ("steps: {a: !!python/object/apply:os.system [x]}", "no tags"),
-        ("a: &x {stage: s}\nb: *x\n", "anchors and aliases"),
+        ("a: &x [1, *x]", "nested too deeply"),
+        (BOMB, "more than 100,000 values"),
         ("- 1", "a recipe is a mapping"),
         ("", "a recipe is a mapping"),
         ("steps: \0", "not readable as YAML"),
