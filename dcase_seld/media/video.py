@@ -324,7 +324,7 @@ class _Reader:
         """Return a decoded frame as an upright BGR image, scaled to (width, height) if given."""
         turns = int(frame.rotation) // 90 % 4
         scaled = None if size is None else (size[::-1] if turns % 2 else size)
-        scale = {} if scaled is None else {"width": scaled[0], "height": scaled[1]}
+        scale: dict[str, Any] = {} if scaled is None else {"width": scaled[0], "height": scaled[1]}
         image = frame.reformat(format="bgr24", **scale).to_ndarray()
         return np.ascontiguousarray(np.rot90(image, turns)) if turns else np.asarray(image)
 
