@@ -1,0 +1,313 @@
+"""Building a store: parallel, resumable after a kill, atomic (store.json is written last)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from math import gcd
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from dcase_seld.data.store import CHANNELS, FORMAT, SAMPLE_BYTES, frames_of
+from dcase_seld.errors import SeldError
+from dcase_seld.media.audio import CONTAINERS, Mono, audio_info, read_int16
+from dcase_seld.progress import progress
+from dcase_seld.task.corpus import Clip
+from dcase_seld.task.dcase_csv import read_csv
+from dcase_seld.task.events import Events, concatenate
+from dcase_seld.task.facts import SAMPLE_RATE
+from dcase_seld.task.taxonomy import DCASE2025, Taxonomy
+
+CHUNK = 32
+"""Clips that are written between two marks of progress: what a kill can lose."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class AudioOptions:
+    """What to do with sound that is not as the store needs it; by default it is refused.
+
+    Attributes:
+        rate: samples per second of the store.
+        resample: convert other sample rates.
+        mono: "duplicate" copies mono sound to both channels.
+    """
+
+    rate: int = SAMPLE_RATE
+    resample: bool = False
+    mono: Mono = "refuse"
+
+
+def build_store(
+    clips: Sequence[Clip],
+    out: Path,
+    *,
+    root: Path,
+    splits: Sequence[str],
+    taxonomy: Taxonomy = DCASE2025,
+    audio: AudioOptions = AudioOptions(),
+    skip_broken: bool = False,
+    workers: int = 1,
+    quiet: bool = True,
+    facts: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write a store of clips into the folder `out` and return its facts (counts, seconds, problems).
+
+    An interrupted attempt in `out` is continued if clips, files and options are the same.
+
+    Args:
+        clips: clips with audio; their order is the store's.
+        out: the folder, made if missing.
+        root: the corpus' folder, to which video paths are kept relative.
+        splits: each clip's split.
+        taxonomy: the classes that label files refer to.
+        audio: sample rate, and what to do with other rates and mono sound.
+        skip_broken: leave out clips whose sound or labels cannot be read, and list them in the facts, instead of
+            refusing them all.
+        workers: files that are read at the same time.
+        quiet: draw no live progress.
+        facts: further entries of store.json.
+
+    Raises:
+        SeldError: lists the clips that cannot be read; or the disk has too little room.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "store.json").unlink(missing_ok=True)
+    loaded = _map(lambda clip: _inspect(clip, audio, len(taxonomy)), clips, workers, "reading labels", quiet)
+    problems = [item for item in loaded if isinstance(item, str)]
+    if problems and not skip_broken:
+        raise SeldError(
+            f"{len(problems)} of {len(clips)} clips cannot be used:\n  " + "\n  ".join(_shorten(problems)),
+            "Mend or remove these files, or leave the clips out with `broken: skip`.",
+        )
+    good = [index for index, item in enumerate(loaded) if not isinstance(item, str)]
+    if not good:
+        raise SeldError(f"No clip of {root} has sound to prepare.", "Check the folder with `dcase-seld data check`.")
+    kept = [clips[index] for index in good]
+    lengths, tables = zip(*(item for item in loaded if not isinstance(item, str)), strict=True)
+    samples = np.array(lengths, np.int64)
+    late = _pack(kept, samples, out, audio, skip_broken, workers, quiet)
+    if late:
+        # The sound of these clips broke off while it was read; the others are packed again without them.
+        lost = {name for name, _ in late}
+        rest = [index for index, clip in enumerate(clips) if clip.name not in lost]
+        return build_store(
+            [clips[index] for index in rest],
+            out,
+            root=root,
+            splits=[splits[index] for index in rest],
+            taxonomy=taxonomy,
+            audio=audio,
+            skip_broken=True,
+            workers=workers,
+            quiet=quiet,
+            facts={**(facts or {}), "problems": [*(facts or {}).get("problems", []), *(text for _, text in late)]},
+        )
+    events = concatenate(tables)
+    split = np.array([splits[index] for index in good])
+    _save_table(
+        out / "clips.npz",
+        name=np.array([clip.name for clip in kept]),
+        part=np.array([clip.part for clip in kept]),
+        split=split,
+        samples=samples,
+        frames=frames_of(samples, audio.rate),
+        labelled=np.array([clip.labels is not None for clip in kept]),
+        video=np.array(["" if clip.video is None else os.path.relpath(clip.video, root) for clip in kept]),
+    )
+    events.save(out / "events.npz")
+    names, counts = np.unique(split, return_counts=True)
+    described: dict[str, Any] = {
+        **(facts or {}),
+        "format": FORMAT,
+        "taxonomy": taxonomy.to_json(),
+        "sample_rate": audio.rate,
+        "corpus": str(root.resolve()),
+        "clips": len(kept),
+        "hours": round(float(samples.sum()) / audio.rate / 3600, 3),
+        "labelled": sum(clip.labels is not None for clip in kept),
+        "videos": sum(clip.video is not None for clip in kept),
+        "events": len(events),
+        "splits": dict(zip(names.tolist(), counts.tolist(), strict=True)),
+        "problems": [*(facts or {}).get("problems", []), *problems],
+    }
+    temporary = out / "store.json.part"
+    temporary.write_text(json.dumps(described, indent=1), encoding="utf-8")
+    temporary.replace(out / "store.json")
+    for left in ("pack.json", "pack.done"):
+        (out / left).unlink(missing_ok=True)
+    return described
+
+
+def _inspect(clip: Clip, audio: AudioOptions, n_classes: int) -> tuple[int, Events] | str:
+    """Return (samples at the store's rate, labels) of one clip, or what is wrong with it."""
+    try:
+        if clip.audio is None:
+            raise SeldError(f"{clip.name} has no sound file.")
+        info = audio_info(clip.audio)
+        if info.rate != audio.rate and not audio.resample:
+            raise SeldError(
+                f"{clip.audio} has a sample rate of {info.rate} Hz; {audio.rate} Hz is needed "
+                "(`resample: true` converts it)."
+            )
+        if info.channels == 1 and audio.mono == "refuse":
+            raise SeldError(f"{clip.audio} is mono (`mono: duplicate` copies it to both channels).")
+        if info.channels not in (1, CHANNELS):
+            raise SeldError(f"{clip.audio} has {info.channels} channels; {CHANNELS} are needed.")
+        if clip.audio.suffix.lower() in CONTAINERS:
+            # The header of a compressed sound track only estimates its length.
+            samples = read_int16(clip.audio, rate=audio.rate, resample=audio.resample, mono=audio.mono).shape[1]
+        else:
+            common = gcd(info.rate, audio.rate)
+            samples = -(-info.samples * (audio.rate // common) // (info.rate // common))
+        if not samples:
+            raise SeldError(f"{clip.audio} holds no sound.")
+        if clip.labels is None:
+            return samples, Events.empty([clip.name])
+        events = read_csv(clip.labels, n_classes=n_classes, frames=int(frames_of(samples, audio.rate)))
+        return samples, Events.empty([clip.name]) if not len(events) else _named(events, clip.name)
+    except SeldError as error:
+        return error.problem
+
+
+def _named(events: Events, name: str) -> Events:
+    """Return a one-clip table whose clip has the clip's name."""
+    return events if events.clips == (name,) else Events((name,), *(getattr(events, c) for c in _COLUMNS))
+
+
+_COLUMNS = ("clip", "frame", "class_index", "source", "azimuth_deg", "distance_m", "onscreen")
+
+
+def _pack(
+    clips: Sequence[Clip],
+    samples: npt.NDArray[np.int64],
+    out: Path,
+    audio: AudioOptions,
+    skip_broken: bool,
+    workers: int,
+    quiet: bool,
+) -> list[tuple[str, str]]:
+    """Write audio.i16; return (clip, problem) of sounds that broke off, for which the caller packs again."""
+    first = np.concatenate([[0], np.cumsum(samples)]) * SAMPLE_BYTES
+    target, journal = out / "audio.i16", out / "pack.done"
+    chunks = [range(start, min(start + CHUNK, len(clips))) for start in range(0, len(clips), CHUNK)]
+    done = _resume(out, clips, audio, len(chunks), int(first[-1]))
+    broken: list[tuple[str, str]] = []
+
+    with (
+        closing(_Descriptor(target)) as pcm,
+        journal.open("r+b") as marks,
+        progress("packing audio", len(clips), "clips", quiet) as advance,
+    ):
+        advance(sum(len(chunks[index]) for index in np.flatnonzero(done)))
+
+        def write(chunk: int) -> None:
+            for index in chunks[chunk]:
+                clip = clips[index]
+                assert clip.audio is not None
+                try:
+                    sound = read_int16(clip.audio, rate=audio.rate, resample=audio.resample, mono=audio.mono)
+                    if sound.shape[1] != samples[index]:
+                        raise SeldError(f"{clip.audio} changed, or its sound breaks off.", "Check the file.")
+                except SeldError as error:
+                    if not skip_broken:
+                        raise
+                    broken.append((clip.name, error.problem))
+                    continue
+                pcm.write(np.ascontiguousarray(sound.T).tobytes(), int(first[index]))
+            os.pwrite(marks.fileno(), b"\1", chunk)
+            advance(len(chunks[chunk]))
+
+        _map(write, np.flatnonzero(~done).tolist(), workers, "", True)
+    return broken
+
+
+class _Descriptor:
+    """An open file that several threads write at positions."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.number = os.open(path, os.O_WRONLY)
+
+    def write(self, content: bytes, offset: int) -> None:
+        try:
+            while content:
+                wrote = os.pwrite(self.number, content, offset)
+                content, offset = content[wrote:], offset + wrote
+        except OSError as error:
+            raise _no_room(self.path, len(content), error) from error
+
+    def close(self) -> None:
+        os.close(self.number)
+
+
+def _resume(out: Path, clips: Sequence[Clip], audio: AudioOptions, chunks: int, size: int) -> npt.NDArray[np.bool_]:
+    """Return which chunks an interrupted attempt of the very same plan has finished; reserve the disk space."""
+    stamps = [(str(clip.audio), *_stamp(clip.audio)) for clip in clips]
+    plan = hashlib.sha256(json.dumps([stamps, vars(audio), CHUNK, size]).encode()).hexdigest()
+    target, journal, plan_file = out / "audio.i16", out / "pack.done", out / "pack.json"
+    same = plan_file.exists() and plan_file.read_text(encoding="utf-8") == plan
+    if same and target.exists() and target.stat().st_size == size and journal.exists():
+        marks = np.frombuffer(journal.read_bytes(), np.uint8)
+        if len(marks) == chunks:
+            return np.asarray(marks == 1)
+    plan_file.unlink(missing_ok=True)
+    try:
+        with target.open("wb") as stream:
+            # Reserving all of it now tells of a full disk before an hour of work, not after.
+            os.posix_fallocate(stream.fileno(), 0, size)
+        journal.write_bytes(bytes(chunks))
+        plan_file.write_text(plan, encoding="utf-8")
+    except OSError as error:
+        target.unlink(missing_ok=True)
+        raise _no_room(target, size, error) from error
+    return np.zeros(chunks, np.bool_)
+
+
+def _stamp(path: Path | None) -> tuple[int, int]:
+    assert path is not None
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _no_room(path: Path, size: int, error: OSError) -> SeldError:
+    return SeldError(
+        f"{path} cannot be written: {error.strerror}; {size:,} more bytes are needed.",
+        "Make room, or choose another --work folder; finished parts are kept.",
+    )
+
+
+def _save_table(path: Path, **columns: npt.NDArray[Any]) -> None:
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **columns)
+    temporary.replace(path)
+
+
+def _shorten(problems: Sequence[str], most: int = 20) -> list[str]:
+    rest = len(problems) - most
+    return [*problems[:most], *([f"… and {rest} more"] if rest > 0 else [])]
+
+
+def _map(work: Callable[[Item], Result], items: Sequence[Item], workers: int, title: str, quiet: bool) -> list[Result]:
+    """Return work(item) of all items in order, done by threads; the first error cancels what has not begun."""
+    with progress(title, len(items), "clips", quiet) as advance:
+        pool = ThreadPoolExecutor(max(1, workers))
+        try:
+            results = []
+            for result in pool.map(work, items):
+                results.append(result)
+                advance()
+            return results
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
