@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from dcase_seld.errors import SeldError, listing
+from dcase_seld.errors import listing
 from dcase_seld.task.facts import CLIP_FRAMES
 
 
@@ -97,6 +96,7 @@ def score(
     from dcase_seld.metrics.counts import count_events
     from dcase_seld.metrics.jackknife import jackknife
     from dcase_seld.metrics.official import scores_of
+    from dcase_seld.metrics.scorefile import check_clips, write_json
     from dcase_seld.metrics.table import format_scores
     from dcase_seld.task.dcase_csv import read_folder
     from dcase_seld.task.taxonomy import load_taxonomy
@@ -105,7 +105,9 @@ def score(
     length = None if isinstance(frames, str) else frames
     prediction = read_folder(pred, n_classes=len(classes), frames=length)
     reference = read_folder(ref, n_classes=len(classes), frames=length)
-    check_clips(prediction.clips, reference.clips, pred, ref, allow_missing or protocol == "complete")
+    missing = check_clips(prediction.clips, reference.clips, pred, ref, allow_missing or protocol == "complete")
+    if missing:
+        click.echo(f"warning: {len(missing)} clip(s) have no prediction file: {listing(missing)}.", err=True)
     counts = count_events(prediction, reference, n_classes=len(classes), protocol=protocol)  # type: ignore[arg-type]
     intervals = None
     if with_jackknife:
@@ -114,39 +116,3 @@ def score(
     if json_file is not None:
         write_json(json_file, scores.to_json())
     click.echo(format_scores(scores, classes.classes))
-
-
-def check_clips(
-    predicted: tuple[str, ...], annotated: tuple[str, ...], pred: Path, ref: Path, missing_allowed: bool
-) -> None:
-    """Refuse predictions of unknown clips and, unless allowed, clips without predictions.
-
-    Raises:
-        SeldError: names them.
-    """
-    known = set(annotated)
-    unknown = [name for name in predicted if name not in known]
-    if unknown:
-        raise SeldError(
-            f"{len(unknown)} prediction file(s) in {pred} have no reference in {ref}: {listing(unknown)}.",
-            "Score against the references of the same split, or remove these files.",
-        )
-    given = set(predicted)
-    missing = [name for name in annotated if name not in given]
-    if missing and not missing_allowed:
-        raise SeldError(
-            f"{len(missing)} of {len(annotated)} clips in {ref} have no prediction file in {pred}: {listing(missing)}.",
-            "Write a file with the header alone where nothing was detected, or pass --allow-missing to leave them out.",
-        )
-    if missing:
-        click.echo(f"warning: {len(missing)} clip(s) without a prediction file: {listing(missing)}.", err=True)
-
-
-def write_json(path: Path, data: object) -> None:
-    """Write plain data to a JSON file, atomically."""
-    temporary = path.with_name(path.name + ".part")
-    try:
-        temporary.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise SeldError(f"{path} cannot be written: {error.strerror}.", "Check the folder.") from error
