@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.errors import SeldError, listing
+from dcase_seld.model.semantic.grid import mirrored_order
 
 FORMAT = 1
 SHARD_BYTES = 64 * 2**20
@@ -40,7 +41,8 @@ class TokenSpec:
         fingerprint: fingerprint of its weights and of what it was given.
         random_weights: True where the network was never trained (tests, trials without downloads).
         shape: shape of one clip's tokens, e.g. (5, 577, 512).
-        mirror: the folder also holds the tokens of the left-right mirrored input.
+        mirror: the tokens of the left-right mirrored input can be read too.
+        mirror_by: "stored" in the folder, or "grid_flip": the columns of the token grid in reverse order.
         mask: the folder also says which rows of the first axis are there.
     """
 
@@ -51,6 +53,7 @@ class TokenSpec:
     shape: tuple[int, ...]
     mirror: bool = False
     mask: bool = False
+    mirror_by: str = "stored"
 
 
 class TokenWriter:
@@ -99,6 +102,8 @@ class TokenWriter:
         parts = {"mirror": mirror, "mask": mask, "shard": tokens}
         for name, array in parts.items():
             expected = name == "shard" or bool(getattr(self.spec, name))
+            if name == "mirror" and self.spec.mirror_by != "stored":
+                expected = False
             if (array is not None) != expected:
                 raise ValueError(
                     f"{name}: the spec says {expected}, the array is {'there' if not expected else 'missing'}"
@@ -186,10 +191,12 @@ class TokenReader:
         if mirror and not self.spec.mirror:
             raise SeldError(
                 f"{self.folder} has no {self.spec.kind} tokens of mirrored input.",
-                "Set `mirror: true` in the embed step, or augmentation by swap to 0.",
+                "Set `mirror: store` or `mirror: grid_flip` in the embed step, or augmentation by swap to 0.",
             )
         rows = self._positions(which)
         out = np.empty((len(rows), *self.spec.shape), np.float16)
+        if mirror and self.spec.mirror_by == "grid_flip":
+            return self._gather("shard", rows, out)[..., mirrored_order(self.spec.shape[-2]), :]
         return self._gather("mirror" if mirror else "shard", rows, out)
 
     def read_mask(self, which: Sequence[str] | npt.NDArray[np.integer[Any]]) -> Bools:
