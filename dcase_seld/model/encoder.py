@@ -36,14 +36,16 @@ class ConvBlock(nn.Module):
         self.first_norm = nn.BatchNorm2d(outputs)
         self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.second_norm = nn.BatchNorm2d(outputs)
-        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride=self.stride, bias=False)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False)
         self.shortcut_norm = nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output."""
         y = functional.relu(self.first_norm(self.first(x)), inplace=True)
         y = functional.relu(self.second_norm(self.second(y)), inplace=True)
-        out: Tensor = functional.avg_pool2d(y, self.stride) + self.shortcut_norm(self.shortcut(x))
+        # The stride is a slice: torch 2.13's strided 1×1 convolution corrupts memory on CPUs in the channels-last layout.
+        kept = x[:, :, :: self.stride[0], :: self.stride[1]].contiguous(memory_format=torch.channels_last)
+        out: Tensor = functional.avg_pool2d(y, self.stride) + self.shortcut_norm(self.shortcut(kept))
         return out
 
 
