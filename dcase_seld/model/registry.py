@@ -82,6 +82,36 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
         615_000_000,
         _HUB_TEXT_FILES,
     ),
+    KnownModel(
+        "pose",
+        "pose",
+        "MediaPipe pose landmarker (full) and face detector: where people's joints are",
+        "https://storage.googleapis.com/mediapipe-models/pose_landmarker/"
+        "pose_landmarker_full/float16/1/pose_landmarker_full.task",
+        "Apache-2.0",
+        9_600_000,
+        ("pose_landmarker_full.task", "face_detector.tflite"),
+    ),
+    KnownModel(
+        "pose-lite",
+        "pose",
+        "the same with the lite landmark network: faster, coarser",
+        "https://storage.googleapis.com/mediapipe-models/pose_landmarker/"
+        "pose_landmarker_lite/float16/1/pose_landmarker_lite.task",
+        "Apache-2.0",
+        6_000_000,
+        ("pose_landmarker_lite.task", "face_detector.tflite"),
+    ),
+    KnownModel(
+        "pose-heavy",
+        "pose",
+        "the same with the heavy landmark network: slower, finer",
+        "https://storage.googleapis.com/mediapipe-models/pose_landmarker/"
+        "pose_landmarker_heavy/float16/1/pose_landmarker_heavy.task",
+        "Apache-2.0",
+        31_000_000,
+        ("pose_landmarker_heavy.task", "face_detector.tflite"),
+    ),
 )
 """Every known model, in the order in which `dcase-seld models list` shows them."""
 
