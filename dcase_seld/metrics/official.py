@@ -35,8 +35,6 @@ FIGURES = (
 ONSCREEN_FIGURES = ("f_score_onscreen", "onscreen_accuracy")
 """Figures that the audio-only track does not have."""
 
-_EPS = float(np.finfo(np.float64).eps)
-
 
 @dataclass(frozen=True)
 class Scores:
@@ -145,9 +143,9 @@ def _figures(sums: Floats) -> dict[str, Floats]:
     total = dict(zip(COUNTS, sums, strict=True))
     matches = total["matches"]
     # Every match is a hit or a spatial false positive, so hits + spatial = matches.
-    denominator = _EPS + matches + 0.5 * (total["extras"] + total["misses"])
+    denominator = matches + 0.5 * (total["extras"] + total["misses"])
     means = {
-        name: np.where(matches > 0, total[key] / (matches + _EPS), np.nan)
+        name: _ratio(total[key], matches)
         for name, key in (
             ("doa_error_deg", "azimuth_error"),
             ("distance_error_cm", "distance_error"),
@@ -156,15 +154,15 @@ def _figures(sums: Floats) -> dict[str, Floats]:
         )
     }
     return {
-        "f_score": total["hits"] / denominator,
-        "f_score_onscreen": total["hits_onscreen"] / denominator,
+        "f_score": np.nan_to_num(_ratio(total["hits"], denominator)),
+        "f_score_onscreen": np.nan_to_num(_ratio(total["hits_onscreen"], denominator)),
         **means,
     }
 
 
-def _ratio(total: Floats, count: npt.NDArray[np.integer]) -> Floats:
+def _ratio(total: Floats, count: Floats) -> Floats:
     """Return total / count, NaN where the count is 0."""
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return np.asarray(total / np.where(count > 0, count, np.nan))
 
 
 def _finite(value: Any) -> Any:
