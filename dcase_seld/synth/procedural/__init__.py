@@ -1,0 +1,1 @@
+"""Procedural sound sources: a sound bank that needs no recording and no download."""

@@ -1,0 +1,177 @@
+"""Rendering a scene: sound at the microphone, and labels from the dry sounds' own activity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dcase_seld.synth.bank import SoundBank
+from dcase_seld.synth.camera import is_onscreen
+from dcase_seld.synth.rooms import SPEED_OF_SOUND, Room, direction, response
+from dcase_seld.synth.scenes import STEP_S, Scene, SceneEvent
+from dcase_seld.task.angles import fold
+from dcase_seld.task.events import Events
+from dcase_seld.task.facts import CLIP_FRAMES, CLIP_SAMPLES, SAMPLE_RATE, SAMPLES_PER_FRAME
+
+Sound = npt.NDArray[np.float32]
+BLOCK = SAMPLES_PER_FRAME // 5
+"""Samples of the 20-ms blocks in which activity is looked for."""
+QUIET_DB = -40.0
+"""A block this far below the event's loudest block is silence, dB."""
+LONGEST_GAP_FRAMES = 3
+"""Pauses inside an event of at most so many label frames stay labelled, as annotators do."""
+PEAK = 0.95
+"""A louder clip is scaled down to this peak."""
+
+
+def render_scene(scene: Scene, bank: SoundBank, channels: int = 2) -> Sound:
+    """Return the microphone's signals of a scene, (channels, S): W, Y (2) or W, Y, Z, X (4)."""
+    mix = np.zeros((channels, CLIP_SAMPLES), np.float32)
+    active = np.zeros(CLIP_SAMPLES, np.bool_)
+    for event in scene.events:
+        dry = _dry(event, bank)
+        start, wet = event.start, _convolve_path(dry, event, scene.room, channels)
+        from_clip, from_wet = max(0, start), max(0, -start)
+        count = min(CLIP_SAMPLES - from_clip, wet.shape[1] - from_wet)
+        if count > 0:
+            mix[:, from_clip : from_clip + count] += wet[:, from_wet : from_wet + count]
+        active |= np.repeat(active_frames(event, bank, scene.room), SAMPLES_PER_FRAME)
+    if active.any():
+        level_db = 10.0 * np.log10(float(np.square(mix[0, active]).mean()) + 1e-12) - scene.snr_db
+    else:
+        level_db = -75.0
+    mix += ambience(scene.noise_seed, channels) * np.float32(10.0 ** (level_db / 20.0))
+    peak = float((np.abs(mix[0]) + np.abs(mix[1:]).sum(axis=0)).max())
+    return mix if peak <= PEAK else mix * np.float32(PEAK / peak)
+
+
+def to_stereo(mix: Sound) -> Sound:
+    """Return left and right (2, S) of W and Y (further channels are ignored): L = W + Y, R = W - Y."""
+    return np.stack([mix[0] + mix[1], mix[0] - mix[1]])
+
+
+def label_scene(scene: Scene, bank: SoundBank) -> Events:
+    """Return the scene's labels: every frame in which an event's dry sound is active when it arrives."""
+    columns: list[list[npt.NDArray[Any]]] = []
+    for source, event in enumerate(scene.events):
+        frames = np.flatnonzero(active_frames(event, bank, scene.room))
+        azimuth, elevation, distance = directions_at(event, scene.room, frames)
+        onscreen = is_onscreen(azimuth, elevation)
+        numbers = np.full(len(frames), source), np.full(len(frames), event.recording.class_index)
+        columns.append([frames, numbers[1], numbers[0], fold(azimuth), distance, onscreen])
+    if not columns:
+        return Events.empty([scene.name])
+    frame, kind, source_number, azimuth_deg, distance_m, onscreen_flag = (
+        np.concatenate([c[i] for c in columns]) for i in range(6)
+    )
+    return Events(
+        clips=(scene.name,),
+        clip=np.zeros(len(frame), np.int32),
+        frame=frame.astype(np.int32),
+        class_index=kind.astype(np.int32),
+        source=source_number.astype(np.int32),
+        azimuth_deg=azimuth_deg.astype(np.float64),
+        distance_m=distance_m.astype(np.float64),
+        onscreen=onscreen_flag.astype(np.bool_),
+    ).sorted()
+
+
+def active_frames(event: SceneEvent, bank: SoundBank, room: Room) -> npt.NDArray[np.bool_]:
+    """Return (T,) whether the event's dry sound, delayed by its way through the air, is active in each label frame."""
+    delay = round(direction(room, event.path_m[0])[2] / SPEED_OF_SOUND * SAMPLE_RATE)
+    start = event.start + delay
+    # Frames are counted from the clip's start: pad the sound so that its blocks fall on the frames' borders.
+    lead = start % BLOCK
+    sound = np.concatenate([np.zeros(lead, np.float32), _cut(event, bank)])
+    sound = np.pad(sound, (0, -len(sound) % BLOCK))
+    power = np.square(sound).reshape(-1, BLOCK).mean(axis=1)
+    loud = np.flatnonzero(power > power.max() * 10.0 ** (QUIET_DB / 10.0))
+    frames = np.unique(((start - lead) // BLOCK + loud) // 5)
+    gaps = np.diff(frames)
+    filled = [np.arange(a, a + g) for a, g in zip(frames[:-1], gaps, strict=True) if 1 < g <= LONGEST_GAP_FRAMES + 1]
+    frames = np.unique(np.concatenate([frames, *filled]))
+    active = np.zeros(CLIP_FRAMES, np.bool_)
+    active[frames[(frames >= 0) & (frames < CLIP_FRAMES)]] = True
+    return active
+
+
+def directions_at(
+    event: SceneEvent, room: Room, frames: npt.NDArray[np.integer]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return true azimuth, elevation (degrees) and distance (metres) of a source in label frames (at their middle)."""
+    seconds = (np.asarray(frames) + 0.5) * SAMPLES_PER_FRAME / SAMPLE_RATE - event.start / SAMPLE_RATE
+    steps = np.clip(seconds / STEP_S, 0.0, len(event.path_m) - 1)
+    places = np.stack([np.interp(steps, np.arange(len(event.path_m)), axis) for axis in event.path_m.T], axis=1)
+    found = np.asarray([direction(room, place) for place in places]).reshape(-1, 3)
+    return found[:, 0], found[:, 1], found[:, 2]
+
+
+def ambience(seed: int, channels: int) -> Sound:
+    """Return a diffuse background of unit power in W and 1/3 in the other channels, (channels, S)."""
+    from scipy import fft
+
+    rng = np.random.default_rng(seed)
+    frequency = fft.rfftfreq(CLIP_SAMPLES, 1.0 / SAMPLE_RATE)
+    # From nearly white electronics to the brown rumble of ventilation, with a corner somewhere.
+    slope, corner = float(rng.uniform(0.2, 1.1)), float(2.0 ** rng.uniform(np.log2(60.0), np.log2(1000.0)))
+    shape = (1.0 / (1.0 + (frequency / corner) ** (2.0 * slope))).astype(np.float32)
+    shape[frequency < 30.0] = 0.0
+    halves = rng.standard_normal((2, channels, len(frequency)), dtype=np.float32)
+    spectrum = (halves[0] + 1j * halves[1]) * (shape * (0.5 * CLIP_SAMPLES / np.sqrt(np.square(shape).sum())))
+    noise = fft.irfft(spectrum.astype(np.complex64), CLIP_SAMPLES)
+    noise[1:] *= np.float32(np.sqrt(1.0 / 3.0))
+    return np.asarray(noise, dtype=np.float32)
+
+
+def _cut(event: SceneEvent, bank: SoundBank) -> Sound:
+    """Return the part of the recording that is played, faded where it was cut."""
+    sound = bank.sound(event.recording)
+    piece = sound[event.skip : event.skip + event.samples].copy()
+    fade = min(240, len(piece) // 2)
+    ramp = np.linspace(0.0, 1.0, fade, dtype=np.float32)
+    if event.skip > 0:
+        piece[:fade] *= ramp
+    if event.skip + event.samples < len(sound):
+        piece[len(piece) - fade :] *= ramp[::-1]
+    return piece
+
+
+def _dry(event: SceneEvent, bank: SoundBank) -> Sound:
+    """Return the played sound at the event's level: its power where it is active is the level at 1 m."""
+    sound = _cut(event, bank)
+    blocks = np.square(sound[: len(sound) // BLOCK * BLOCK]).reshape(-1, BLOCK).mean(axis=1)
+    if not len(blocks):
+        blocks = np.square(sound).mean(keepdims=True)
+    power = float(blocks[blocks > blocks.max() * 0.01].mean()) if blocks.max() > 0 else 1.0
+    return sound * np.float32(10.0 ** (event.level_db / 20.0) / np.sqrt(power))
+
+
+def _convolve_path(dry: Sound, event: SceneEvent, room: Room, channels: int) -> Sound:
+    """Return the event as heard, (channels, S + tail); a moving source is cross-faded from place to place."""
+    if len(event.path_m) == 1:
+        return _convolve(dry, response(room, event.path_m[0], channels, event.tail_seed))
+    hop = round(STEP_S * SAMPLE_RATE)
+    pieces = []
+    for index, place in enumerate(event.path_m):
+        first, last = max(0, (index - 1) * hop), min(len(dry), (index + 1) * hop)
+        if first >= last:
+            continue
+        time = np.arange(first, last, dtype=np.float32)
+        part = dry[first:last] * (1.0 - np.abs(time - index * hop) / hop)
+        pieces.append((first, _convolve(part.astype(np.float32), response(room, place, channels, event.tail_seed))))
+    total = np.zeros((channels, max(first + piece.shape[1] for first, piece in pieces)), np.float32)
+    for first, piece in pieces:
+        total[:, first : first + piece.shape[1]] += piece
+    return total
+
+
+def _convolve(dry: Sound, impulse: Sound) -> Sound:
+    from scipy import fft
+
+    length = len(dry) + impulse.shape[1] - 1
+    size = fft.next_fast_len(length, real=True)
+    return np.asarray(
+        fft.irfft(fft.rfft(dry, size)[None] * fft.rfft(impulse, size), size)[:, :length], dtype=np.float32
+    )

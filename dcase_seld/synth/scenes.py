@@ -1,0 +1,151 @@
+"""Planning a scene: which sounds, when, how loud, from where. Nothing is rendered here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from dcase_seld.synth.bank import Recording, SoundBank
+from dcase_seld.synth.config import SceneConfig
+from dcase_seld.synth.rooms import Room, sample_source
+from dcase_seld.task.facts import CLIP_SECONDS, MAX_TRACKS, SAMPLE_RATE
+
+Floats = npt.NDArray[np.float64]
+STEP_S = 0.2
+"""A moving source is heard from a new place every so many seconds, cross-faded between."""
+PACE_M_S = (0.3, 1.3)
+"""Speeds of moving sources in metres per second."""
+SHORTEST_VISIBLE_S = 0.2
+"""No event is planned that has less of itself inside the clip, in seconds."""
+
+
+@dataclass(frozen=True)
+class SceneEvent:
+    """One sound of a scene.
+
+    Attributes:
+        recording: what sounds.
+        skip: samples left out at the recording's start.
+        samples: samples played.
+        start: sample of the clip at which playing begins; negative where the event began before the clip.
+        level_db: level at 1 m, dB below full scale.
+        path_m: (P, 3) positions, one every STEP_S seconds; a single one where the source rests.
+        tail_seed: of the room's late field at that place.
+    """
+
+    recording: Recording
+    skip: int
+    samples: int
+    start: int
+    level_db: float
+    path_m: Floats
+    tail_seed: int
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One clip to be rendered.
+
+    Attributes:
+        name: the clip's name, as the official layout wants it.
+        split: "train", "val" or "test".
+        room: where it is.
+        events: what sounds.
+        snr_db: mean event power over ambience, in dB.
+        noise_seed: of the ambience.
+    """
+
+    name: str
+    split: str
+    room: Room
+    events: tuple[SceneEvent, ...]
+    snr_db: float
+    noise_seed: int
+
+
+def plan_scene(
+    name: str,
+    split: str,
+    room: Room,
+    bank: SoundBank,
+    prior: Sequence[float],
+    config: SceneConfig,
+    rng: np.random.Generator,
+) -> Scene:
+    """Return a random scene.
+
+    Args:
+        name: the clip's name.
+        split: whose sounds may be used.
+        room: where it takes place.
+        bank: the dry sounds.
+        prior: (C,) weight of every class; classes without a sound in this split are left out.
+        config: polyphony, levels, movement.
+        rng: decides everything.
+    """
+    classes = bank.classes(split)
+    weights = np.asarray([prior[c] for c in classes], dtype=np.float64)
+    layer_weights = np.asarray(config.polyphony.weights)
+    layers = int(rng.choice(len(layer_weights), p=layer_weights / layer_weights.sum()))
+    events: list[SceneEvent] = []
+    if weights.sum() > 0:
+        for _ in range(layers):
+            _fill_layer(events, classes, weights / weights.sum(), split, room, bank, config, rng)
+    events.sort(key=lambda event: event.start)
+    snr_db = float(rng.uniform(*config.levels.snr_db))
+    return Scene(name, split, room, tuple(events), snr_db, int(rng.integers(2**31)))
+
+
+def _fill_layer(
+    events: list[SceneEvent],
+    classes: list[int],
+    weights: Floats,
+    split: str,
+    room: Room,
+    bank: SoundBank,
+    config: SceneConfig,
+    rng: np.random.Generator,
+) -> None:
+    """Add events one after the other, from before the clip's start to its end."""
+    polyphony = config.polyphony
+    # A layer may begin before the clip: real clips are windows that cut events at both ends.
+    time = float(rng.uniform(-1.0, 0.4 * CLIP_SECONDS))
+    while time < CLIP_SECONDS - SHORTEST_VISIBLE_S:
+        class_index = classes[int(rng.choice(len(classes), p=weights))]
+        recording = bank.draw(class_index, split, rng)
+        available = len(bank.sound(recording))
+        samples = min(available, round(float(rng.uniform(*polyphony.event_s)) * SAMPLE_RATE))
+        if samples < 0.7 * available and available <= polyphony.event_s[1] * SAMPLE_RATE and rng.random() < 0.7:
+            # Cutting short what fits would lose the ends of rings, steps and words.
+            samples = available
+        start = round(time * SAMPLE_RATE)
+        time += samples / SAMPLE_RATE + float(rng.uniform(*polyphony.pause_s))
+        skip = int(rng.integers(available - samples + 1))
+        end = start + samples
+        together = [e for e in events if e.start < end and start < e.start + e.samples]
+        crowd = sum(e.recording.class_index == class_index for e in together)
+        twice = any(e.recording == recording for e in together)
+        if end < SHORTEST_VISIBLE_S * SAMPLE_RATE or crowd >= MAX_TRACKS or twice:
+            continue
+        path = _path(room, samples / SAMPLE_RATE, config, rng)
+        level = float(rng.uniform(*config.levels.source_db))
+        events.append(SceneEvent(recording, skip, samples, start, level, path, int(rng.integers(2**31))))
+
+
+def _path(room: Room, seconds: float, config: SceneConfig, rng: np.random.Generator) -> Floats:
+    """Return (P, 3) places of a source: one, or a straight walk at a steady pace and height."""
+    first = sample_source(room, config.rooms, rng)
+    if rng.random() >= config.moving or seconds < 3 * STEP_S:
+        return first[None]
+    other = sample_source(room, config.rooms, rng)
+    other[2] = first[2]
+    span = float(np.linalg.norm(other - first))
+    reach = min(1.0, float(rng.uniform(*PACE_M_S)) * seconds / max(span, 1e-6))
+    count = int(np.ceil(seconds / STEP_S)) + 1
+    path = first + np.linspace(0.0, reach, count)[:, None] * (other - first)
+    nearest = float(np.linalg.norm(path - np.asarray(room.microphone_m), axis=1).min())
+    # Walking through the microphone would put the source nearer than the config allows.
+    return path if nearest >= config.rooms.distance_m[0] else first[None]
