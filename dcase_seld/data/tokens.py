@@ -118,9 +118,15 @@ class TokenWriter:
             # The shard itself comes last: its presence says that mirror and mask are there too.
             path = self.folder / f"{name}-{shard:05d}.npy"
             temporary = path.with_suffix(f".{os.getpid()}.part")
-            with temporary.open("wb") as stream:
-                np.save(stream, array, allow_pickle=False)
-            temporary.replace(path)
+            try:
+                with temporary.open("wb") as stream:
+                    np.save(stream, array, allow_pickle=False)
+                temporary.replace(path)
+            except OSError as error:
+                temporary.unlink(missing_ok=True)
+                raise SeldError(
+                    f"{path} cannot be written: {error}.", "Make room; finished shards are kept."
+                ) from error
 
     def finish(self) -> None:
         """Write tokens.json; every shard must be there."""

@@ -41,6 +41,7 @@ class PrepareConfig(Config):
 
 def run(config: PrepareConfig, inputs: Inputs, out: Path, context: Context) -> Mapping[str, Any]:
     """Write the store of a corpus into `out`; return its counts, splits and problems."""
+    from dcase_seld.data.splits import assign
     from dcase_seld.data.store_builder import AudioOptions, build_store
     from dcase_seld.data.usable import usable_clips
     from dcase_seld.task.corpus import index_corpus
@@ -50,8 +51,6 @@ def run(config: PrepareConfig, inputs: Inputs, out: Path, context: Context) -> M
     clips, problems = usable_clips(
         corpus, parts=config.parts, need_video=config.video == "required", skip_broken=config.broken == "skip"
     )
-    from dcase_seld.data.splits import assign
-
     facts = build_store(
         clips,
         out,
