@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from torch.nn import functional
 
 from dcase_seld.errors import SeldError
 from dcase_seld.model.registry import find_model, has_random_weights
+from dcase_seld.model.semantic.grid import grid_side
 from dcase_seld.model.semantic.protocol import EncoderKind, fingerprint_weights
 from dcase_seld.model.semantic.transformers_load import import_transformers, load_whole
 
@@ -119,18 +119,6 @@ class OwlVit:
         return pool_grid(torch.cat(parts), self.pool)
 
 
-def grid_side(tokens: int) -> int:
-    """Return the side of the square grid in `tokens` tokens, the first of which is the class token.
-
-    Raises:
-        ValueError: the rest is no square.
-    """
-    side = math.isqrt(tokens - 1)
-    if side * side != tokens - 1:
-        raise ValueError(f"{tokens} tokens are not a class token and a square grid")
-    return side
-
-
 def pool_grid(tokens: Tensor, pool: int) -> Tensor:
     """Return (..., 1 + (side / pool)², D): grid tokens averaged over `pool` x `pool` squares, the class token kept."""
     if pool == 1:
@@ -138,17 +126,6 @@ def pool_grid(tokens: Tensor, pool: int) -> Tensor:
     side = grid_side(tokens.shape[-2])
     lead, width = tokens.shape[:-2], tokens.shape[-1]
     grid = tokens[..., 1:, :].reshape(*lead, side // pool, pool, side // pool, pool, width).mean(dim=(-4, -2))
-    return torch.cat([tokens[..., :1, :], grid.flatten(-3, -2)], dim=-2)
-
-
-def flip_grid(tokens: Tensor) -> Tensor:
-    """Return the tokens (..., P, D) with the columns of their grid in reverse order, the class token kept.
-
-    A stand-in for the tokens of the mirrored picture: right about where things are, wrong about how each patch looks
-    and about position embeddings. benchmarks/embed.py measures the difference.
-    """
-    side = grid_side(tokens.shape[-2])
-    grid = tokens[..., 1:, :].reshape(*tokens.shape[:-2], side, side, tokens.shape[-1]).flip(-2)
     return torch.cat([tokens[..., :1, :], grid.flatten(-3, -2)], dim=-2)
 
 
