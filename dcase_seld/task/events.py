@@ -6,10 +6,12 @@ positive left) and distances METRES; centimetres and integers exist only in `dca
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -123,7 +125,7 @@ class Events:
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
             return Events(clips=tuple(arrays.pop("clips").tolist()), **arrays)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error) as error:
             raise SeldError(
                 f"{path} is not an event table ({error}).", "Give the events.npz that a predict or visual step wrote."
             ) from error
