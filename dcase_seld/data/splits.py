@@ -89,7 +89,7 @@ def group_of(clip: Clip, by: str) -> str:
     if parts is None:
         return clip.name.split("_deg")[0].split("_start")[0]
     room = f"fold{parts.fold}_room{parts.room}"
-    return room if by == "room" else f"{room}_mix{parts.mix}"
+    return room if by == "room" else parts.recording
 
 
 def _official(clip: Clip) -> str:
@@ -144,6 +144,6 @@ def _read_splits(path: Path, clips: Sequence[Clip]) -> list[str]:
     if missing:
         raise SeldError(
             f"{path} says nothing of {len(missing)} clip(s): {listing(missing)}.",
-            "Add a line for each clip, its recording (fold1_room2_mix3) or its room (fold1_room2).",
+            "Add a line for each clip, its recording (fold1_room2_mix003) or its room (fold1_room2).",
         )
     return found
