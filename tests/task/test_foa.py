@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dcase_seld.errors import SeldError
-from dcase_seld.synth.foa import foa_to_stereo
+from dcase_seld.task.foa import foa_to_stereo
 
 
 def plane_wave(azimuth_deg, elevation_deg=0.0):
