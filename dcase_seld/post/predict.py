@@ -1,0 +1,197 @@
+"""Prediction: members' outputs for the clips of a store, averaged and decoded batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from dcase_seld.data.batches import Batches, ClipSource
+from dcase_seld.data.store import Store
+from dcase_seld.data.tokens import TokenReader
+from dcase_seld.errors import SeldError, listing
+from dcase_seld.model.outputs import ModelInput, SeldOutput
+from dcase_seld.model.seld import SeldNetwork
+from dcase_seld.model.weights import count_parameters, load_model
+from dcase_seld.post.ensemble import average_outputs, swap_output
+from dcase_seld.post.settings import EnsembleSettings, Member, read_ensemble
+from dcase_seld.progress import progress
+from dcase_seld.task.events import Events
+from dcase_seld.train.checkpoint import model_folder
+from dcase_seld.train.setup import network_features
+from dcase_seld.train.validation import EventCollector
+
+Tta = Literal["none", "swap"]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Networks that answer together.
+
+    Attributes:
+        networks: in evaluation mode, on one device; all know the same classes.
+        settings: their weights, thresholds and test-time augmentation.
+    """
+
+    networks: tuple[SeldNetwork, ...]
+    settings: EnsembleSettings
+
+    @staticmethod
+    def load(folders: Sequence[Path], device: torch.device | str = "cpu", tta: Tta | None = None) -> Predictor:
+        """Return the networks of checkpoints, or of one ensemble with its tuned settings.
+
+        Args:
+            folders: checkpoints; or a single ensemble folder.
+            device: where the networks run.
+            tta: test-time augmentation; None: what the ensemble says, "none" for checkpoints.
+
+        Raises:
+            SeldError: a folder holds no network, an ensemble is mixed with others, or classes differ.
+        """
+        settings = read_ensemble(folders[0]) if folders else None
+        if settings is None or len(folders) > 1:
+            tuned = [folder for folder in folders if read_ensemble(folder) is not None]
+            if tuned:
+                raise SeldError(
+                    f"{tuned[0]} is an ensemble with settings of its own; it cannot be mixed with other members.",
+                    "Name the checkpoints themselves as members, or the ensemble alone.",
+                )
+            settings = EnsembleSettings(members=tuple(Member(folder=str(folder)) for folder in folders))
+        if tta is not None:
+            settings = settings.model_copy(update={"tta": tta})
+        if not settings.members:
+            raise SeldError("There is no member to predict with.", "Name at least one checkpoint.")
+        networks = tuple(load_model(model_folder(Path(member.folder)), device) for member in settings.members)
+        classes = {network.taxonomy.classes for network in networks}
+        rates = {network.config.frontend.sample_rate for network in networks}
+        if len(classes) > 1 or len(rates) > 1:
+            raise SeldError(
+                f"The members know different classes or sample rates ({len(classes)} lists, {sorted(rates)} Hz).",
+                "Average networks that were trained on one taxonomy.",
+            )
+        return Predictor(networks, settings)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Return the kinds of tokens that the members read."""
+        return frozenset().union(*(network.needs for network in self.networks))
+
+    @property
+    def parameters(self) -> int:
+        """Return the number of parameters of all members together."""
+        return sum(count_parameters(network) for network in self.networks)
+
+    @torch.no_grad()
+    def output(self, inputs: ModelInput, mirror: ModelInput | None = None) -> SeldOutput:
+        """Return the members' averaged output for a batch, on their device.
+
+        Args:
+            inputs: waveforms and tokens; on any device.
+            mirror: tokens of the left-right mirrored input, for test-time augmentation of members that see.
+        """
+        outputs, weights = [], []
+        for number, output in self.member_outputs(inputs, mirror):
+            outputs.append(output)
+            weights.append(self.settings.members[number].weight)
+        return average_outputs(outputs, weights)
+
+    @torch.no_grad()
+    def member_outputs(self, inputs: ModelInput, mirror: ModelInput | None = None) -> list[tuple[int, SeldOutput]]:
+        """Return (member, output) of every member, with tta "swap" twice: plain, and mirrored back."""
+        device = self.networks[0].frontend.mean.device
+        made: dict[str, torch.Tensor] = {}
+        found = []
+        for number, network in enumerate(self.networks):
+            # Members with the same front end share its work.
+            key = network.frontend.fingerprint()
+            if key not in made:
+                made[key] = network_features(network, inputs.features, inputs.wave, device)
+            few = inputs._replace(wave=None, features=None).to(device)._replace(features=made[key])
+            found.append((number, network(few)))
+            if self.settings.tta == "swap":
+                swapped = few._replace(features=network.frontend.swap(made[key]))
+                if mirror is not None:
+                    swapped = swapped._replace(
+                        **{k: v.to(device) for k, v in mirror._asdict().items() if v is not None}
+                    )
+                found.append((number, swap_output(network(swapped))))
+        return found
+
+
+def open_clips(
+    store: Store, split: str | Sequence[str], tokens: Sequence[Path], predictor: Predictor
+) -> tuple[ClipSource, bool]:
+    """Return the clips of a split with the tokens that the members read, and whether mirrored tokens are needed.
+
+    Raises:
+        SeldError: there is no such clip, the store does not fit the members, or tokens are missing.
+    """
+    first = predictor.networks[0]
+    if store.sample_rate != first.config.frontend.sample_rate:
+        raise SeldError(
+            f"{store.folder} has {store.sample_rate} Hz; the members hear {first.config.frontend.sample_rate} Hz.",
+            "Prepare the store at the members' sample rate.",
+        )
+    if store.taxonomy.classes != first.taxonomy.classes:
+        raise SeldError(
+            f"{store.folder} has {len(store.taxonomy)} classes ({listing(store.taxonomy.classes)}), the members know "
+            f"{len(first.taxonomy)} ({listing(first.taxonomy.classes)}).",
+            "Predict with networks that were trained on the same taxonomy.",
+        )
+    indices = store.indices(split)
+    if not len(indices):
+        raise SeldError(f"{store.folder} has no clip in split {split!r}.", f"It has {store.counts}.")
+    names = {store.names[index] for index in indices}
+    readers = {}
+    for folder in tokens:
+        reader = TokenReader.open(folder)
+        if reader.spec.kind in predictor.needs and names <= reader.position.keys():
+            readers[reader.spec.kind] = reader
+    missing = sorted(predictor.needs - readers.keys())
+    if missing:
+        raise SeldError(
+            f"The members read {listing(missing)} tokens, and no tokens folder holds those of all clips of split "
+            f"{split!r} of {store.folder}.",
+            "Name an embed step on the same store in tokens.",
+        )
+    mirror = predictor.settings.tta == "swap" and "vision" in readers
+    if mirror and not readers["vision"].spec.mirror:
+        raise SeldError(
+            f"tta swap needs the vision tokens of mirrored pictures; {readers['vision'].folder} has none.",
+            "Set mirror: true in the embed step, or tta: none.",
+        )
+    return ClipSource(store, indices, [readers[kind] for kind in sorted(readers)]), mirror
+
+
+def predict_store(
+    predictor: Predictor,
+    store: Store,
+    split: str | Sequence[str],
+    *,
+    tokens: Sequence[Path] = (),
+    batch_size: int = 32,
+    quiet: bool = True,
+) -> Events:
+    """Return the events of a split's clips, with activity and on-screen probability; memory does not grow with outputs.
+
+    Raises:
+        SeldError: see `open_clips`.
+    """
+    source, mirror = open_clips(store, split, tokens, predictor)
+    collector = EventCollector([source])
+    settings = predictor.settings
+    batches = Batches([source], batch_size=batch_size, targets=False, mirror=mirror)
+    with progress("predict", len(source.indices), "clips", quiet) as advance:
+        for batch in batches.epoch(0):
+            collector.add(
+                predictor.output(batch.input, batch.mirror),
+                batch,
+                thresholds=settings.class_thresholds(len(store.taxonomy)),
+                unify_deg=settings.unify_deg,
+                onscreen_threshold=settings.onscreen_threshold,
+            )
+            advance(len(batch.index))
+    return collector.events()

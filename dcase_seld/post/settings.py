@@ -1,0 +1,73 @@
+"""What an ensemble is: its members, their weights, and the thresholds that were tuned on validation clips."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from dcase_seld.config import Config, parse_config
+from dcase_seld.errors import SeldError
+
+ENSEMBLE_FILE = "ensemble.json"
+
+
+class Member(Config):
+    """One network of an ensemble."""
+
+    folder: str = Field(description="checkpoint folder; relative paths start at the ensemble's folder")
+    weight: float = Field(default=1.0, ge=0, description="share in the average")
+
+
+class EnsembleSettings(Config):
+    """Everything that turns members' outputs into events."""
+
+    members: tuple[Member, ...] = Field(default=(), description="networks")
+    tta: Literal["none", "swap"] = Field(default="none", description="swap: average with the left-right mirrored input")
+    thresholds: tuple[float, ...] = Field(
+        default=(0.5,), min_length=1, description="activity threshold, one or one per class"
+    )
+    unify_deg: float = Field(
+        default=15.0, ge=0, le=180, description="tracks of a class closer than this are one source"
+    )
+    onscreen_threshold: float = Field(
+        default=0.5, ge=0, le=1, description="probability above which a source is on screen"
+    )
+    tuned_on: tuple[str, ...] = Field(default=(), description="names of the clips that the settings were tuned on")
+
+    def class_thresholds(self, n_classes: int) -> list[float]:
+        """Return one activity threshold per class."""
+        if len(self.thresholds) not in (1, n_classes):
+            raise SeldError(
+                f"The ensemble has thresholds of {len(self.thresholds)} classes; the data have {n_classes}.",
+                "Tune it on data with the same classes.",
+            )
+        return list(self.thresholds) * (n_classes if len(self.thresholds) == 1 else 1)
+
+
+def read_ensemble(folder: Path) -> EnsembleSettings | None:
+    """Return the settings in an ensemble folder, member paths made absolute; None if it is no ensemble.
+
+    Raises:
+        SeldError: its file is broken.
+    """
+    path = folder / ENSEMBLE_FILE
+    if not path.is_file():
+        return None
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SeldError(f"{path} cannot be read: {error}.", "Make the ensemble again.") from error
+    settings = parse_config(EnsembleSettings, data, str(path))
+    members = tuple(m.model_copy(update={"folder": str((folder / m.folder).resolve())}) for m in settings.members)
+    return settings.model_copy(update={"members": members})
+
+
+def write_ensemble(settings: EnsembleSettings, folder: Path) -> None:
+    """Write an ensemble's settings into its folder, atomically."""
+    path = folder / ENSEMBLE_FILE
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(settings.model_dump(mode="json"), indent=1), encoding="utf-8")
+    temporary.replace(path)

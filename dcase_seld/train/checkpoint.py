@@ -1,0 +1,146 @@
+"""The state of a running training: model, optimizer, weight average, loss scaler and position, without pickle.
+
+Everything random is a function of (seed, epoch, step, rank) and the learning rate one of the step, so position is all
+that sampler, generators and schedule need.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dcase_seld.errors import SeldError
+from dcase_seld.train.folders import replace_folder, settle
+from dcase_seld.train.schedule import WeightAverage
+
+TENSORS, PLAIN = "state.safetensors", "state.json"
+
+
+@dataclass
+class Position:
+    """Where a training stands, and what it has seen.
+
+    Attributes:
+        epoch: the current epoch, from 0.
+        batch: weight updates done in this epoch.
+        step: weight updates done in all.
+        sums: sums of this epoch's loss parts over its updates.
+        history: one row per finished epoch.
+        best: the best validation score so far.
+        best_epoch: its epoch, from 0; -1: none yet.
+        stale: validations since then.
+        top: [score, epoch] of the kept epochs, best first.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best: float = -1.0
+    best_epoch: int = -1
+    stale: int = 0
+    top: list[list[float]] = field(default_factory=list)
+
+
+def pack(tree: Any, prefix: str, tensors: dict[str, Tensor]) -> Any:
+    """Return nested state as plain data; tensors go into `tensors` and leave {"tensor": name} behind.
+
+    Dictionaries become {"items": [[key, value], ...]}, because JSON would turn integer keys into strings.
+
+    Raises:
+        TypeError: the state holds something other than tensors, numbers, text, None, lists, tuples and dictionaries.
+    """
+    if isinstance(tree, Tensor):
+        tensors[prefix] = tree.detach().cpu().contiguous().clone()
+        return {"tensor": prefix}
+    if isinstance(tree, dict):
+        return {"items": [[key, pack(value, f"{prefix}.{key}", tensors)] for key, value in tree.items()]}
+    if isinstance(tree, (list, tuple)):
+        return [pack(value, f"{prefix}.{number}", tensors) for number, value in enumerate(tree)]
+    if tree is None or isinstance(tree, (bool, int, float, str)):
+        return tree
+    raise TypeError(f"{prefix} holds a {type(tree).__name__}, which a checkpoint cannot store")
+
+
+def unpack(plain: Any, tensors: dict[str, Tensor]) -> Any:
+    """Return the nested state that `pack` took apart (tuples come back as lists)."""
+    if isinstance(plain, dict):
+        if "tensor" in plain:
+            return tensors[plain["tensor"]]
+        return {key: unpack(value, tensors) for key, value in plain["items"]}
+    return [unpack(value, tensors) for value in plain] if isinstance(plain, list) else plain
+
+
+def save_state(
+    folder: Path,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None,
+    scaler: dict[str, Any],
+    position: Position,
+) -> None:
+    """Write the state of a training to `folder`, replacing the one before it as a whole.
+
+    Raises:
+        SeldError: the disk is full.
+    """
+    tensors: dict[str, Tensor] = {}
+    plain = {
+        "network": pack(dict(network.state_dict()), "network", tensors),
+        "optimizer": pack(optimizer.state_dict(), "optimizer", tensors),
+        "average": pack(average.state_dict() if average else {}, "average", tensors),
+        "scaler": pack(scaler, "scaler", tensors),
+        "position": vars(position),
+    }
+    with replace_folder(folder) as new:
+        save_file(tensors, new / TENSORS)
+        (new / PLAIN).write_text(json.dumps(plain), encoding="utf-8")
+
+
+def load_state(
+    folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None
+) -> tuple[Position, dict[str, Any]] | None:
+    """Return position and scaler state after loading everything else in place; None if nothing was saved yet.
+
+    Raises:
+        SeldError: the files are damaged.
+    """
+    settle(folder)
+    if not folder.exists():
+        return None
+    try:
+        tensors = load_file(folder / TENSORS)
+        plain = json.loads((folder / PLAIN).read_text(encoding="utf-8"))
+        network.load_state_dict(unpack(plain["network"], tensors))
+        optimizer.load_state_dict(unpack(plain["optimizer"], tensors))
+        if average is not None:
+            average.load_state_dict(unpack(plain["average"], tensors))
+        return Position(**plain["position"]), unpack(plain["scaler"], tensors)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise SeldError(
+            f"The training state in {folder} cannot be read: {error}.",
+            "Remove that folder to start this training again.",
+        ) from error
+
+
+def model_folder(path: Path) -> Path:
+    """Return the folder that holds model.safetensors: `path` itself, or its best/, or its last/.
+
+    Raises:
+        SeldError: there is none.
+    """
+    for folder in (path, path / "best", path / "last"):
+        if (settle(folder) / "model.safetensors").is_file():
+            return folder
+    raise SeldError(
+        f"{path} holds no trained network: neither it nor its best/ has a model.safetensors.",
+        "Give the folder of a finished train step, or one of the checkpoints in it.",
+    )

@@ -1,0 +1,122 @@
+"""How a network is trained: the fields that a recipe's `train` step may set. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from dcase_seld.config import Config
+from dcase_seld.data.augment_config import AugmentConfig
+from dcase_seld.model.config import CmcConfig, ModelConfig
+from dcase_seld.recipe.stage import RunTime
+
+
+class LossConfig(Config):
+    """The training loss: ADPIT over direction and distance, and the on-screen term."""
+
+    onscreen_loss: Literal["masked", "official", "none"] = Field(
+        default="masked",
+        description="masked: only where a source is active, weighted; official: as the challenge's baseline",
+    )
+    onscreen_weight: float | None = Field(
+        default=None, ge=0, description="weight of the on-screen term; null: 0.1 (masked) or 1 (official)"
+    )
+    positive_weight: float | Literal["auto"] = Field(
+        default="auto",
+        description="weight of on-screen sources; auto: off-screen / on-screen ratio of the training labels",
+    )
+
+
+class ScheduleConfig(Config):
+    """The learning rate over training, a closed form of the step (so that resuming needs no state)."""
+
+    kind: Literal["cosine", "one-cycle", "constant"] = Field(
+        default="cosine", description="cosine: warm-up, then cosine decay; one-cycle: half-cosine up and down; constant"
+    )
+    warmup: float = Field(default=0.05, ge=0, lt=1, description="share of all steps with a rising learning rate")
+    final: float = Field(default=0.01, ge=0, le=1, description="last learning rate as a share of the peak")
+
+
+class TrainConfig(Config):
+    """Everything that decides a training's result, and how it is run."""
+
+    model: ModelConfig = Field(default=CmcConfig(), description="the network; kind: cmc (default) or crnn")
+    epochs: int = Field(default=20, ge=1, description="passes over the training clips")
+    batch_size: int = Field(
+        default=64, ge=1, description="clips per weight update, over all devices and accumulation steps"
+    )
+    accumulate: int = Field(default=1, ge=1, description="parts that a batch is computed in, to save memory")
+    epoch_clips: int | None = Field(
+        default=None, ge=1, description="clips per epoch; null: as many as the training split has"
+    )
+    weights: tuple[float, ...] | None = Field(
+        default=None, description="share of each store's clips in an epoch when several are mixed; null: by their sizes"
+    )
+    class_balance: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="0: every clip equally often; 1: every class equally often; between: a mixture",
+    )
+    train_on: tuple[Literal["train", "val", "test"], ...] = Field(
+        ("train",),
+        min_length=1,
+        description="splits that are trained on; with val among them nothing is validated",
+    )
+    lr: float = Field(default=1e-3, gt=0, description="peak learning rate of AdamW")
+    schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="learning rate over time")
+    weight_decay: float = Field(
+        default=0.01, ge=0, description="AdamW's decay of matrices and kernels, not of biases and norms"
+    )
+    clip_norm: float = Field(default=5.0, ge=0, description="largest norm of the gradient; 0: no clipping")
+    ema: float = Field(
+        default=0.0, ge=0, lt=1, description="decay per step of the weight average that is validated; 0: none"
+    )
+    freeze: tuple[str, ...] = Field(default=(), description="parameters whose names start so are not trained")
+    freeze_batch_norm: bool = Field(default=False, description="keep batch norm's statistics fixed")
+    sync_batch_norm: bool = Field(
+        default=True, description="share batch norm's statistics between devices (CUDA, several)"
+    )
+    loss: LossConfig = Field(default=LossConfig(), description="terms of the loss")
+    augment: AugmentConfig = Field(default=AugmentConfig(), description="changes of the training clips")
+    precision: Literal["fp32", "bf16", "fp16"] = Field(default="fp32", description="arithmetic of the forward pass")
+    criterion: Literal["f_score", "f_score_onscreen"] = Field(
+        default="f_score", description="validation score of 'best'"
+    )
+    threshold: float = Field(default=0.5, gt=0, lt=1, description="activity threshold of validation")
+    validate_every: int = Field(
+        default=1, ge=1, description="epochs between validations (the last epoch always validates)"
+    )
+    patience: int = Field(
+        default=0, ge=0, description="stop after so many validations without a better score; 0: never"
+    )
+    keep_top: int = Field(default=0, ge=0, description="best validated epochs whose weights are kept in top/")
+    cache_features: Literal["auto", "yes", "no"] = Field(
+        default="auto",
+        description="keep the front end's output on disk; auto: on a CPU when the augmentation allows it",
+    )
+    seed: int = Field(default=0, ge=0, description="seed of weights, order, augmentation and dropout")
+    devices: Annotated[int, RunTime()] = Field(
+        default=1, ge=1, description="devices per node; several train data-parallel"
+    )
+    nodes: Annotated[int, RunTime()] = Field(default=1, ge=1, description="machines, started by torchrun or SLURM")
+    checkpoint_steps: Annotated[int, RunTime()] = Field(
+        default=200,
+        ge=1,
+        description="weight updates between checkpoints; one is also written at the end of each epoch",
+    )
+    tensorboard: Annotated[bool, RunTime()] = Field(default=True, description="write TensorBoard curves")
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _default_kind(cls, value: Any) -> Any:
+        return {"kind": "cmc", **value} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainConfig:
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size {self.batch_size} is not divisible by accumulate {self.accumulate}")
+        if self.weights is not None and (min(self.weights, default=0) < 0 or sum(self.weights) <= 0):
+            raise ValueError("weights must be at least 0, and one above 0")
+        return self

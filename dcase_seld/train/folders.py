@@ -1,0 +1,84 @@
+"""Folders that are replaced as a whole: at any moment, also after a kill, one intact version can be read."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dcase_seld.errors import SeldError
+
+
+def settle(target: Path) -> Path:
+    """Return `target` after finishing or undoing a replacement that was interrupted.
+
+    `replace_folder` moves the old folder aside only after the new one is complete; so if the target is missing, the
+    new one takes its place, and otherwise what lies beside it is dropped.
+    """
+    new, old = _beside(target, "new"), _beside(target, "old")
+    if not target.exists():
+        if old.exists() and new.exists():
+            new.rename(target)
+        elif old.exists():
+            old.rename(target)
+    for rest in (new, old):
+        if rest.exists():
+            shutil.rmtree(rest)
+    return target
+
+
+@contextmanager
+def replace_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder to write into, which replaces `target` when the block ends without an error.
+
+    Raises:
+        SeldError: the disk is full; `target` is as it was.
+    """
+    settle(target)
+    new, old = _beside(target, "new"), _beside(target, "old")
+    new.mkdir(parents=True)
+    try:
+        yield new
+        for path in new.rglob("*"):
+            if path.is_file():
+                _flush(path)
+        _flush(new)
+    except BaseException as error:
+        shutil.rmtree(new, ignore_errors=True)
+        if is_disk_full(error):
+            raise SeldError(
+                f"The disk is full: {target} could not be written; the checkpoint before it is intact.",
+                "Free some space and run the same command again: it goes on from that checkpoint.",
+            ) from error
+        raise
+    if target.exists():
+        target.rename(old)
+    new.rename(target)
+    _flush(target.parent)
+    if old.exists():
+        shutil.rmtree(old)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether an error says that no space, or no quota, is left (safetensors reports it only as text)."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return type(error).__name__ == "SafetensorError" and any(
+        sign in str(error) for sign in ("os error 28", "os error 122", "os error 27", "No space left")
+    )
+
+
+def _beside(target: Path, ending: str) -> Path:
+    return target.with_name(f".{target.name}.{ending}")
+
+
+def _flush(path: Path) -> None:
+    """Make sure that a file or folder is on the disk before anything relies on it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,166 @@
+"""The training loop: it learns, resumes after a kill with the same weights, and refuses what cannot work."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import MODEL, make_store
+
+from dcase_seld.errors import SeldError
+from dcase_seld.train.config import TrainConfig
+from dcase_seld.train.history import read_epochs
+from dcase_seld.train.loop import train
+
+TRAIN = """
+import json, sys
+from pathlib import Path
+from dcase_seld.train.config import TrainConfig
+from dcase_seld.train.loop import train
+config, store, out = TrainConfig(**json.loads(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3])
+out.mkdir(exist_ok=True)
+train(config, [store], out, device="cpu")
+"""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_store(tmp_path_factory.mktemp("tiny"))
+
+
+def options(**changes: object) -> dict[str, object]:
+    plain = {"model": {**MODEL, "track": "b"}, "epochs": 2, "batch_size": 8, "lr": 3e-3, "tensorboard": False}
+    return {**plain, **changes}
+
+
+def trained(store: Path, out: Path, **changes: object) -> dict[str, object]:
+    out.mkdir(parents=True, exist_ok=True)
+    return train(TrainConfig(**options(**changes)), [store], out, device="cpu")  # type: ignore[arg-type]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def equal(a: Path, b: Path) -> bool:
+    first, second = weights(a), weights(b)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_it_learns_and_writes_everything(store: Path, tmp_path: Path) -> None:
+    summary = trained(store, tmp_path, epochs=5, keep_top=2, ema=0.8, tensorboard=True)
+    rows = read_epochs(tmp_path / "epochs.csv")
+    assert [row["epoch"] for row in rows] == list(range(1, 6))
+    assert rows[-1]["loss"] < 0.9 * rows[0]["loss"]
+    assert summary["val"]["f_score"] == pytest.approx(max(row["f_score"] for row in rows))  # type: ignore[index]
+    assert {"best", "last", "top", "curves.png", "classwise.csv", "tensorboard"} <= {p.name for p in tmp_path.iterdir()}
+    assert len(list((tmp_path / "top").iterdir())) == 2
+    assert not (tmp_path / "state").exists()
+    lines = (tmp_path / "classwise.csv").read_text().splitlines()
+    assert len(lines) == 1 + 5 * 2 and lines[1].startswith("1,0,Low,")
+    # A finished training is not repeated.
+    assert trained(store, tmp_path, epochs=5) == summary
+
+
+def test_kill_and_resume_gives_the_same_weights(store: Path, tmp_path: Path) -> None:
+    changes = {"epochs": 3, "checkpoint_steps": 2, "ema": 0.9, "accumulate": 2, "augment": {"swap": 0.5, "mask": 0.5}}
+    trained(store, tmp_path / "whole", **changes)
+    killed = tmp_path / "killed"
+    command = [sys.executable, "-c", TRAIN, json.dumps(options(**changes)), str(store), str(killed)]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())})
+    while process.poll() is None and step_of(killed) < 4:
+        time.sleep(0.002)
+    assert process.poll() is None, "the training ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "summary.json").exists()
+    trained(store, killed, **changes)
+    assert equal(tmp_path / "whole" / "last", killed / "last")
+    assert equal(tmp_path / "whole" / "best", killed / "best")
+    scores = [[row["f_score"] for row in read_epochs(tmp_path / n / "epochs.csv")] for n in ("whole", "killed")]
+    losses = [[row["loss"] for row in read_epochs(tmp_path / n / "epochs.csv")] for n in ("whole", "killed")]
+    assert scores[0] == scores[1] and losses[0] == losses[1]
+
+
+def step_of(out: Path) -> int:
+    try:
+        return int(json.loads((out / "state" / "state.json").read_text())["position"]["step"])
+    except (OSError, ValueError):
+        return 0
+
+
+def test_accumulation_changes_nothing_but_rounding(store: Path, tmp_path: Path) -> None:
+    still = {**MODEL, "track": "a"}
+    still["encoder"] = {**MODEL["encoder"], "dropout": 0.0}
+    still["cross_modal"] = {**MODEL["cross_modal"], "dropout": 0.0}
+    for parts in (1, 4):
+        trained(store, tmp_path / str(parts), model=still, freeze_batch_norm=True, accumulate=parts, epochs=1)
+    first, second = weights(tmp_path / "1" / "last"), weights(tmp_path / "4" / "last")
+    assert max(float((first[name].double() - second[name].double()).abs().max()) for name in first) < 1e-5
+
+
+def test_fine_tuning_starts_from_the_weights_and_freezes(store: Path, tmp_path: Path) -> None:
+    trained(store, tmp_path / "first", model={**MODEL, "track": "a"})
+    out = tmp_path / "second"
+    out.mkdir()
+    config = TrainConfig(**options(epochs=1, freeze=["encoder"], freeze_batch_norm=True))  # type: ignore[arg-type]
+    train(config, [store], out, init=tmp_path / "first", device="cpu")
+    before, after = weights(tmp_path / "first" / "best"), weights(out / "last")
+    encoder = [name for name in after if name.startswith("encoder")]
+    assert encoder and all(torch.equal(before[name], after[name]) for name in encoder)
+    assert not torch.equal(before["head.hidden.weight"], after["head.hidden.weight"])
+    assert torch.equal(before["frontend.mean"], after["frontend.mean"])
+
+
+def test_without_validation_best_is_last(store: Path, tmp_path: Path) -> None:
+    trained(store, tmp_path, epochs=1, train_on=["train", "val", "test"])
+    assert equal(tmp_path / "best", tmp_path / "last")
+    assert "f_score" not in read_epochs(tmp_path / "epochs.csv")[0]
+
+
+def test_a_loss_that_is_no_number_stops_with_the_last_state_intact(store: Path, tmp_path: Path) -> None:
+    with pytest.raises(SeldError, match="no number any more"):
+        trained(store, tmp_path, epochs=60, lr=1e30, clip_norm=0, schedule={"kind": "constant", "warmup": 0})
+    assert not (tmp_path / "summary.json").exists()
+
+
+def test_two_stores_are_mixed_by_weight(store: Path, tmp_path: Path) -> None:
+    other = make_store(tmp_path / "other", train=8, val=4, test=1, seed=5)
+    out = tmp_path / "out"
+    out.mkdir()
+    config = TrainConfig(**options(weights=[1, 3], epoch_clips=16, epochs=1, class_balance=0.5))  # type: ignore[arg-type]
+    summary = train(config, [store, other], out, device="cpu")
+    row = read_epochs(out / "epochs.csv")[0]
+    assert row["step"] == 2 and summary["clips"] == 32
+    with pytest.raises(SeldError, match="weights has 2 numbers, but data names 1 stores"):
+        trained(store, tmp_path / "wrong", weights=[1, 3])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 512}, "smaller than one batch of 512"),
+        ({"freeze": ["encodr"]}, "'encodr' is the beginning of no parameter's name"),
+        ({"precision": "fp16"}, "fp16 needs a CUDA device"),
+        ({"model": {**MODEL, "fusion": ["clap"]}}, "reads clap tokens"),
+        ({"nodes": 2}, "neither by torchrun nor by SLURM"),
+    ],
+)
+def test_mistakes_are_answered_with_a_sentence(
+    store: Path, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(SeldError, match=message):
+        trained(store, tmp_path, **changes)
+
+
+def test_early_stopping(store: Path, tmp_path: Path) -> None:
+    summary = trained(store, tmp_path, epochs=6, lr=1e-12, patience=2, cache_features="no")
+    assert summary["epochs"] == 3
