@@ -71,6 +71,13 @@ class SoundBank:
 
     def sound(self, recording: Recording) -> Sound:
         """Return the mono sound of a recording at 24 kHz, (S,), peak 1."""
+        return self._keep(recording).astype(np.float32) / np.float32(32767.0)
+
+    def samples(self, recording: Recording) -> int:
+        """Return the length of a recording at 24 kHz."""
+        return len(self._keep(recording))
+
+    def _keep(self, recording: Recording) -> npt.NDArray[np.int16]:
         kept = self._kept.get(recording)
         if kept is None:
             sound = self.load(recording)
@@ -79,7 +86,7 @@ class SoundBank:
             if len(self._kept) >= KEPT_RECORDINGS:
                 self._kept.pop(next(iter(self._kept)))
             self._kept[recording] = kept
-        return kept.astype(np.float32) / np.float32(32767.0)
+        return kept
 
 
 def procedural_bank(taxonomy: Taxonomy, config: SoundsConfig, seed: int) -> SoundBank:

@@ -97,6 +97,12 @@ class SoundsConfig(Config):
     groups: str | None = Field(
         default=None, description="CSV file inside the sounds folder with the columns file,group; overrides group_by"
     )
+    split_seed: int = Field(
+        default=0,
+        ge=0,
+        description="decides which groups are in which split; not the scenes' seed, so that two sets "
+        "simulated from one folder agree about what is held out",
+    )
     test_fraction: float = Field(default=0.3, gt=0, lt=1, description="share of a class's recordings for the test fold")
     validation_fraction: float = Field(default=0.15, ge=0, lt=1, description="share for validation rooms")
     reuse_single: bool = Field(

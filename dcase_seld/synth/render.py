@@ -9,7 +9,15 @@ import numpy.typing as npt
 
 from dcase_seld.synth.bank import SoundBank
 from dcase_seld.synth.camera import is_onscreen
-from dcase_seld.synth.rooms import SPEED_OF_SOUND, Room, direction, response
+from dcase_seld.synth.rooms import (
+    LONGEST_TAIL_S,
+    SPEED_OF_SOUND,
+    Room,
+    direction,
+    early_response,
+    late_response,
+    response,
+)
 from dcase_seld.synth.scenes import STEP_S, Scene, SceneEvent
 from dcase_seld.task.angles import fold
 from dcase_seld.task.events import Events
@@ -26,24 +34,33 @@ PEAK = 0.95
 """A louder clip is scaled down to this peak."""
 
 
-def render_scene(scene: Scene, bank: SoundBank, channels: int = 2) -> Sound:
-    """Return the microphone's signals of a scene, (channels, S): W, Y (2) or W, Y, Z, X (4)."""
+def render_scene(scene: Scene, bank: SoundBank, labels: Events, floor_db: float, channels: int = 2) -> Sound:
+    """Return the microphone's signals of a scene, (channels, S): W, Y (2) or W, Y, Z, X (4).
+
+    Args:
+        scene: the plan.
+        bank: the dry sounds.
+        labels: what `label_scene` returns: the ambience is set against the power of labelled frames.
+        floor_db: level of the ambience where nothing is labelled, dB below full scale.
+        channels: 2 or 4.
+    """
     mix = np.zeros((channels, CLIP_SAMPLES), np.float32)
-    active = np.zeros(CLIP_SAMPLES, np.bool_)
     for event in scene.events:
-        dry = _dry(event, bank)
-        start, wet = event.start, _convolve_path(dry, event, scene.room, channels)
+        dry, start = _dry(event, bank), event.start
+        # What is over before the clip begins, reverberation included, need not be computed; nor what comes after it.
+        unheard = max(0, -start - round(LONGEST_TAIL_S * SAMPLE_RATE))
+        event_end = max(1, CLIP_SAMPLES - start)
+        wet = _convolve_path(dry, event, scene.room, channels, unheard, event_end)
         from_clip, from_wet = max(0, start), max(0, -start)
         count = min(CLIP_SAMPLES - from_clip, wet.shape[1] - from_wet)
         if count > 0:
             mix[:, from_clip : from_clip + count] += wet[:, from_wet : from_wet + count]
-        active |= np.repeat(active_frames(event, bank, scene.room), SAMPLES_PER_FRAME)
-    if active.any():
-        level_db = 10.0 * np.log10(float(np.square(mix[0, active]).mean()) + 1e-12) - scene.snr_db
-    else:
-        level_db = -75.0
+    level_db = floor_db
+    if len(labels):
+        heard = mix[0].reshape(CLIP_FRAMES, -1)[np.unique(labels.frame)]
+        level_db = 10.0 * np.log10(float(np.square(heard).mean()) + 1e-12) - scene.snr_db
     mix += ambience(scene.noise_seed, channels) * np.float32(10.0 ** (level_db / 20.0))
-    peak = float((np.abs(mix[0]) + np.abs(mix[1:]).sum(axis=0)).max())
+    peak = float((np.abs(mix[0]) + np.linalg.norm(mix[1:], axis=0)).max())
     return mix if peak <= PEAK else mix * np.float32(PEAK / peak)
 
 
@@ -148,30 +165,36 @@ def _dry(event: SceneEvent, bank: SoundBank) -> Sound:
     return sound * np.float32(10.0 ** (event.level_db / 20.0) / np.sqrt(power))
 
 
-def _convolve_path(dry: Sound, event: SceneEvent, room: Room, channels: int) -> Sound:
-    """Return the event as heard, (channels, S + tail); a moving source is cross-faded from place to place."""
+def _convolve_path(dry: Sound, event: SceneEvent, room: Room, channels: int, first: int, last: int) -> Sound:
+    """Return the event as heard, (channels, S + tail), of its dry samples `first` to `last` alone.
+
+    A moving source is cross-faded from place to place.
+    """
     if len(event.path_m) == 1:
-        return _convolve(dry, response(room, event.path_m[0], channels, event.tail_seed))
+        return _convolve(dry, response(room, event.path_m[0], channels, event.tail), first, last)
     hop = round(STEP_S * SAMPLE_RATE)
     pieces = []
+    mixing_s = 0.0
     for index, place in enumerate(event.path_m):
-        first, last = max(0, (index - 1) * hop), min(len(dry), (index + 1) * hop)
-        if first >= last:
-            continue
-        time = np.arange(first, last, dtype=np.float32)
-        part = dry[first:last] * (1.0 - np.abs(time - index * hop) / hop)
-        pieces.append((first, _convolve(part.astype(np.float32), response(room, place, channels, event.tail_seed))))
-    total = np.zeros((channels, max(first + piece.shape[1] for first, piece in pieces)), np.float32)
-    for first, piece in pieces:
-        total[:, first : first + piece.shape[1]] += piece
+        begin, end = max(first, (index - 1) * hop), min(last, len(dry), (index + 1) * hop)
+        if begin < end:
+            share = 1.0 - np.abs(np.arange(begin, end, dtype=np.float32) - index * hop) / hop
+            early, mixing_s = early_response(room, place, channels)
+            pieces.append((begin, _convolve(dry[begin:end] * share.astype(np.float32), early, 0, end - begin)))
+    # The late field is the same wherever in the room the source is: one for the whole walk, and no flutter.
+    pieces.append((0, _convolve(dry, late_response(room, mixing_s, channels, event.tail), first, last)))
+    total = np.zeros((channels, max(begin + piece.shape[1] for begin, piece in pieces)), np.float32)
+    for begin, piece in pieces:
+        total[:, begin : begin + piece.shape[1]] += piece
     return total
 
 
-def _convolve(dry: Sound, impulse: Sound) -> Sound:
+def _convolve(dry: Sound, impulse: Sound, first: int, last: int) -> Sound:
+    """Return dry samples `first` to `last` through an impulse response; what comes before them is zero."""
     from scipy import fft
 
-    length = len(dry) + impulse.shape[1] - 1
+    part = dry[first:last]
+    length = len(part) + impulse.shape[1] - 1
     size = fft.next_fast_len(length, real=True)
-    return np.asarray(
-        fft.irfft(fft.rfft(dry, size)[None] * fft.rfft(impulse, size), size)[:, :length], dtype=np.float32
-    )
+    wet = fft.irfft(fft.rfft(part, size)[None] * fft.rfft(impulse, size), size)[:, :length]
+    return np.asarray(np.pad(wet, ((0, 0), (first, 0))) if first else wet, dtype=np.float32)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,12 @@ SURFACES = {
 """Names in pyroomacoustics' table of materials."""
 SINC_HALF = 8
 """Half length in samples of the windowed sinc that puts an image between two samples."""
+FADE_S = 0.012
+"""Length in seconds of the cross-fade from image sources to the diffuse part."""
+LONGEST_TAIL_S = 2.0
+"""The diffuse part is cut here, in seconds."""
+TAILS = 5
+"""Diffuse fields kept for a room: the late part hardly depends on the place, its noise may recur."""
 MARGIN_M = 0.3
 """Nothing is nearer to a wall than this."""
 
@@ -134,26 +141,25 @@ def direction(room: Room, source_m: Floats) -> tuple[float, float, float]:
     )
 
 
-def response(room: Room, source_m: Floats, channels: int, tail_seed: int) -> Response:
+def response(room: Room, source_m: Floats, channels: int, tail: int) -> Response:
     """Return the impulse response (channels, S) of a source: W, Y (2) or W, Y, Z, X (4); 1/r amplitude, 1 at 1 m.
 
     Args:
         room: the room.
         source_m: (3,) position.
         channels: 2 or 4.
-        tail_seed: the same seed gives the same late field, so that a moving source's tail does not flutter.
+        tail: which of the room's late fields follows the early part.
     """
-    early, mixing_s = _early(room, source_m, channels)
-    late = _late(room, mixing_s, channels, tail_seed)
-    length = max(early.shape[1], late.shape[1])
-    total = np.zeros((channels, length), np.float32)
+    early, mixing_s = early_response(room, source_m, channels)
+    total = late_response(room, mixing_s, channels, tail)
+    if total.shape[1] < early.shape[1]:
+        total = np.pad(total, ((0, 0), (0, early.shape[1] - total.shape[1])))
     total[:, : early.shape[1]] += early
-    total[:, : late.shape[1]] += late
     return total
 
 
-def _early(room: Room, source_m: Floats, channels: int) -> tuple[Response, float]:
-    """Return the image sources' part and the time in seconds at which the diffuse part takes over."""
+def early_response(room: Room, source_m: Floats, channels: int) -> tuple[Response, float]:
+    """Return the image sources' part (channels, S) and the time in seconds at which the diffuse part takes over."""
     images, damping = _images(room, source_m)
     offset = images - np.asarray(room.microphone_m)
     distance = np.maximum(np.linalg.norm(offset, axis=1), 0.1)
@@ -168,8 +174,7 @@ def _early(room: Room, source_m: Floats, channels: int) -> tuple[Response, float
     weights = damping[:, None, :] * gains[None] * (fade / distance)
     length = int((mixing_s + FADE_S) * SAMPLE_RATE) + 2 * SINC_HALF + 2
     position = delay * SAMPLE_RATE
-    first = np.floor(position).astype(np.int64) - SINC_HALF + 1
-    taps = first[:, None] + np.arange(2 * SINC_HALF)
+    taps = np.floor(position).astype(np.int64)[:, None] + np.arange(1 - SINC_HALF, 1 + SINC_HALF)
     lag = taps - position[:, None]
     kernel = np.sinc(lag) * (0.5 + 0.5 * np.cos(np.pi * lag / SINC_HALF))
     index = np.clip(taps, 0, length - 1).ravel()
@@ -179,12 +184,27 @@ def _early(room: Room, source_m: Floats, channels: int) -> tuple[Response, float
     return _join_bands(trains.astype(np.float32)), mixing_s
 
 
-FADE_S = 0.012
-"""Length in seconds of the cross-fade from image sources to the diffuse part."""
+def late_response(room: Room, mixing_s: float, channels: int, tail: int) -> Response:
+    """Return the diffuse part (channels, S) of a response, rising at the mixing time (seconds)."""
+    late = _diffuse_field(room, channels, tail % TAILS)
+    time = np.arange(late.shape[1], dtype=np.float32) / SAMPLE_RATE
+    rise = np.sin(0.5 * np.pi * np.clip((time - mixing_s) / FADE_S, 0.0, 1.0)).astype(np.float32)
+    return late * rise
 
 
 def _images(room: Room, source_m: Floats) -> tuple[Floats, Floats]:
     """Return image positions (I, 3) and their amplitude damping (bands, I)."""
+    box = _shoebox(room)
+    box.sources.clear()
+    box.add_source(list(source_m))
+    box.image_source_model()
+    source = box.sources[0]
+    return np.asarray(source.images.T, dtype=np.float64), np.asarray(source.damping[: len(BANDS_HZ)], dtype=np.float64)
+
+
+@functools.lru_cache(maxsize=256)
+def _shoebox(room: Room) -> Any:
+    """Return the room as pyroomacoustics has it, with its microphone and no source."""
     import pyroomacoustics as pra
 
     names = ("west", "east", "south", "north", "floor", "ceiling")
@@ -195,29 +215,25 @@ def _images(room: Room, source_m: Floats) -> tuple[Floats, Floats]:
     box = pra.ShoeBox(
         list(room.size_m), fs=SAMPLE_RATE, materials=materials, max_order=room.reflections, air_absorption=False
     )
-    box.add_source(list(source_m))
     box.add_microphone(list(room.microphone_m))
-    box.image_source_model()
-    source = box.sources[0]
-    return np.asarray(source.images.T, dtype=np.float64), np.asarray(source.damping[: len(BANDS_HZ)], dtype=np.float64)
+    return box
 
 
-def _late(room: Room, mixing_s: float, channels: int, seed: int) -> Response:
-    """Return the diffuse field: noise in every band under its exponential decay, starting at the mixing time.
+@functools.lru_cache(maxsize=128)
+def _diffuse_field(room: Room, channels: int, number: int) -> Response:
+    """Return one of a room's diffuse fields (channels, S): noise in every band under its exponential decay.
 
     Energy per second of a source of amplitude 1 at 1 m: 4πc/V, times 10^(-6 t / RT60): the density of image sources
     times the energy that each brings.
     """
-    rng = np.random.default_rng(seed)
-    length = round(min(1.2 * max(room.rt60_s), 2.5) * SAMPLE_RATE) + 1
-    start = int(mixing_s * SAMPLE_RATE)
-    length = max(length, start + 1)
+    # The room's own numbers seed the noise, so that a field belongs to its room and not to the order of calls.
+    rng = np.random.default_rng([number, *np.asarray([*room.size_m, *room.microphone_m]).view(np.uint64).tolist()])
+    length = round(min(1.2 * max(room.rt60_s), LONGEST_TAIL_S) * SAMPLE_RATE)
     time = np.arange(length, dtype=np.float32) / SAMPLE_RATE
     density = 4.0 * np.pi * SPEED_OF_SOUND / room.volume_m3 / SAMPLE_RATE
-    rise = np.sin(0.5 * np.pi * np.clip((time - mixing_s) / FADE_S, 0.0, 1.0)).astype(np.float32)
-    white = rng.standard_normal((channels, length), dtype=np.float32) * np.float32(np.sqrt(density))
+    white = rng.standard_normal((4, length), dtype=np.float32)[:channels] * np.float32(np.sqrt(density))
     white[1:] *= np.float32(np.sqrt(1.0 / 3.0))
-    decays = np.stack([np.exp(np.float32(-6.9078 / t) * time) * rise for t in room.rt60_s])
+    decays = np.stack([np.exp(np.float32(-6.9078 / t) * time) for t in room.rt60_s])
     return _split_bands(white, decays)
 
 
@@ -225,7 +241,7 @@ def _split_bands(white: Response, decays: npt.NDArray[np.float32]) -> Response:
     """Return white noise (channels, S) split into bands, each under its decay (bands, S), and summed."""
     from scipy import fft
 
-    size = fft.next_fast_len(white.shape[1], real=True)
+    size = 1 << (white.shape[1] - 1).bit_length()
     spectrum = fft.rfft(white, size)
     total = np.zeros_like(white)
     for mask, fall in zip(_masks(size), decays, strict=True):
@@ -238,13 +254,13 @@ def _join_bands(trains: Response) -> Response:
     from scipy import fft
 
     # Zeros beyond the end keep the band filters' ringing from wrapping to the start.
-    size = fft.next_fast_len(trains.shape[-1] + 512, real=True)
+    size = 1 << (trains.shape[-1] + 512 - 1).bit_length()
     spectrum = fft.rfft(trains, size)
     joined = np.einsum("bcf,bf->cf", spectrum, _masks(size))
     return np.asarray(fft.irfft(joined, size)[:, : trains.shape[-1]], dtype=np.float32)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=16)
 def _masks(size: int) -> npt.NDArray[np.float32]:
     """Return (bands, size // 2 + 1) zero-phase octave filters that add up to 1, with raised-cosine borders."""
     octave = np.log2(np.maximum(np.fft.rfftfreq(size, 1.0 / SAMPLE_RATE), 1.0))

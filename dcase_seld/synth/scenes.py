@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from dcase_seld.synth.bank import Recording, SoundBank
 from dcase_seld.synth.config import SceneConfig
-from dcase_seld.synth.rooms import Room, sample_source
+from dcase_seld.synth.rooms import TAILS, Room, sample_source
 from dcase_seld.task.facts import CLIP_SECONDS, MAX_TRACKS, SAMPLE_RATE
 
 Floats = npt.NDArray[np.float64]
-STEP_S = 0.2
+STEP_S = 0.3
 """A moving source is heard from a new place every so many seconds, cross-faded between."""
 PACE_M_S = (0.3, 1.3)
 """Speeds of moving sources in metres per second."""
@@ -33,7 +33,7 @@ class SceneEvent:
         start: sample of the clip at which playing begins; negative where the event began before the clip.
         level_db: level at 1 m, dB below full scale.
         path_m: (P, 3) positions, one every STEP_S seconds; a single one where the source rests.
-        tail_seed: of the room's late field at that place.
+        tail: which of the room's late fields follows.
     """
 
     recording: Recording
@@ -42,7 +42,7 @@ class SceneEvent:
     start: int
     level_db: float
     path_m: Floats
-    tail_seed: int
+    tail: int
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _fill_layer(
     while time < CLIP_SECONDS - SHORTEST_VISIBLE_S:
         class_index = classes[int(rng.choice(len(classes), p=weights))]
         recording = bank.draw(class_index, split, rng)
-        available = len(bank.sound(recording))
+        available = bank.samples(recording)
         samples = min(available, round(float(rng.uniform(*polyphony.event_s)) * SAMPLE_RATE))
         if samples < 0.7 * available and available <= polyphony.event_s[1] * SAMPLE_RATE and rng.random() < 0.7:
             # Cutting short what fits would lose the ends of rings, steps and words.
@@ -132,7 +132,7 @@ def _fill_layer(
             continue
         path = _path(room, samples / SAMPLE_RATE, config, rng)
         level = float(rng.uniform(*config.levels.source_db))
-        events.append(SceneEvent(recording, skip, samples, start, level, path, int(rng.integers(2**31))))
+        events.append(SceneEvent(recording, skip, samples, start, level, path, int(rng.integers(TAILS))))
 
 
 def _path(room: Room, seconds: float, config: SceneConfig, rng: np.random.Generator) -> Floats:

@@ -82,8 +82,10 @@ class Maker:
         from dcase_seld.task.dcase_csv import write_csv
 
         scene, part = self.scene(fold, index), PARTS[fold]
-        write_wav(self.job.out / "stereo_dev" / part / f"{scene.name}.wav", to_stereo(render_scene(scene, self.bank)))
-        write_csv(self.job.out / "metadata_dev" / part / f"{scene.name}.csv", label_scene(scene, self.bank))
+        labels = label_scene(scene, self.bank)
+        mix = render_scene(scene, self.bank, labels, self.job.scene.levels.floor_db)
+        write_wav(self.job.out / "stereo_dev" / part / f"{scene.name}.wav", to_stereo(mix))
+        write_csv(self.job.out / "metadata_dev" / part / f"{scene.name}.csv", labels)
 
 
 def open_bank(job: Job) -> SoundBank:
@@ -92,7 +94,7 @@ def open_bank(job: Job) -> SoundBank:
         return procedural_bank(job.taxonomy, job.sound_config, job.seed)
     from dcase_seld.synth.folder_bank import folder_bank
 
-    return folder_bank(job.sounds, job.taxonomy, job.sound_config, job.seed)
+    return folder_bank(job.sounds, job.taxonomy, job.sound_config, job.sound_config.split_seed)
 
 
 def simulate(job: Job, workers: int = 1, quiet: bool = True) -> None:

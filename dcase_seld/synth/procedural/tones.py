@@ -43,11 +43,9 @@ def bell(rng: Generator) -> Sound:
     t60 = longest / (0.5 + 0.5 * ratios)
     samples = samples_of(min(longest, 3.0))
     gap = float(rng.uniform(0.4, 1.4))
-    strokes = []
-    for index in range(int(rng.integers(1, 5))):
-        tone = partials(samples, (base * ratios).tolist(), gains.tolist(), t60.tolist(), rng)
-        strokes.append((index * gap, (tone + _strike(rng, samples)) * np.float32(rng.uniform(0.7, 1.0))))
-    return place(strokes)
+    tone = partials(samples, (base * ratios).tolist(), gains.tolist(), t60.tolist(), rng)
+    strokes = [(index * gap, tone * np.float32(rng.uniform(0.6, 1.0))) for index in range(int(rng.integers(1, 5)))]
+    return place(strokes + [(onset, _strike(rng, 1200)) for onset, _ in strokes])
 
 
 def musical_instrument(rng: Generator) -> Sound:
@@ -132,14 +130,14 @@ def _strike(rng: Generator, samples: int) -> Sound:
 
 def _plucked(rng: Generator, pitch_hz: float, seconds: float, colour: float) -> Sound:
     """Return a plucked string: a burst in a lossy delay line. Source: Karplus and Strong, 1983."""
-    from scipy.signal import lfilter
-
     samples, period = samples_of(max(seconds, 0.4)), max(2, round(SAMPLE_RATE / pitch_hz))
-    burst = np.zeros(samples, np.float32)
-    burst[:period] = low_pass(noise(rng, period), 1500.0 + 6000.0 * colour)[: len(burst[:period])]
-    feedback = np.zeros(period + 2)
-    feedback[0], feedback[period], feedback[period + 1] = 1.0, -0.498, -0.498
-    return (lfilter([1.0], feedback, burst) * swell(samples, 0.001, 0.05)).astype(np.float32)
+    loops = -(-samples // period)
+    string = np.zeros((loops, period), np.float32)
+    string[0] = low_pass(noise(rng, period), 1500.0 + 6000.0 * colour)
+    for loop in range(1, loops):
+        before = string[loop - 1]
+        string[loop] = 0.498 * (before + np.roll(before, 1))
+    return np.asarray(string.ravel()[:samples] * swell(samples, 0.001, 0.05), dtype=np.float32)
 
 
 def _bowed(rng: Generator, pitch_hz: float, seconds: float, colour: float) -> Sound:
@@ -158,14 +156,15 @@ def _blown(rng: Generator, pitch_hz: float, seconds: float, colour: float) -> So
     odd = sum(np.sin(k * cycle) * g for k, g in ((1, 0.8), (3, 0.25 * colour), (5, 0.12 * colour)))
     air = resonate(noise(rng, samples), pitch_hz * 2.0, 400.0) * np.float32(0.3)
     tone = low_pass(tube, 3500.0) + np.asarray(odd, dtype=np.float32) + air
-    return np.asarray(tone * swell(samples, min(0.05, seconds / 3), 0.05) * 0.6, dtype=np.float32)
+    return np.asarray(tone * swell(samples, min(0.05, seconds / 3), 0.05) * np.float32(0.6))
 
 
 def _struck(rng: Generator, pitch_hz: float, seconds: float, colour: float) -> Sound:
     samples = samples_of(max(seconds, 0.5))
     ratios = (1.0, 2.0, 3.0, 4.0) if colour < 0.5 else (1.0, 3.98, 9.2, 2.01)
     tone = partials(samples, [pitch_hz * r for r in ratios], [0.8, 0.4, 0.2, 0.1], [1.5, 0.9, 0.5, 0.4], rng)
-    return tone + 0.05 * _strike(rng, samples)
+    tone[:1200] += 0.05 * _strike(rng, 1200)
+    return tone
 
 
 def _drum(rng: Generator, kind: int) -> Sound:
