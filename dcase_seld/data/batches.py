@@ -5,10 +5,8 @@ The order of an epoch is a pure function of seed and epoch number, so a killed r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from queue import Empty, Full, Queue
-from threading import Event, Thread
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dcase_seld.data.order import Sampling, epoch_order
+from dcase_seld.data.read_ahead import read_ahead
 from dcase_seld.data.store import Store
 from dcase_seld.data.targets import TargetTable
 from dcase_seld.data.tokens import TokenReader
@@ -94,7 +93,7 @@ class Batches:
         rank: this process' number.
         world_size: processes that share an epoch.
         drop_last: leave out the last batch where it is not full (always so for several processes that shuffle).
-        read_ahead: batches that a thread reads while the model works; 0: none.
+        ahead: batches that a thread reads while the model works; 0: none.
         pin: return page-locked tensors, which travel to a CUDA device without waiting.
     """
 
@@ -116,7 +115,7 @@ class Batches:
         rank: int = 0,
         world_size: int = 1,
         drop_last: bool = False,
-        read_ahead: int = 2,
+        ahead: int = 2,
         pin: bool = False,
     ) -> None:
         if isinstance(store, Store):
@@ -130,7 +129,7 @@ class Batches:
         self.batch_size, self.frames, self.tracks = batch_size, frames, tracks
         self.shuffle_seed, self.sampling = shuffle_seed, sampling or Sampling()
         self.rank, self.world_size, self.drop_last = rank, world_size, drop_last
-        self.mirror, self.read_ahead, self.pin = mirror, read_ahead, pin
+        self.mirror, self.ahead, self.pin = mirror, ahead, pin
         for source in self.sources:
             source.windows = _windows(source.store, source.indices, frames, hop_frames or frames)
         self._targets = (
@@ -162,9 +161,9 @@ class Batches:
         order = self._order(number)[self.rank :: self.world_size]
         size = self.batch_size
         chunks = [order[size * batch : size * (batch + 1)] for batch in range(start_batch, len(self))]
-        if self.read_ahead <= 0:
+        if self.ahead <= 0:
             return map(self._read, chunks)
-        return _ahead(self._read, chunks, self.read_ahead)
+        return read_ahead(self._read, chunks, self.ahead)
 
     def _order(self, epoch: int) -> Ints:
         """Return (windows, 2): source and row of its windows, in the order of an epoch."""
@@ -298,45 +297,3 @@ def _pinned(batch: Batch) -> Batch:
 
     result: Batch = pin(batch)
     return result
-
-
-def _ahead(read: Callable[[Ints], Batch], chunks: Sequence[Ints], depth: int) -> Iterator[Batch]:
-    """Yield read(chunk) of all chunks, read by a thread up to `depth` batches ahead; its errors are raised here."""
-    queue: Queue[Batch | BaseException | None] = Queue(depth)
-    stop = Event()
-
-    def put(item: Batch | BaseException | None) -> None:
-        while not stop.is_set():
-            try:
-                return queue.put(item, timeout=0.2)
-            except Full:
-                continue
-
-    def work() -> None:
-        try:
-            for chunk in chunks:
-                if stop.is_set():
-                    return
-                put(read(chunk))
-            put(None)
-        except BaseException as error:
-            put(error)
-
-    thread = Thread(target=work, name="batches", daemon=True)
-    thread.start()
-    try:
-        while True:
-            try:
-                item = queue.get(timeout=5.0)
-            except Empty:
-                if not thread.is_alive():
-                    raise RuntimeError("the thread that reads batches ended without a word") from None
-                continue
-            if item is None:
-                return
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()

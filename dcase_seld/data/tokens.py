@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class TokenSpec:
         mirror: the tokens of the left-right mirrored input can be read too.
         mirror_by: "stored" in the folder, or "grid_flip": the columns of the token grid in reverse order.
         mask: the folder also says which rows of the first axis are there.
+        encoder: configuration of the encoder (an embed step's `model:`), so that a recording can be embedded alike.
     """
 
     kind: str
@@ -54,6 +55,7 @@ class TokenSpec:
     mirror: bool = False
     mask: bool = False
     mirror_by: str = "stored"
+    encoder: dict[str, Any] = field(default_factory=dict)
 
 
 class TokenWriter:

@@ -56,7 +56,7 @@ def test_order_is_a_function_of_seed_and_epoch(store):
     batches = Batches(store, chosen, 4, shuffle_seed=3, targets=False)
     first = indices(batches)
     assert sorted(flat(first)) == chosen.tolist() and first != indices(batches, 1)
-    assert first == indices(Batches(store, chosen, 4, shuffle_seed=3, targets=False, read_ahead=0))
+    assert first == indices(Batches(store, chosen, 4, shuffle_seed=3, targets=False, ahead=0))
     assert first != indices(Batches(store, chosen, 4, shuffle_seed=4, targets=False))
 
 
