@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from dcase_seld.recipe.stage import Context, Inputs, Outside, Stage
-from dcase_seld.synth.config import ClipCounts, SceneConfig, SoundsConfig
+from dcase_seld.synth.config import ClipCounts, PolyphonyConfig, SceneConfig, SoundsConfig
 
 
 class SimulateConfig(SceneConfig):
@@ -21,33 +21,50 @@ class SimulateConfig(SceneConfig):
     taxonomy: Annotated[Path | None, Outside()] = Field(
         default=None, description="YAML file of a list of classes; without it the challenge's 13"
     )
+    like: Annotated[Path | None, Outside()] = Field(
+        default=None,
+        description="folder of label files of a real set: its class shares and overlaps are imitated (an explicit "
+        "`polyphony` still decides the overlaps); without it all classes sound for equally long",
+    )
     clips: ClipCounts = Field(default=ClipCounts(), description="how many 5-second clips")
     bank: SoundsConfig = Field(default=SoundsConfig(), description="how the recordings are divided")
     seed: int = Field(default=0, ge=0, description="decides everything; another seed is another set")
 
 
 def run(config: SimulateConfig, inputs: Inputs, out: Path, context: Context) -> Mapping[str, Any]:
-    """Write a corpus: stereo_dev, metadata_dev and splits.csv; return counts and the bank's notes."""
+    """Write a corpus: stereo_dev, metadata_dev, splits.csv and balance.csv; return frames per class and notes."""
     from dcase_seld.progress import say
-    from dcase_seld.synth.simulate import Job, open_bank, simulate
+    from dcase_seld.synth.balance import write_balance
+    from dcase_seld.synth.prior import balanced, read_prior
+    from dcase_seld.synth.simulate import PARTS, Job, open_bank, room_splits, simulate
     from dcase_seld.task.taxonomy import load_taxonomy
 
     taxonomy = load_taxonomy(config.taxonomy)
+    scene = SceneConfig(**{name: getattr(config, name) for name in SceneConfig.model_fields})
+    bank = open_bank(config.sounds, taxonomy, config.bank, config.seed)
+    for note in bank.notes:
+        say(f"note: {note}")
+    if config.like is None:
+        prior = balanced(bank, len(taxonomy), scene.polyphony.event_s[1])
+    else:
+        real = read_prior(config.like, taxonomy)
+        prior = real.classes
+        if "polyphony" not in config.model_fields_set:
+            scene = scene.model_copy(update={"polyphony": PolyphonyConfig(weights=real.layers)})
     job = Job(
         out=out,
         taxonomy=taxonomy,
         sounds=config.sounds,
         sound_config=config.bank,
-        scene=SceneConfig(**{name: getattr(config, name) for name in SceneConfig.model_fields}),
+        scene=scene,
         clips=config.clips,
         seed=config.seed,
-        prior=(1.0,) * len(taxonomy),
+        prior=prior,
     )
-    notes = open_bank(job).notes
-    for note in notes:
-        say(f"note: {note}")
     simulate(job, context.workers, context.quiet)
-    return {"clips": config.clips.train + config.clips.test, "classes": len(taxonomy), "notes": list(notes)}
+    parts = [part for fold, part in PARTS.items() if getattr(config.clips, fold)]
+    frames = write_balance(out, parts, room_splits(job), taxonomy)
+    return {"clips": config.clips.train + config.clips.test, "frames": frames, "notes": list(bank.notes)}
 
 
 STAGE = Stage("simulate", "corpus", SimulateConfig, run)

@@ -120,7 +120,4 @@ class SceneConfig(Config):
     rooms: RoomsConfig = Field(default=RoomsConfig(), description="the rooms")
     polyphony: PolyphonyConfig = Field(default=PolyphonyConfig(), description="overlapping events")
     levels: LevelsConfig = Field(default=LevelsConfig(), description="levels and noise")
-    prior: str = Field(
-        default="balanced", description="class prior: 'balanced', or 'like:DIR' to count label files in DIR"
-    )
     moving: float = Field(default=0.15, ge=0, le=1, description="share of events whose source moves")

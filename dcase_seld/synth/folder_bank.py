@@ -30,14 +30,14 @@ class File:
     path: str
 
 
-def folder_bank(folder: Path, taxonomy: Taxonomy, config: SoundsConfig, seed: int) -> SoundBank:
+def folder_bank(folder: Path, taxonomy: Taxonomy, config: SoundsConfig) -> SoundBank:
     """Return the bank of a folder's recordings, divided by group so that no group is in two splits.
 
     Raises:
         SeldError: the folder cannot be read, or holds no recording of any class.
     """
     files, notes = list_files(folder, taxonomy, config)
-    recordings, divided = divide(files, taxonomy, config, seed)
+    recordings, divided = divide(files, taxonomy, config)
 
     def load(recording: Recording) -> Sound:
         from dcase_seld.media.audio import read_audio
@@ -80,9 +80,7 @@ def list_files(folder: Path, taxonomy: Taxonomy, config: SoundsConfig) -> tuple[
     return sorted(files, key=lambda file: file.path), notes
 
 
-def divide(
-    files: Sequence[File], taxonomy: Taxonomy, config: SoundsConfig, seed: int
-) -> tuple[list[Recording], list[str]]:
+def divide(files: Sequence[File], taxonomy: Taxonomy, config: SoundsConfig) -> tuple[list[Recording], list[str]]:
     """Return every file with a split, and notes on classes with few groups.
 
     A group keeps its split in every class: a person who speaks in the test fold does not laugh in the training fold.
@@ -91,7 +89,7 @@ def divide(
     by_class: dict[int, dict[str, list[File]]] = defaultdict(lambda: defaultdict(list))
     for file in files:
         by_class[file.class_index][file.group].append(file)
-    rng = np.random.default_rng([seed, 4])
+    rng = np.random.default_rng([config.split_seed, 4])
     split_of: dict[str, str] = {}
     notes: list[str] = []
     for class_index in sorted(by_class, key=lambda c: (len(by_class[c]), c)):

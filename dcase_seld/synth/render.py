@@ -28,8 +28,8 @@ BLOCK = SAMPLES_PER_FRAME // 5
 """Samples of the 20-ms blocks in which activity is looked for."""
 QUIET_DB = -40.0
 """A block this far below the event's loudest block is silence, dB."""
-LONGEST_GAP_FRAMES = 3
-"""Pauses inside an event of at most so many label frames stay labelled, as annotators do."""
+LONGEST_GAP_FRAMES = 5
+"""Pauses inside an event of at most so many label frames stay labelled: STARSS22's labels hold no shorter ones."""
 PEAK = 0.95
 """A louder clip is scaled down to this peak."""
 

@@ -61,7 +61,7 @@ class Maker:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.bank = open_bank(job)
+        self.bank = open_bank(job.sounds, job.taxonomy, job.sound_config, job.seed)
         self._rooms: dict[tuple[str, int], Room] = {}
 
     def scene(self, fold: str, index: int) -> Scene:
@@ -88,13 +88,13 @@ class Maker:
         write_csv(self.job.out / "metadata_dev" / part / f"{scene.name}.csv", labels)
 
 
-def open_bank(job: Job) -> SoundBank:
-    """Return the job's sound bank."""
-    if job.sounds is None:
-        return procedural_bank(job.taxonomy, job.sound_config, job.seed)
+def open_bank(sounds: Path | None, taxonomy: Taxonomy, config: SoundsConfig, seed: int) -> SoundBank:
+    """Return the bank of a folder of recordings, or of made sounds (`sounds` None; `seed` makes them)."""
+    if sounds is None:
+        return procedural_bank(taxonomy, config, seed)
     from dcase_seld.synth.folder_bank import folder_bank
 
-    return folder_bank(job.sounds, job.taxonomy, job.sound_config, job.sound_config.split_seed)
+    return folder_bank(sounds, taxonomy, config)
 
 
 def simulate(job: Job, workers: int = 1, quiet: bool = True) -> None:
@@ -105,13 +105,18 @@ def simulate(job: Job, workers: int = 1, quiet: bool = True) -> None:
         workers: processes.
         quiet: no live progress.
     """
-    from dcase_seld.progress import progress
-
     for fold, part in PARTS.items():
         if getattr(job.clips, fold):
             for kind in ("stereo_dev", "metadata_dev"):
                 (job.out / kind / part).mkdir(parents=True, exist_ok=True)
     _write_splits(job)
+    _make_missing(job, workers, quiet)
+
+
+def _make_missing(job: Job, workers: int, quiet: bool) -> None:
+    """Make the clips without a label file."""
+    from dcase_seld.progress import progress
+
     missing = list(missing_clips(job))
     done = job.clips.train + job.clips.test - len(missing)
     with progress("Simulating", job.clips.train + job.clips.test, "clips", quiet) as advance:
@@ -166,15 +171,21 @@ def room_split(config: SceneConfig, fold: str, number: int, seed: int) -> str:
     return "val" if number in order[:held] else "train"
 
 
+def room_splits(job: Job) -> dict[str, str]:
+    """Return every room that has clips, as clip names spell it, and its split."""
+    return {
+        "_".join(clip_name(job.scene, fold, number).split("_")[:2]): room_split(job.scene, fold, number, job.seed)
+        for fold in PARTS
+        for number in range(min(room_count(job.scene, fold), getattr(job.clips, fold)))
+    }
+
+
 def _write_splits(job: Job) -> None:
     """Write splits.csv: which rooms, and so which sounds, are for training, validation and test."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["name", "split"])
-    for fold in PARTS:
-        for number in range(min(room_count(job.scene, fold), getattr(job.clips, fold))):
-            room = "_".join(clip_name(job.scene, fold, number).split("_")[:2])
-            rows.writerow([room, room_split(job.scene, fold, number, job.seed)])
+    rows.writerows(room_splits(job).items())
     temporary = job.out / "splits.csv.part"
     temporary.write_text(text.getvalue(), encoding="utf-8")
     temporary.replace(job.out / "splits.csv")
