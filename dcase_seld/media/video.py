@@ -343,7 +343,7 @@ def _sound_blocks(audio: npt.NDArray[Any], rate: int | None, layout: str, block:
     samples = np.clip(samples, -1.0, 1.0)
     for start in range(0, samples.shape[1], block):
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[:, start : start + block]), "fltp", layout)
-        frame.sample_rate = rate
+        frame.sample_rate = rate or 1
         frame.pts = start
         frame.time_base = Fraction(1, rate or 1)
         yield frame
