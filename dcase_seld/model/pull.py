@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from dcase_seld.errors import SeldError, listing
 from dcase_seld.model.registry import KNOWN_MODELS, MARKER, KnownModel, known_model, model_folder_of, read_marker
-from dcase_seld.progress import progress
+from dcase_seld.progress import progress, say
 
 ModelState = Literal["missing", "intact", "broken", "random"]
 _CHUNK = 1 << 20
@@ -60,8 +60,15 @@ def pull_model(model: KnownModel, quiet: bool = True) -> Path:
         SeldError: the source cannot be reached, or what came lacks a needed file.
     """
     folder = model_folder_of(model.name)
-    if check_model(model).state == "intact":
+    state = check_model(model).state
+    if state == "intact":
         return folder
+    if model.kind == "pose":
+        from dcase_seld.model.pose_models import pull_pose
+
+        if state == "broken":
+            shutil.rmtree(folder)
+        return pull_pose(model.name.partition("-")[2] or "full", say=lambda line: None if quiet else say(line))
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -107,13 +114,14 @@ def check_model(model: KnownModel, folder: Path | None = None, contents: bool = 
     size = sum(file.stat().st_size for file in _files(folder))
     if marker.get("random_weights"):
         return ModelCheck("random", folder, size)
-    recorded: dict[str, Any] = dict(marker.get("files", {}))
+    recorded: dict[str, Any] = {name: {"sha256": digest} for name, digest in marker.get("sha256", {}).items()}
+    recorded |= marker.get("files", {})
     problems = [f"{name} is not there" for name in _absent(model, folder) if name not in recorded]
     for name, about in recorded.items():
         file = folder / name
         if not file.is_file():
             problems.append(f"{name} is not there")
-        elif file.stat().st_size != about["size"]:
+        elif file.stat().st_size != about.get("size", file.stat().st_size):
             problems.append(f"{name} has {file.stat().st_size:,} bytes, {about['size']:,} were pulled")
         elif contents and _describe(file)["sha256"] != about["sha256"]:
             problems.append(f"{name} has other contents than were pulled")

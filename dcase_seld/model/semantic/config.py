@@ -1,0 +1,97 @@
+"""Which frozen encoder makes the tokens, and how: the `model:` of an embed step. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from dcase_seld.config import Config
+from dcase_seld.recipe.stage import Outside, RunTime
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+class _WeightsConfig(Config):
+    """Where the weights come from: a known or hub name that was pulled, or a path, whose contents are followed."""
+
+    name: str | None = Field(
+        default=None, description="known model (`dcase-seld models list`) or hub name, pulled before"
+    )
+    path: Annotated[str | None, Outside()] = Field(
+        default=None, description="folder or file of weights, in place of a name; its contents are part of the result"
+    )
+    dtype: Precision = Field(default="float32", description="arithmetic of the encoder; tokens are stored as float16")
+    batch: Annotated[int, RunTime()] = Field(default=8, ge=1, description="windows or pictures per forward pass")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Any:
+        if self.name is not None and self.path is not None:
+            raise ValueError("give name or path, not both")
+        return self
+
+    @property
+    def source(self) -> str:
+        """Return the path, the name, or the kind's default model."""
+        return self.path or self.name or str(getattr(self, "kind", ""))
+
+
+class ClapTokensConfig(_WeightsConfig):
+    """CLAP vectors of a clip's mono sum. Default weights: the known model "clap"."""
+
+    kind: Literal["clap"] = "clap"
+    tokens: int = Field(default=1, ge=1, description="vectors per clip: 1 of the whole, or more of overlapping windows")
+
+
+class OwlVitTokensConfig(_WeightsConfig):
+    """OWL-ViT tokens of video frames. Default weights: the known model "owlvit"."""
+
+    kind: Literal["owlvit"] = "owlvit"
+    fps: float = Field(default=1.0, gt=0, le=30, description="frames per second that are looked at, each mid-interval")
+    pool: int = Field(default=1, ge=1, description="side of squares of grid tokens to average: 1 → 577 tokens, 2 → 145")
+
+
+class LogMelConfig(Config):
+    """Log-mel spectrogram that an ONNX model takes. Defaults: VGGish and YAMNet. Source: the published YAMNet code."""
+
+    n_fft: int = Field(default=512, ge=16, description="samples of the Fourier transform")
+    window: int = Field(default=400, ge=16, description="samples of the Hann window")
+    hop: int = Field(default=160, ge=1, description="samples between frames")
+    mels: int = Field(default=64, ge=1, description="mel bands (HTK scale, triangles of height 1)")
+    f_min: float = Field(default=125.0, ge=0, description="lowest frequency in hertz")
+    f_max: float = Field(default=7500.0, gt=0, description="highest frequency in hertz")
+    power: float = Field(default=1.0, gt=0, description="of the magnitude: 1 magnitude, 2 power")
+    offset: float = Field(default=1e-3, gt=0, description="added before the natural logarithm")
+
+
+class QuantisationConfig(Config):
+    """Linear quantisation: integer = round(value / scale) + zero point."""
+
+    scale: float = Field(gt=0, description="value of one step")
+    zero_point: int = Field(default=0, description="integer that stands for 0")
+
+
+class OnnxTokensConfig(Config):
+    """Embeddings of any exported ONNX model, one per patch of sound."""
+
+    kind: Literal["onnx"] = "onnx"
+    path: Annotated[str, Outside()] = Field(description="the .onnx file")
+    sample_rate: int = Field(default=16000, ge=1000, description="samples per second that the model takes")
+    input: str | None = Field(default=None, description="name of the input; null: the only one")
+    output: str | None = Field(default=None, description="name of the output or inner tensor; null: the first output")
+    patch_s: float = Field(default=0.96, gt=0, description="seconds per forward pass")
+    hop_s: float = Field(default=0.48, gt=0, description="seconds between patches")
+    log_mel: LogMelConfig | None = Field(default=None, description="front end; null: the model takes the waveform")
+    input_quantisation: QuantisationConfig | None = Field(default=None, description="where the model takes integers")
+    output_quantisation: QuantisationConfig | None = Field(default=None, description="where the tensor holds integers")
+    batch: Annotated[int, RunTime()] = Field(
+        default=16, ge=1, description="patches per forward pass, if it allows many"
+    )
+
+    @property
+    def source(self) -> str:
+        """Return the path of the model."""
+        return self.path
+
+
+TokensConfig = Annotated[ClapTokensConfig | OwlVitTokensConfig | OnnxTokensConfig, Field(discriminator="kind")]
