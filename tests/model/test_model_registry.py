@@ -48,7 +48,7 @@ def test_a_changed_pose_model_is_found_by_its_checksum(cache):
 
 
 def model_at(address, file="small.task"):
-    return KnownModel("small", "pose", "a test", f"{address}/{file}", "MIT", 1_280_000, (file,))
+    return KnownModel("small", "clap", "a test", f"{address}/{file}", "MIT", 1_280_000, (file,))
 
 
 def test_entries_are_complete_and_unique():
@@ -76,7 +76,7 @@ def test_pull_records_checksums_and_check_finds_every_change(cache, site):
     assert marker["licence"] == "MIT" and marker["random_weights"] is False
     assert len(marker["files"]["small.task"]["sha256"]) == 64
     assert check_model(model).state == "intact"
-    assert find_model("small", "pose") == folder / "small.task"
+    assert find_model("small", "clap") == folder / "small.task"
     content = bytearray((folder / "small.task").read_bytes())
     content[700_000] ^= 1
     (folder / "small.task").write_bytes(content)
