@@ -30,6 +30,7 @@ from dcase_seld.train.checkpoint import Position, load_state, model_folder, save
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.features import add_cached_features, can_cache
 from dcase_seld.train.folders import replace_folder, settle
+from dcase_seld.train.launch import launch
 from dcase_seld.train.live import LiveLine
 from dcase_seld.train.schedule import WeightAverage, learning_rate
 from dcase_seld.train.setup import (
@@ -41,6 +42,7 @@ from dcase_seld.train.setup import (
     positive_weight,
     set_statistics,
     training_mode,
+    weights_origin,
 )
 from dcase_seld.train.validation import EventCollector, validate
 
@@ -82,8 +84,7 @@ def train(
     if summary.is_file():
         return dict(json.loads(summary.read_text(encoding="utf-8")))
     fabric = make_fabric(config, device)
-    work = partial(_train, config=config, stores=stores, out=out, tokens=tokens, init=init, quiet=quiet)
-    fabric.launch(work) if config.devices * config.nodes > 1 else work(fabric)
+    launch(fabric, partial(_train, config=config, stores=stores, out=out, tokens=tokens, init=init, quiet=quiet), out)
     return dict(json.loads(summary.read_text(encoding="utf-8")))
 
 
@@ -133,6 +134,7 @@ def _train(
     steps_per_epoch = len(batches)
     steps = steps_per_epoch * config.epochs
 
+    origin = weights_origin(sources, config, init)
     # Optimizer, averaged weights, and the state of an interrupted run.
     freeze(network, config.freeze)
     if config.sync_batch_norm and fabric.world_size > 1 and fabric.device.type == "cuda":
@@ -210,7 +212,7 @@ def _train(
                 row["val_seconds"] = time.monotonic() - asked
                 improved = _note_score(position, row[config.criterion], epoch)
                 if chief:
-                    _keep_weights(out, judged, position, row, config, improved)
+                    _keep_weights(out, judged, position, row, config, improved, origin)
             position.history.append(row)
             position.epoch, position.batch, position.sums = epoch + 1, 0, {}
             checkpoint()
@@ -221,7 +223,7 @@ def _train(
             if config.patience and position.stale >= config.patience:
                 break
         if chief:
-            _finish(out, evaluation_network(), position, config, time.monotonic() - began, sources)
+            _finish(out, evaluation_network(), position, config, time.monotonic() - began, sources, origin)
         fabric.barrier()
     finally:
         live.close()
@@ -358,10 +360,16 @@ def _note_score(position: Position, score: float, epoch: int) -> bool:
 
 
 def _keep_weights(
-    out: Path, judged: SeldNetwork, position: Position, row: dict[str, Any], config: TrainConfig, improved: bool
+    out: Path,
+    judged: SeldNetwork,
+    position: Position,
+    row: dict[str, Any],
+    config: TrainConfig,
+    improved: bool,
+    origin: dict[str, Any],
 ) -> None:
     """Write best/ and top/ where an epoch deserves it."""
-    facts = {"epoch": row["epoch"], "split": "val", **{name: row[name] for name in history.SCORES}}
+    facts = {"epoch": row["epoch"], "split": "val", **{name: row[name] for name in history.SCORES}, **origin}
     if improved:
         with replace_folder(out / "best") as folder:
             save_model(judged, folder, facts)
@@ -386,12 +394,13 @@ def _finish(
     config: TrainConfig,
     seconds: float,
     sources: Sequence[ClipSource],
+    origin: dict[str, Any],
 ) -> None:
     """Write last/ (and best/ where nothing was validated), the picture of the curves and summary.json."""
     row = position.history[-1]
     for name in ("last",) if position.best_epoch >= 0 else ("last", "best"):
         with replace_folder(out / name) as folder:
-            save_model(final, folder, {"epoch": row["epoch"]})
+            save_model(final, folder, {"epoch": row["epoch"], **origin})
     history.draw_curves(out / "curves.png", position.history, position.best_epoch + 1)
     best = position.history[position.best_epoch]
     summary = {
@@ -404,6 +413,7 @@ def _finish(
         "clips": sum(len(source.indices) for source in sources),
         "clips_per_second": sum(r["clips_per_second"] for r in position.history) / len(position.history),
         "seconds": round(seconds, 1),
+        **origin,
     }
     temporary = out / "summary.json.part"
     temporary.write_text(json.dumps(summary, indent=1), encoding="utf-8")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,8 @@ from dcase_seld.data.store import Store
 from dcase_seld.data.tokens import TokenReader
 from dcase_seld.errors import SeldError, listing
 from dcase_seld.model.seld import SeldNetwork
+from dcase_seld.model.weights import read_facts
+from dcase_seld.train.checkpoint import model_folder
 from dcase_seld.train.config import TrainConfig
 
 STATISTICS_CLIPS = 1000
@@ -135,7 +139,27 @@ def network_features(network: SeldNetwork, cached: Tensor | None, wave: Tensor |
         return cached.to(device, non_blocking=True).float()
     assert wave is not None
     with torch.autocast(device.type, enabled=False):
-        return network.frontend.extract(wave.to(device, non_blocking=True))
+        features: Tensor = network.frontend.extract(wave.to(device, non_blocking=True))
+        return features
+
+
+def weights_origin(sources: Sequence[ClipSource], config: TrainConfig, init: Path | None) -> dict[str, Any]:
+    """Return what a network's weights come from, for model.json and receipts.
+
+    Tokens (specifications of the folders, by ModelInput field), random_weights (kinds of tokens, or of those of `init`,
+    that were made by an untrained encoder), train_on (splits), features and augmentation.
+    """
+    before = read_facts(model_folder(init)).get("facts", {}) if init is not None else {}
+    specs = {reader.spec.kind: asdict(reader.spec) for source in sources for reader in source.tokens}
+    specs.pop("features", None)  # a cache, whose use depends on the device
+    untrained = {kind for kind, spec in specs.items() if spec["random_weights"]} | set(before.get("random_weights", ()))
+    return {
+        "tokens": specs,
+        "random_weights": sorted(untrained),
+        "train_on": sorted({*config.train_on, *before.get("train_on", ())}),
+        "features": list(config.model.frontend.features),
+        "augment": config.augment.model_dump(mode="json", exclude_defaults=True),
+    }
 
 
 def freeze(network: nn.Module, prefixes: Sequence[str]) -> list[str]:
