@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from dcase_seld.task.events import Events
 from dcase_seld.task.facts import LABEL_RATE
@@ -49,27 +50,35 @@ def link(events: Events, max_gap: int = MAX_GAP_FRAMES, max_step_deg: float = MA
         max_gap: frames that an event may pause.
         max_step_deg: rows further apart than this in azimuth (degrees) are two events.
     """
-    table = events.sorted()
+    segments = [_segment(events, rows) for rows in link_rows(events, max_gap, max_step_deg)]
+    order = {name: index for index, name in enumerate(events.clips)}
+    return sorted(segments, key=lambda s: (order[s.clip], s.onset_s, s.class_index, s.azimuth_deg))
+
+
+def link_rows(
+    events: Events, max_gap: int = MAX_GAP_FRAMES, max_step_deg: float = MAX_STEP_DEG
+) -> list[npt.NDArray[np.int64]]:
+    """Return the row numbers of each event, in the order of time; every row belongs to exactly one event."""
+    order = np.lexsort((events.source, events.class_index, events.frame, events.clip))
+    frames, azimuths = events.frame.tolist(), events.azimuth_deg.tolist()
+    keys = list(zip(events.clip.tolist(), events.class_index.tolist(), strict=True))
     chains: list[list[int]] = []
     open_chains: dict[tuple[int, int], list[list[int]]] = {}
-    for row in range(len(table)):
-        key = (int(table.clip[row]), int(table.class_index[row]))
-        frame, azimuth = table.frame[row], table.azimuth_deg[row]
-        alive = [c for c in open_chains.get(key, []) if frame - table.frame[c[-1]] <= max_gap + 1]
-        free = [c for c in alive if table.frame[c[-1]] < frame]
-        nearest = min(free, key=lambda c: abs(table.azimuth_deg[c[-1]] - azimuth), default=None)
-        if nearest is not None and abs(table.azimuth_deg[nearest[-1]] - azimuth) <= max_step_deg:
+    for row in order.tolist():
+        frame, azimuth = frames[row], azimuths[row]
+        alive = [c for c in open_chains.get(keys[row], []) if frame - frames[c[-1]] <= max_gap + 1]
+        free = [c for c in alive if frames[c[-1]] < frame]
+        nearest = min(free, key=lambda c: abs(azimuths[c[-1]] - azimuth), default=None)
+        if nearest is not None and abs(azimuths[nearest[-1]] - azimuth) <= max_step_deg:
             nearest.append(row)
         else:
             alive.append([row])
             chains.append(alive[-1])
-        open_chains[key] = alive
-    segments = [_segment(table, np.asarray(chain)) for chain in chains]
-    order = {name: index for index, name in enumerate(table.clips)}
-    return sorted(segments, key=lambda s: (order[s.clip], s.onset_s, s.class_index, s.azimuth_deg))
+        open_chains[keys[row]] = alive
+    return [np.asarray(chain, dtype=np.int64) for chain in chains]
 
 
-def _segment(table: Events, rows: np.ndarray) -> Segment:
+def _segment(table: Events, rows: npt.NDArray[np.int64]) -> Segment:
     azimuth = table.azimuth_deg[rows]
     return Segment(
         clip=table.clips[table.clip[rows[0]]],
