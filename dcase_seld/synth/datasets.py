@@ -76,8 +76,8 @@ FSD50K = {
 }
 """FSD50K label → folder name of a class. A clip has several labels, parents included: the most special one counts."""
 
-GENERAL = frozenset({"music", "musical_instrument", "domestic_sounds", "bell", "door_open_close"})
-"""Classes whose labels are also parents of others: they count only where no more special class is labelled."""
+GENERALITY = {"music": 3, "domestic_sounds": 3, "musical_instrument": 2, "door_open_close": 2, "bell": 1}
+"""Classes whose labels are also parents of others: of a clip's classes the least general ones count."""
 
 
 @dataclass(frozen=True)
@@ -126,13 +126,13 @@ def _fsd50k(folder: Path, tables: list[Path], taxonomy: Taxonomy) -> list[Entry]
     for table in tables:
         for row in _rows(table, ("fname", "labels")):
             names = [FSD50K.get(label, label) for label in row["labels"].split(",")]
-            found = {name: taxonomy.class_of_folder(name) for name in names}
-            classes = {name: index for name, index in found.items() if index is not None}
-            special = {name: index for name, index in classes.items() if name not in GENERAL} or classes
+            found = {(GENERALITY.get(name, 0), taxonomy.class_of_folder(name)) for name in names}
+            ranked = [(general, index) for general, index in found if index is not None]
+            special = {index for general, index in ranked if general == min(ranked)[0]}
             # Clips of two classes at once (a laugh over music) would teach the wrong label.
-            if len(set(special.values())) == 1:
+            if len(special) == 1:
                 path = f"FSD50K.{table.stem}_audio/{row['fname']}.wav"
-                entries.append(Entry(next(iter(special.values())), row.get("uploader") or row["fname"], path))
+                entries.append(Entry(special.pop(), row.get("uploader") or row["fname"], path))
     return entries
 
 

@@ -61,11 +61,12 @@ def door_open_close(rng: Generator) -> Sound:
     if rng.random() < 0.75:
         parts += [(time, _latch(rng)), (time + 0.09, _latch(rng))]
         time += 0.2
-    if rng.random() < 0.75:
+    squeaks = rng.random() < 0.75
+    if squeaks:
         squeak = _squeak(rng)
         parts.append((time, squeak))
         time += len(squeak) / 24_000 + float(rng.uniform(0.0, 0.2))
-    if rng.random() < 0.8 or not parts:
+    if rng.random() < 0.8 or not squeaks:
         parts.append((time, _slam(rng)))
         parts.append((time + 0.04, _latch(rng)))
     return place(parts)
