@@ -92,33 +92,30 @@ class Predictor:
             inputs: waveforms and tokens; on any device.
             mirror: tokens of the left-right mirrored input, for test-time augmentation of members that see.
         """
-        outputs, weights = [], []
-        for number, output in self.member_outputs(inputs, mirror):
-            outputs.append(output)
-            weights.append(self.settings.members[number].weight)
-        return average_outputs(outputs, weights)
+        outputs = self.member_outputs(inputs, mirror)
+        return average_outputs(outputs, [member.weight for member in self.settings.members])
 
     @torch.no_grad()
-    def member_outputs(self, inputs: ModelInput, mirror: ModelInput | None = None) -> list[tuple[int, SeldOutput]]:
-        """Return (member, output) of every member, with tta "swap" twice: plain, and mirrored back."""
+    def member_outputs(self, inputs: ModelInput, mirror: ModelInput | None = None) -> list[SeldOutput]:
+        """Return each member's output; with tta "swap" its mean with the mirrored-back output for mirrored input."""
         device = self.networks[0].frontend.mean.device
         made: dict[str, torch.Tensor] = {}
-        found = []
-        for number, network in enumerate(self.networks):
+        outputs = []
+        for network in self.networks:
             # Members with the same front end share its work.
             key = network.frontend.fingerprint()
             if key not in made:
                 made[key] = network_features(network, inputs.features, inputs.wave, device)
             few = inputs._replace(wave=None, features=None).to(device)._replace(features=made[key])
-            found.append((number, network(few)))
+            output = network(few)
             if self.settings.tta == "swap":
                 swapped = few._replace(features=network.frontend.swap(made[key]))
                 if mirror is not None:
-                    swapped = swapped._replace(
-                        **{k: v.to(device) for k, v in mirror._asdict().items() if v is not None}
-                    )
-                found.append((number, swap_output(network(swapped))))
-        return found
+                    fields = {name: value for name, value in mirror._asdict().items() if value is not None}
+                    swapped = swapped._replace(**fields).to(device)
+                output = average_outputs([output, swap_output(network(swapped))])
+            outputs.append(output)
+        return outputs
 
 
 def open_clips(

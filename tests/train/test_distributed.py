@@ -1,0 +1,48 @@
+"""Two processes on one CPU train as one process does at the same global batch, and lose or repeat no clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from tiny import MODEL, make_store
+
+from dcase_seld.errors import SeldError
+from dcase_seld.train.config import TrainConfig
+from dcase_seld.train.history import SCORES, read_epochs
+from dcase_seld.train.loop import train
+
+STILL = {
+    **MODEL,
+    "track": "b",
+    "encoder": {**MODEL["encoder"], "dropout": 0.0},
+    "cross_modal": {**MODEL["cross_modal"], "dropout": 0.0},
+}
+
+
+def trained(store: Path, out: Path, devices: int, **changes: object) -> Path:
+    out.mkdir()
+    options = {"model": STILL, "epochs": 2, "batch_size": 8, "lr": 3e-3, "tensorboard": False, "augment": {"swap": 0}}
+    config = TrainConfig(**{**options, "freeze_batch_norm": True, "devices": devices, **changes})  # type: ignore[arg-type]
+    train(config, [store], out, device="cpu")
+    return out
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    # Seven validation clips do not divide by two; on-screen sources are spread unevenly over the halves of a batch.
+    store = make_store(tmp_path, train=24, val=7, test=1)
+    one, two = (trained(store, tmp_path / str(devices), devices) for devices in (1, 2))
+    first, second = (load_file(folder / "last" / "model.safetensors") for folder in (one, two))
+    assert max(float((first[name].double() - second[name].double()).abs().max()) for name in first) < 1e-5
+    for a, b in zip(read_epochs(one / "epochs.csv"), read_epochs(two / "epochs.csv"), strict=True):
+        for name in ("loss", "loss_doa", "loss_distance", "loss_onscreen", "val_loss", *SCORES):
+            assert a.get(name) == pytest.approx(b.get(name), abs=1e-5), name
+
+
+@pytest.mark.slow
+def test_a_mistake_in_a_process_comes_home_as_a_sentence(tmp_path: Path) -> None:
+    store = make_store(tmp_path, train=8, val=2, test=1)
+    with pytest.raises(SeldError, match="batch_size 7 is not divisible by 2 devices"):
+        trained(store, tmp_path / "out", 2, batch_size=7)
