@@ -1,0 +1,180 @@
+"""Error statistics of a run: confusion, errors in bins, on/off, calibration, clips, differences between runs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dcase_seld.metrics.counts import COUNTS
+from dcase_seld.metrics.jackknife import student_t
+from dcase_seld.metrics.official import FIGURES, ONSCREEN_FIGURES, figures
+from dcase_seld.report.gather import Run
+from dcase_seld.report.pairs import Pairs
+from dcase_seld.task.corpus import name_parts
+from dcase_seld.task.facts import DOA_THRESHOLD_DEG, RELATIVE_DISTANCE_THRESHOLD
+
+Floats = npt.NDArray[np.float64]
+AZIMUTH_EDGES = (-90.0, -70.0, -50.0, -30.0, -10.0, 10.0, 30.0, 50.0, 70.0, 90.0)
+DISTANCE_EDGES = (0.0, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, math.inf)
+POLYPHONY_EDGES = (1.0, 2.0, 3.0, 4.0, math.inf)
+
+
+@dataclass(frozen=True)
+class Binned:
+    """Means within bins of a reference's property.
+
+    Attributes:
+        labels: the bins.
+        count: reference rows in each.
+        azimuth: mean azimuth error of the matched ones, degrees; NaN where there are none.
+        distance: mean relative distance error of the matched ones.
+        recall: fraction found: right class, azimuth within 20°, distance within the reference distance.
+    """
+
+    labels: tuple[str, ...]
+    count: npt.NDArray[np.int64]
+    azimuth: Floats
+    distance: Floats
+    recall: Floats
+
+
+def confusion(run: Run, pairs: Pairs) -> npt.NDArray[np.int64]:
+    """Return (C + 1, C + 1) frame counts: row = annotated class, column = predicted; the last of each is "nothing"."""
+    n = len(run.taxonomy)
+    table = np.zeros((n + 1, n + 1), np.int64)
+    truth, guess = run.reference.class_index, run.prediction.class_index
+    np.add.at(table, (truth[pairs.reference], guess[pairs.prediction]), 1)
+    np.add.at(table, (truth[pairs.confused_reference], guess[pairs.confused_prediction]), 1)
+    table[:n, n] = np.bincount(truth[pairs.missed], minlength=n)
+    table[n, :n] = np.bincount(guess[pairs.extra], minlength=n)
+    return table
+
+
+def errors_by(run: Run, pairs: Pairs, what: str) -> Binned:
+    """Return errors by "azimuth", "distance", "polyphony" or "class" of the reference."""
+    truth = run.reference
+    if what == "class":
+        bins, labels = truth.class_index.astype(np.int64), run.taxonomy.classes
+    else:
+        edges = {"azimuth": AZIMUTH_EDGES, "distance": DISTANCE_EDGES, "polyphony": POLYPHONY_EDGES}[what]
+        value = {"azimuth": truth.azimuth_deg, "distance": truth.distance_m}.get(what)
+        if value is None:
+            value = polyphony(run)
+        bins = np.clip(np.searchsorted(edges, value, side="right") - 1, 0, len(edges) - 2)
+        labels = _bin_labels(edges, what)
+    size = len(labels)
+    a, b = pairs.reference, pairs.prediction
+    azimuth = np.abs(truth.azimuth_deg[a] - run.prediction.azimuth_deg[b])
+    relative = np.abs(truth.distance_m[a] - run.prediction.distance_m[b]) / np.maximum(truth.distance_m[a], 0.01)
+    hit = (azimuth <= DOA_THRESHOLD_DEG) & (relative <= RELATIVE_DISTANCE_THRESHOLD)
+    count = np.bincount(bins, minlength=size)
+    matched = np.bincount(bins[a], minlength=size)
+
+    def mean(weight: npt.NDArray[Any], over: npt.NDArray[np.int64]) -> Floats:
+        total = np.bincount(bins[a], weight, minlength=size)
+        return np.where(over > 0, total / np.maximum(over, 1), np.nan)
+
+    return Binned(tuple(labels), count, mean(azimuth, matched), mean(relative, matched), mean(hit * 1.0, count))
+
+
+def polyphony(run: Run) -> Floats:
+    """Return for every reference row how many sources sound in its frame."""
+    truth = run.reference
+    key = truth.clip.astype(np.int64) * (1 + int(truth.frame.max(initial=0))) + truth.frame
+    _, inverse, counts = np.unique(key, return_inverse=True, return_counts=True)
+    return np.asarray(counts[inverse], np.float64)
+
+
+def onscreen_table(run: Run, pairs: Pairs) -> npt.NDArray[np.int64]:
+    """Return (2, 2) counts of matched rows: row = annotated off, on; column = predicted off, on."""
+    table = np.zeros((2, 2), np.int64)
+    truth = run.reference.onscreen[pairs.reference].astype(int)
+    np.add.at(table, (truth, run.prediction.onscreen[pairs.prediction].astype(int)), 1)
+    return table
+
+
+def calibration(run: Run, pairs: Pairs, bins: int = 10) -> tuple[Floats, Floats, npt.NDArray[np.int64]] | None:
+    """Return mean activity, fraction right (class and 20°) and count per bin of activity; None without activities."""
+    activity = run.prediction.activity
+    if activity is None or not len(activity):
+        return None
+    right = np.zeros(len(activity), bool)
+    error = np.abs(run.reference.azimuth_deg[pairs.reference] - run.prediction.azimuth_deg[pairs.prediction])
+    right[pairs.prediction] = error <= DOA_THRESHOLD_DEG
+    value = np.clip(activity.astype(np.float64), 0.0, 1.0)
+    place = np.minimum((value * bins).astype(int), bins - 1)
+    count = np.bincount(place, minlength=bins)
+    divisor = np.maximum(count, 1)
+    keep = count > 0
+    mean = np.bincount(place, value, minlength=bins) / divisor
+    fraction = np.bincount(place, right, minlength=bins) / divisor
+    return mean[keep], fraction[keep], count[keep]
+
+
+def clip_scores(run: Run) -> dict[str, float]:
+    """Return clip → its F20/1 over all classes pooled; clips without annotated events are left out."""
+    sums = dict(zip(COUNTS, run.counts.values.sum(axis=2), strict=True))
+    annotated = sums["matches"] + sums["misses"]
+    score = sums["hits"] / np.maximum(sums["matches"] + 0.5 * (sums["extras"] + sums["misses"]), 1e-9)
+    return {clip: float(score[index]) for index, clip in enumerate(run.counts.clips) if annotated[index] > 0}
+
+
+def paired_difference(first: Run, second: Run) -> dict[str, dict[str, Any]]:
+    """Return figure → {value, low, high} of second minus first on the clips that both have, by a paired jackknife.
+
+    Leaving the same recording (or clip) out of both runs at a time keeps what they share, hard and easy clips, out of
+    the interval: it is the one to ask whether a difference is more than chance.
+
+    Source: M. H. Quenouille (1956), J. W. Tukey (1958).
+    """
+    shared = [clip for clip in first.counts.clips if clip in set(second.counts.clips)]
+    values = []
+    for run in (first, second):
+        place = {clip: index for index, clip in enumerate(run.counts.clips)}
+        values.append(run.counts.values[:, [place[clip] for clip in shared]])
+    units = _units(shared, first.unit == "recording" and second.unit == "recording")
+    count = int(units.max(initial=-1)) + 1
+    if count < 2 or values[0].shape[2] != values[1].shape[2]:
+        return {}
+    whole, partial = [], []
+    for value in values:
+        order = np.argsort(units, kind="stable")
+        starts = np.searchsorted(units[order], np.arange(count))
+        per_unit = np.add.reduceat(value[:, order], starts, axis=1)
+        total = per_unit.sum(axis=1)
+        whole.append(figures(total, first.average)[0])  # type: ignore[arg-type]
+        partial.append(figures(total[:, None] - per_unit, first.average)[0])  # type: ignore[arg-type]
+    hidden = ONSCREEN_FIGURES if "a" in (first.track, second.track) else ()
+    reach = student_t(0.975, count - 1)
+    result = {}
+    for name in FIGURES:
+        if name in hidden:
+            continue
+        parts = partial[1][name] - partial[0][name]
+        change = float(whole[1][name] - whole[0][name])
+        error = math.sqrt((count - 1) * float(np.mean((parts - parts.mean()) ** 2)))
+        centre = change - (count - 1) * (float(parts.mean()) - change)
+        result[name] = {"value": change, "low": centre - reach * error, "high": centre + reach * error, "units": count}
+    return result
+
+
+def _units(clips: Sequence[str], by_recording: bool) -> npt.NDArray[np.int64]:
+    parts = [name_parts(name) for name in clips]
+    names = [part.recording if by_recording and part else name for part, name in zip(parts, clips, strict=True)]
+    if not names:
+        return np.zeros(0, np.int64)
+    return np.unique(np.asarray(names), return_inverse=True)[1].astype(np.int64)
+
+
+def _bin_labels(edges: Sequence[float], what: str) -> tuple[str, ...]:
+    if what == "polyphony":
+        return (*(f"{edge:g}" for edge in edges[:-2]), f"{edges[-2]:g}+")
+    if what == "azimuth":
+        return tuple(f"{(low + high) / 2:g}" for low, high in itertools.pairwise(edges))
+    return (*(f"{a:g}–{b:g}" for a, b in itertools.pairwise(edges[:-1])), f"{edges[-2]:g}+")

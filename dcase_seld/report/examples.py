@@ -1,0 +1,136 @@
+"""The best and worst clips of a report: picture with directions, azimuths over time, and a sound player."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+
+from dcase_seld.errors import SeldError
+from dcase_seld.report.charts import legend
+from dcase_seld.report.errors import clip_scores
+from dcase_seld.report.gather import Run
+from dcase_seld.task.angles import azimuth_to_column
+from dcase_seld.task.events import Events
+from dcase_seld.task.facts import LABEL_RATE, ONSCREEN_LIMIT_DEG, VIDEO_HEIGHT, VIDEO_WIDTH
+
+WIDTH, HEIGHT, LEFT, TOP = 400, 170, 34, 6
+
+
+def chosen_clips(run: Run, most: int) -> tuple[list[str], list[str]]:
+    """Return the names of the best and of the worst clips by F20/1; among equals those with more annotated events."""
+    scores = clip_scores(run)
+    rows = np.bincount(run.reference.clip, minlength=len(run.reference.clips))
+    events = dict(zip(run.reference.clips, rows.tolist(), strict=True))
+    order = sorted(scores, key=lambda clip: (-scores[clip], -events[clip], clip))
+    best = order[:most]
+    worst = sorted(order[most:], key=lambda clip: (scores[clip], -events[clip], clip))[:most]
+    return best, worst
+
+
+def example(clip: str, runs: Sequence[Run]) -> str:
+    """Return one clip as an HTML card; `runs` beyond the first are drawn where they know the clip."""
+    first = runs[0]
+    score = clip_scores(first).get(clip, 0.0)
+    parts = [f"<h4>{escape(clip)}</h4>", f"<p class='note'>F20/1 of this clip: {100 * score:.0f} %</p>"]
+    parts.append(_picture(clip, first))
+    for run in runs:
+        if clip in run.prediction.clips:
+            parts.append(_timeline(clip, run, len(runs) > 1))
+    parts.append(_player(clip, first))
+    return f'<article class="clip">{"".join(parts)}</article>'
+
+
+def _player(clip: str, run: Run) -> str:
+    if run.store is None:
+        return ""
+    from dcase_seld.media.embed import mp3_bytes
+
+    sound = run.store.audio(int(run.store.position([clip])[0]))
+    data = b64encode(mp3_bytes(sound, run.store.sample_rate)).decode()
+    return f'<audio controls="" preload="metadata" src="data:audio/mpeg;base64,{data}"></audio>'
+
+
+def _picture(clip: str, run: Run) -> str:
+    """Return the frame where most is annotated on screen, with annotated (full) and predicted (dashed) directions."""
+    store = run.store
+    video = store.videos[int(store.position([clip])[0])] if store is not None else None
+    if video is None:
+        return ""
+    from dcase_seld.media.embed import jpeg_bytes
+    from dcase_seld.media.video import read_frames
+
+    truth, guess = run.reference.select_clips([clip]), run.prediction.select_clips([clip])
+    seen = np.bincount(truth.frame, 1.0 + 4.0 * truth.onscreen, minlength=1)
+    frame = int(seen.argmax())
+    try:
+        image = read_frames(video, [(frame + 0.5) / LABEL_RATE]).images[0]
+    except SeldError as error:
+        return f'<p class="note">{escape(error.problem)}</p>'
+    if image is None:
+        return ""
+    lines = []
+    for table, kind in ((truth, "truth"), (guess, "guess")):
+        for row in np.flatnonzero(table.frame == frame):
+            azimuth = float(table.azimuth_deg[row])
+            if abs(azimuth) <= ONSCREEN_LIMIT_DEG:
+                x = float(np.clip(azimuth_to_column(azimuth), 2, VIDEO_WIDTH - 2))
+                name = escape(run.taxonomy.classes[int(table.class_index[row])])
+                side = ("start", 6) if x < VIDEO_WIDTH / 2 else ("end", -6)
+                y = 26 if kind == "truth" else VIDEO_HEIGHT - 14
+                off = "" if table.onscreen[row] else " (off screen)"
+                lines.append(f'<path class="aim {kind}" d="M{x:.0f} 0V{VIDEO_HEIGHT}"/>')
+                lines.append(
+                    f'<text class="aim" x="{x + side[1]:.0f}" y="{y}" text-anchor="{side[0]}">{name}{off}</text>'
+                )
+    data = b64encode(jpeg_bytes(image)).decode()
+    told = f"frame at {(frame + 0.5) / LABEL_RATE:.2f} s; annotated directions full, predicted dashed"
+    return (
+        f'<svg class="picture" viewBox="0 0 {VIDEO_WIDTH} {VIDEO_HEIGHT}" role="img" aria-label="{told}">'
+        f'<image href="data:image/jpeg;base64,{data}" width="{VIDEO_WIDTH}" height="{VIDEO_HEIGHT}" '
+        f'preserveAspectRatio="none"/>{"".join(lines)}</svg><p class="note">{told}</p>'
+    )
+
+
+def _timeline(clip: str, run: Run, named: bool) -> str:
+    """Return azimuth over time: annotated sources as bands, predicted ones as dots, a colour per class."""
+    truth, guess = run.reference.select_clips([clip]), run.prediction.select_clips([clip])
+    classes = sorted({*truth.class_index.tolist(), *guess.class_index.tolist()})
+    colour = {index: place % 8 for place, index in enumerate(classes)}
+    frames = max([49, *truth.frame.tolist(), *guess.frame.tolist()]) + 1
+    wide, tall = WIDTH - LEFT - 6, HEIGHT - TOP - 20
+    step = wide / frames
+
+    def y(azimuth: float) -> float:
+        return TOP + tall * (90.0 - azimuth) / 180.0
+
+    body = []
+    for azimuth, label in ((90, "left"), (0, "0°"), (-90, "right")):
+        body.append(f'<path class="grid" d="M{LEFT} {y(azimuth):.1f}h{wide}"/>')
+        body.append(f'<text class="small" x="{LEFT - 4}" y="{y(azimuth) + 4:.1f}" text-anchor="end">{label}</text>')
+    seconds = frames // LABEL_RATE
+    for second in range(0, seconds + 1, max(1, seconds // 5)):
+        x = LEFT + second * LABEL_RATE * step
+        body.append(f'<text class="small" x="{x:.1f}" y="{HEIGHT - 5}" text-anchor="middle">{second} s</text>')
+    body += [
+        f'<rect class="s{colour[c]} band" x="{LEFT + f * step:.1f}" y="{y(a) - 5:.1f}" '
+        f'width="{step + 0.2:.1f}" height="10"/>'
+        for f, a, c in _rows(truth)
+    ]
+    body += [
+        f'<circle class="s{colour[c]}" cx="{LEFT + (f + 0.5) * step:.1f}" cy="{y(a):.1f}" r="2.2"/>'
+        for f, a, c in _rows(guess)
+    ]
+    title = f"{escape(run.name)}: " if named else ""
+    names = legend([run.taxonomy.classes[index] for index in classes])
+    return (
+        f'<svg class="time" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="azimuth over time">'
+        f"{''.join(body)}</svg>"
+        f'{names}<p class="note">{title}azimuth over time; bands: annotated, dots: predicted</p>'
+    )
+
+
+def _rows(table: Events) -> list[tuple[int, float, int]]:
+    return list(zip(table.frame.tolist(), table.azimuth_deg.tolist(), table.class_index.tolist(), strict=True))

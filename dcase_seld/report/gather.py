@@ -1,0 +1,233 @@
+"""Collecting what a report tells of a run: events, labels, scores, training curves, configurations."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dcase_seld.errors import SeldError, listing
+from dcase_seld.metrics.counts import Counts, count_events
+from dcase_seld.metrics.jackknife import By, jackknife
+from dcase_seld.metrics.official import Scores, scores_of
+from dcase_seld.recipe.receipt import follow, read_receipt
+from dcase_seld.task.corpus import name_parts
+from dcase_seld.task.dcase_csv import read_folder
+from dcase_seld.task.events import Events
+from dcase_seld.task.taxonomy import DCASE2025, Taxonomy
+
+if TYPE_CHECKING:
+    from dcase_seld.data.store import Store
+
+
+@dataclass(frozen=True)
+class MadeBy:
+    """A step that a run was made of: its name, stage, configuration and facts."""
+
+    step: str
+    stage: str
+    produces: str
+    folder: Path
+    config: dict[str, Any]
+    facts: dict[str, Any]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """Predictions with their references, and what is known of their making.
+
+    Attributes:
+        name: what the report calls it.
+        prediction: predicted events, with activity where the run kept it.
+        reference: annotated events of the same clips.
+        taxonomy: the classes.
+        track: "a" or "b".
+        average: "macro" or "micro".
+        protocol: "official" or "complete".
+        split: which clips, as the score step names them.
+        store: where sound and videos of the clips are, or None.
+        steps: the steps it was made of, each after those it read.
+        versions: versions of packages.
+    """
+
+    name: str
+    prediction: Events
+    reference: Events
+    taxonomy: Taxonomy = DCASE2025
+    track: str = "b"
+    average: str = "macro"
+    protocol: str = "official"
+    split: str = ""
+    store: Store | None = None
+    steps: tuple[MadeBy, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Return the sums per clip and class that scores follow from."""
+        return count_events(
+            self.prediction,
+            self.reference,
+            n_classes=len(self.taxonomy),
+            protocol=self.protocol,  # type: ignore[arg-type]
+        )
+
+    @cached_property
+    def unit(self) -> By:
+        """Return what the jackknife leaves out: recordings where clip names tell them, else clips."""
+        recordings = {part.recording for part in map(name_parts, self.counts.clips) if part is not None}
+        told = all(name_parts(name) is not None for name in self.counts.clips)
+        return "recording" if told and len(recordings) > 1 else "clip"
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Return the scores with jackknife intervals."""
+        intervals = jackknife(self.counts, average=self.average, track=self.track, by=self.unit)  # type: ignore[arg-type]
+        return scores_of(
+            self.counts,
+            average=self.average,  # type: ignore[arg-type]
+            protocol=self.protocol,  # type: ignore[arg-type]
+            track=self.track,
+            jackknife=intervals,
+        )
+
+    def curves(self) -> Iterator[tuple[str, list[dict[str, float]]]]:
+        """Yield (step, rows of its epochs.csv) of every training that the run rests on."""
+        for made in self.steps:
+            path = made.folder / "epochs.csv"
+            if path.is_file():
+                with path.open(newline="", encoding="utf-8") as stream:
+                    rows = [{key: float(cell) for key, cell in row.items() if cell} for row in csv.DictReader(stream)]
+                if rows:
+                    yield made.step, rows
+
+
+def gather(paths: Sequence[Path], references: Path | None = None, track: str = "b") -> list[Run]:
+    """Return the runs of several paths: recipes' work folders, results of score steps, or folders of official CSVs.
+
+    Args:
+        paths: what to report on.
+        references: folder of reference CSVs; needed for folders of CSVs only.
+        track: of folders of CSVs.
+
+    Raises:
+        SeldError: a path is none of these, or what it was made of is gone.
+    """
+    runs = [run for path in paths for run in _runs_at(path, references, track)]
+    names = [run.name for run in runs]
+    repeated = {name for name in names if names.count(name) > 1}
+    if repeated:
+        raise SeldError(f"Two runs are called {listing(sorted(repeated))}.", "Give each run once.")
+    return runs
+
+
+def _runs_at(path: Path, references: Path | None, track: str) -> Iterator[Run]:
+    if not path.exists():
+        raise SeldError(
+            f"{path} does not exist.", "Give a recipe's folder in the work directory, e.g. work/quickstart."
+        )
+    receipt = read_receipt(path)
+    if receipt is not None:
+        if receipt.get("produces") != "scores":
+            raise SeldError(
+                f"{path} is the result of a {receipt.get('stage')} step, not of a score step.",
+                f"Give the recipe's folder, {path.parent}, or its score step.",
+            )
+        yield _scored(follow(path), receipt, f"{receipt['recipe']}/{receipt['step']}")
+        return
+    if references is not None and any(path.glob("*.csv")):
+        yield _folder_of_csv(path, references, track)
+        return
+    places = sorted(place for place in path.iterdir() if place.is_symlink() or place.is_file()) if path.is_dir() else []
+    found = []
+    for place in places:
+        folder = follow(place)
+        receipt = read_receipt(folder)
+        if receipt is not None and receipt.get("produces") == "scores":
+            found.append((place, folder, receipt))
+    if not found:
+        raise SeldError(
+            f"{path} holds no finished score step.",
+            "Give work/<recipe> of a recipe that was run to its score step, or CSV files with --ref.",
+        )
+    for place, folder, receipt in found:
+        yield _scored(folder, receipt, path.name if len(found) == 1 else f"{path.name}/{place.name}")
+
+
+def _scored(folder: Path, receipt: dict[str, Any], name: str) -> Run:
+    """Return the run behind the result of a score step, following receipts back to where it came from."""
+    from dcase_seld.data.store import Store
+
+    config = receipt["config"]
+    results = folder.resolve().parent
+    csv_folder, data_folder = (results / receipt["inputs"][key][0] for key in ("csv", "data"))
+    store = Store.open(data_folder)
+    indices = [index for index in store.indices(config["split"]) if store.labelled[index]]
+    reference = store.events.select_clips([store.names[index] for index in indices])
+    prediction = _predicted(results, csv_folder, len(store.taxonomy), max(map(int, store.frames[indices]), default=0))
+    known = set(reference.clips)
+    prediction = prediction.select_clips([clip for clip in prediction.clips if clip in known])
+    return Run(
+        name,
+        prediction,
+        reference,
+        store.taxonomy,
+        config["track"],
+        config["average"],
+        config["protocol"],
+        config["split"],
+        store,
+        tuple(_history(results, folder.name, receipt)),
+        receipt.get("versions", {}),
+    )
+
+
+def _predicted(results: Path, csv_folder: Path, n_classes: int, frames: int) -> Events:
+    """Return the exported events: from the table before the export where it is still there (it has activities)."""
+    exported = read_receipt(csv_folder) or {}
+    for name in exported.get("inputs", {}).get("events", []):
+        table = results / name / "events.npz"
+        if table.is_file():
+            return Events.load(table)
+    inner = csv_folder / "csv"
+    return read_folder(inner if inner.is_dir() else csv_folder, n_classes=n_classes, frames=frames or None)
+
+
+def _folder_of_csv(path: Path, references: Path, track: str) -> Run:
+    prediction = read_folder(path, n_classes=len(DCASE2025), frames=None)
+    reference = read_folder(references, n_classes=len(DCASE2025), frames=None)
+    return Run(path.name or str(path), prediction, reference, track=track)
+
+
+def _history(results: Path, name: str, receipt: dict[str, Any]) -> list[MadeBy]:
+    """Return the steps behind a result, each once and after those it read."""
+    order: list[MadeBy] = []
+    seen: set[str] = set()
+
+    def visit(folder_name: str, about: dict[str, Any] | None) -> None:
+        if folder_name in seen or about is None:
+            return
+        seen.add(folder_name)
+        for names in about.get("inputs", {}).values():
+            for needed in names:
+                visit(needed, read_receipt(results / needed))
+        facts = {key: value for key, value in about.get("facts", {}).items() if key != "show"}
+        order.append(
+            MadeBy(
+                about["step"],
+                about["stage"],
+                about["produces"],
+                results / folder_name,
+                about["config"],
+                json.loads(json.dumps(facts)),
+                float(about["seconds"]),
+            )
+        )
+
+    visit(name, receipt)
+    return order

@@ -1,0 +1,143 @@
+"""The report's HTML: one file that needs nothing else, readable on a phone, in the dark and on paper."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+from dcase_seld.metrics.official import FIGURES, ONSCREEN_FIGURES
+from dcase_seld.report import sections
+from dcase_seld.report.gather import Run
+from dcase_seld.report.published import PUBLISHED
+
+HEADS = {
+    "f_score": ("F20/1", 100.0, ".1f", " %", True),
+    "f_score_onscreen": ("F20/1/on-off", 100.0, ".1f", " %", True),
+    "doa_error_deg": ("Azimuth error", 1.0, ".1f", "°", False),
+    "distance_error_cm": ("Distance error", 1.0, ".0f", " cm", False),
+    "relative_distance_error": ("Relative distance error", 1.0, ".2f", "", False),
+    "onscreen_accuracy": ("On/off accuracy", 100.0, ".1f", " %", True),
+}
+"""Figure → title, factor, format, unit, whether more is better."""
+
+
+def write_report(runs: Sequence[Run], out: Path, examples: int = 3, title: str = "") -> None:
+    """Write one self-contained HTML page on runs; the first is the one that clips are chosen by.
+
+    Args:
+        runs: what to report on.
+        out: the file; written under another name first.
+        examples: how many of the best and of the worst clips are shown.
+        title: heading; the runs' names by default.
+    """
+    heading = title or ", ".join(run.name for run in runs)
+    style = files("dcase_seld.report").joinpath("style.css").read_text(encoding="utf-8")
+    parts = [
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>',
+        '<meta name="viewport" content="width=device-width, initial-scale=1"/>',
+        f"<title>{escape(heading)}</title>\n<style>\n{style}</style>\n</head>\n<body>",
+        f"<header><h1>{escape(heading)}</h1>{_summary(runs)}</header>\n<main>",
+        _section("Scores", _scores(runs)),
+    ]
+    if len(runs) > 1:
+        parts.append(_section("Differences between runs", "".join(_differences(runs))))
+    parts += [_section(name, html) for name, html in sections.all_sections(runs, examples) if html]
+    parts.append("</main>\n</body>\n</html>\n")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(out.name + ".part")
+    part.write_text("\n".join(parts), encoding="utf-8")
+    part.replace(out)
+
+
+def number(name: str, value: float | None, unit: bool = False) -> str:
+    """Return a figure as people read it: 0.457 → "45.7", "–" where there is none."""
+    _, factor, form, sign, _ = HEADS[name]
+    if value is None or not math.isfinite(value):
+        return "–"
+    return format(value * factor, form) + (sign if unit else "")
+
+
+def _section(name: str, html: str) -> str:
+    return f"<section><h2>{escape(name)}</h2>{html}</section>"
+
+
+def _summary(runs: Sequence[Run]) -> str:
+    first = runs[0]
+    score = first.scores
+    tiles = []
+    for name in FIGURES:
+        if name == "distance_error_cm" or getattr(score, name) is None:
+            continue
+        interval = (score.jackknife or {}).get(name) or {}
+        low, high = interval.get("interval", (math.nan, math.nan))
+        within = f"{number(name, low)} to {number(name, high)}" if math.isfinite(low) else "no interval"
+        value = number(name, getattr(score, name), unit=True)
+        tiles.append(f"<li><b>{value}</b><span>{HEADS[name][0]}</span><small>{within}</small></li>")
+    clips = f"{score.clips:,} {escape(first.split)} clips, track {first.track}, {first.average} average"
+    return f'<p>{escape(first.name)}: {clips}, {first.protocol} protocol</p><ul class="tiles">{"".join(tiles)}</ul>'
+
+
+def _scores(runs: Sequence[Run]) -> str:
+    titles = "".join(f"<th>{HEADS[name][0]}{HEADS[name][3]}</th>" for name in FIGURES)
+    rows = []
+    for run in runs:
+        cells = [f'<th scope="row">{escape(run.name)}</th>']
+        for name in FIGURES:
+            value = getattr(run.scores, name)
+            entry = (run.scores.jackknife or {}).get(name) or {}
+            low, high = entry.get("interval", (math.nan, math.nan))
+            within = f"<small>{number(name, low)} … {number(name, high)}</small>" if math.isfinite(low) else ""
+            cells.append(f"<td>{number(name, value)}{within}</td>")
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    for row in PUBLISHED:
+        cells = [f'<th scope="row">{escape(row.system)}</th>']
+        cells += [f"<td>{number(name, row.figures.get(name))}</td>" for name in FIGURES]
+        rows.append(f'<tr class="published">{"".join(cells)}</tr>')
+    unit = runs[0].unit
+    doubt = ""
+    if any(_outside(run, name) for run in runs for name in FIGURES):
+        doubt = f" Where an interval does not hold its own value, there are too few {unit}s or rare classes decide it."
+    return (
+        f'<div class="scroll"><table><thead><tr><th></th>{titles}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+        f'</div><p class="note">Small: 95 % intervals, jackknife that leaves out one {unit} at a time. Grey: published '
+        f"on the challenge's development test set; a comparison only where the clips are the same.{doubt}</p>"
+    )
+
+
+def _outside(run: Run, name: str) -> bool:
+    """Return whether the jackknife's interval of a figure does not hold the figure."""
+    entry = (run.scores.jackknife or {}).get(name)
+    return entry is not None and not entry["interval"][0] <= entry["value"] <= entry["interval"][1]
+
+
+def _differences(runs: Sequence[Run]) -> Iterator[str]:
+    from dcase_seld.report.errors import paired_difference
+
+    first = runs[0]
+    for other in runs[1:]:
+        result = paired_difference(first, other)
+        if not result:
+            yield f'<p class="note">{escape(other.name)} shares too few clips with {escape(first.name)} to compare.</p>'
+            continue
+        rows = []
+        for name in FIGURES:
+            if name not in result or (name in ONSCREEN_FIGURES and other.track == "a"):
+                continue
+            entry = result[name]
+            sure = entry["low"] > 0 or entry["high"] < 0
+            better = (entry["value"] > 0) == HEADS[name][4]
+            verdict = ("better" if better else "worse") if sure else "not told apart"
+            change, low, high = (f"{entry[key] * HEADS[name][1]:+{HEADS[name][2]}}" for key in ("value", "low", "high"))
+            rows.append(
+                f'<tr><th scope="row">{HEADS[name][0]}{HEADS[name][3]}</th><td>{change}</td><td>{low} … {high}</td>'
+                f'<td class="{verdict.split()[0]}">{verdict}</td></tr>'
+            )
+        units = next(iter(result.values()))["units"]
+        yield (
+            f"<h3>{escape(other.name)} minus {escape(first.name)}</h3><div class='scroll'><table><thead><tr><th></th>"
+            f"<th>difference</th><th>95 % interval</th><th></th></tr></thead><tbody>{''.join(rows)}</tbody></table>"
+            f'</div><p class="note">Paired jackknife over {units:,} {first.unit}s that both runs have.</p>'
+        )

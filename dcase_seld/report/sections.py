@@ -1,0 +1,200 @@
+"""The sections of a report after its scores: classes, confusions, errors, calibration, curves, clips, making."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from html import escape
+
+import numpy as np
+
+from dcase_seld.report import charts, errors
+from dcase_seld.report.charts import Series
+from dcase_seld.report.examples import chosen_clips, example
+from dcase_seld.report.gather import Run
+from dcase_seld.report.pairs import Pairs, pair
+
+
+def all_sections(runs: Sequence[Run], examples: int) -> Iterator[tuple[str, str]]:
+    """Yield (title, HTML) of every section; the HTML is empty where the runs hold nothing for it."""
+    found = [(run, pair(run.prediction, run.reference, len(run.taxonomy))) for run in runs]
+    yield "Classes", _classes(runs)
+    yield "Which class is taken for which", _confusions(found)
+    yield "Where the errors are", _errors(found)
+    yield "On screen or off", _onscreen(found)
+    yield "Is activity a probability?", _calibration(found)
+    yield "Training", _curves(runs)
+    yield "Best and worst clips", _clips(runs, examples)
+    yield "How it was made", _making(runs)
+
+
+def _classes(runs: Sequence[Run]) -> str:
+    names = runs[0].taxonomy.classes
+    frames = np.bincount(runs[0].reference.class_index, minlength=len(names))
+    series = [Series(run.name, [100 * value for value in run.scores.classwise["f_score"] or []]) for run in runs]
+    grid = [charts.bars("F20/1 by class, %", names, series, most=100, form=".0f")]
+    if any(run.track == "b" for run in runs):
+        both = [r for r in runs if r.track == "b"]
+        onscreen = [
+            Series(r.name, [100 * value for value in r.scores.classwise["f_score_onscreen"] or []]) for r in both
+        ]
+        grid.append(charts.bars("F20/1/on-off by class, %", names, onscreen, most=100, form=".0f"))
+    azimuth = [Series(run.name, run.scores.classwise["doa_error_deg"] or []) for run in runs]
+    grid.append(charts.bars("Azimuth error by class, degrees", names, azimuth))
+    distance = [Series(run.name, run.scores.classwise["relative_distance_error"] or []) for run in runs]
+    grid.append(charts.bars("Relative distance error by class", names, distance, form=".2f"))
+    rest = [Series("annotated", [float(value) for value in frames])]
+    grid.append(charts.bars("Annotated source frames (100 ms)", names, rest, form=",.0f"))
+    never = [name for name, count in zip(names, frames.tolist(), strict=True) if not count]
+    note = f'<p class="note">Never annotated here: {escape(", ".join(never))}; they count as 0 in macro F.</p>'
+    return _grid(grid) + (note if never else "")
+
+
+def _confusions(found: Sequence[tuple[Run, Pairs]]) -> str:
+    grid = []
+    for run, pairs in found:
+        table = errors.confusion(run, pairs)
+        names = (*run.taxonomy.classes, "nothing")
+        grid.append(
+            charts.heatmap(
+                f"{run.name}: annotated (rows) as predicted (columns), % of the row", names, names, table.tolist()
+            )
+        )
+    return _grid(grid) + (
+        '<p class="note">Per frame: sources are first matched within their class, what is left across classes within '
+        "20°. The last row shows which classes false alarms have.</p>"
+    )
+
+
+def _errors(found: Sequence[tuple[Run, Pairs]]) -> str:
+    grid = []
+    for what, title in (
+        ("azimuth", "annotated azimuth, degrees, left positive"),
+        ("distance", "annotated distance, metres"),
+        ("polyphony", "sources at once"),
+    ):
+        binned = [(run.name, errors.errors_by(run, pairs, what)) for run, pairs in found]
+        places = [list(range(len(one.labels))) for _, one in binned]
+        ticks = [(float(i), label) for i, label in enumerate(binned[0][1].labels)]
+        for key, y_title, factor in (
+            ("recall", "Found, %,", 100.0),
+            ("azimuth", "Azimuth error, degrees,", 1.0),
+            ("distance", "Relative distance error", 1.0),
+        ):
+            series = [Series(name, [float(v) * factor for v in getattr(one, key)]) for name, one in binned]
+            shown = f"{y_title} by {what}"
+            grid.append(charts.lines(shown, places, series, title, 100.0 if key == "recall" else None, ticks))
+    counts = errors.errors_by(*found[0], "azimuth").count
+    return _grid(grid) + (
+        '<p class="note">Found: the right class within 20° of azimuth and within the annotated distance. Azimuth bins '
+        f"hold {int(counts.min()):,} to {int(counts.max()):,} annotated source frames.</p>"
+    )
+
+
+def _onscreen(found: Sequence[tuple[Run, Pairs]]) -> str:
+    parts = []
+    for run, pairs in found:
+        if run.track == "a":
+            continue
+        table = errors.onscreen_table(run, pairs)
+        total = max(int(table.sum()), 1)
+        on = table[1].sum()
+        rows = "".join(
+            f'<tr><th scope="row">annotated {name}</th><td>{table[i, 0]:,}</td><td>{table[i, 1]:,}</td></tr>'
+            for i, name in enumerate(("off", "on"))
+        )
+        right = 100 * (table[0, 0] + table[1, 1]) / total
+        always = 100 * (total - on) / total
+        found_on = (
+            f"{100 * table[1, 1] / on:.1f} % of what is on screen was found to be" if on else "nothing is on screen"
+        )
+        parts.append(
+            f"<h3>{escape(run.name)}</h3><div class='scroll'><table><thead><tr><th></th><th>said off</th>"
+            f"<th>said on</th></tr></thead><tbody>{rows}</tbody></table></div>"
+            f"<p class='note'>{right:.1f} % right over matched sources; always saying “off” would be right in "
+            f"{always:.1f} %; {found_on}.</p>"
+        )
+    return "".join(parts)
+
+
+def _calibration(found: Sequence[tuple[Run, Pairs]]) -> str:
+    xs, series = [], []
+    for run, pairs in found:
+        points = errors.calibration(run, pairs)
+        if points is not None:
+            xs.append(points[0].tolist())
+            series.append(Series(run.name, points[1].tolist()))
+    if not series:
+        return ""
+    chart = charts.lines("Share of predictions that are right, by activity", xs, series, "activity", 1.0, (), True)
+    return _grid([chart]) + (
+        '<p class="note">Right: a source of the class is annotated within 20°. On the dashed line, activity is a '
+        "probability; only activities above the threshold exist.</p>"
+    )
+
+
+def _curves(runs: Sequence[Run]) -> str:
+    trainings: dict[str, list[dict[str, float]]] = {}
+    for run in runs:
+        for step, rows in run.curves():
+            trainings.setdefault(step if len(runs) == 1 else f"{run.name} · {step}", rows)
+    grid = []
+    for key, title, factor in (
+        ("loss", "Training loss by epoch", 1.0),
+        ("val_loss", "Validation loss by epoch", 1.0),
+        ("f_score", "F20/1 on validation clips, %", 100.0),
+        ("doa_error_deg", "Azimuth error on validation clips, degrees", 1.0),
+    ):
+        points = {
+            name: [(row["epoch"], row[key] * factor) for row in rows if key in row] for name, rows in trainings.items()
+        }
+        points = {name: values for name, values in points.items() if values}
+        if points:
+            series = [Series(name, [value for _, value in values]) for name, values in points.items()]
+            xs = [[epoch for epoch, _ in values] for values in points.values()]
+            grid.append(charts.lines(title, xs, series[:8], "epoch"))
+    return _grid(grid)
+
+
+def _clips(runs: Sequence[Run], most: int) -> str:
+    if most < 1:
+        return ""
+    best, worst = chosen_clips(runs[0], most)
+    parts = []
+    for title, clips in (("Best", best), ("Worst", worst)):
+        if clips:
+            cards = "".join(example(clip, runs) for clip in clips)
+            parts.append(f'<h3>{title}</h3><div class="grid">{cards}</div>')
+    return "".join(parts)
+
+
+def _making(runs: Sequence[Run]) -> str:
+    parts = []
+    for run in runs:
+        if not run.steps:
+            continue
+        parts.append(f"<h3>{escape(run.name)}</h3>")
+        for made in run.steps:
+            facts = ", ".join(
+                f"{key}: {_plain(value)}" for key, value in made.facts.items() if not isinstance(value, (dict, list))
+            )
+            config = escape(json.dumps(made.config, indent=1, ensure_ascii=False))
+            note = f'<p class="note">{escape(facts)}</p>' if facts else ""
+            parts.append(
+                f"<details><summary><b>{escape(made.step)}</b> ({escape(made.stage)}, {made.seconds:,.1f} s)</summary>"
+                f"{note}<pre>{config}</pre></details>"
+            )
+        versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+        parts.append(f'<p class="note">Versions: {escape(versions)}</p>')
+    return "".join(parts)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}" if math.isfinite(value) else "–"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _grid(items: Sequence[str]) -> str:
+    return f'<div class="grid">{"".join(items)}</div>' if items else ""
