@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from dcase_seld.config import Config
+from dcase_seld.config import Config, parse_config
 from dcase_seld.recipe.stage import Outside, RunTime
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -95,3 +95,16 @@ class OnnxTokensConfig(Config):
 
 
 TokensConfig = Annotated[ClapTokensConfig | OwlVitTokensConfig | OnnxTokensConfig, Field(discriminator="kind")]
+
+
+class _Holder(Config):
+    model: TokensConfig = Field(description="the encoder")
+
+
+def parse_tokens_config(data: Any, where: str) -> ClapTokensConfig | OwlVitTokensConfig | OnnxTokensConfig:
+    """Return the configuration of an encoder in plain data.
+
+    Raises:
+        SeldError: lists every error at once, each with its path.
+    """
+    return parse_config(_Holder, {"model": data}, where).model

@@ -1,0 +1,210 @@
+"""Embeddings of any exported ONNX model behind the SemanticEncoder protocol, by onnxruntime (the extra `onnx`)."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dcase_seld.errors import SeldError, listing
+from dcase_seld.model.registry import has_random_weights
+from dcase_seld.model.semantic.config import LogMelConfig, OnnxTokensConfig
+from dcase_seld.model.semantic.protocol import EncoderKind
+from dcase_seld.model.torchaudio_import import ready_torchaudio
+
+_INTEGERS: dict[str, type[np.integer[Any]]] = {
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(uint16)": np.uint16,
+    "tensor(int16)": np.int16,
+}
+_FLOATS: dict[str, type[np.floating[Any]]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+}
+
+
+class OnnxEncoder:
+    """A frozen ONNX model: stereo sound → one embedding per patch of its mono sum.
+
+    The last patch is completed with zeros; a clip of S seconds has 1 + ceil((S - patch) / hop) patches.
+    """
+
+    kind: EncoderKind = "audio"
+    frozen = True
+    tokens = 0
+
+    def __init__(self, config: OnnxTokensConfig, input_rate: int) -> None:
+        """Load the model.
+
+        Args:
+            config: which file, and how it is fed.
+            input_rate: samples per second of the sound that encode() gets.
+
+        Raises:
+            SeldError: onnxruntime or the file is missing, or the file has no such input or output.
+        """
+        self.config, self.input_rate = config, input_rate
+        path = Path(config.path)
+        self._session, self._input, self._output = _open(path, config)
+        self.weights_fingerprint = _fingerprint(path)
+        self.random_weights = has_random_weights(path)
+        if config.log_mel is None:
+            self.patch = round(config.patch_s * config.sample_rate)
+        else:
+            frames = round(config.patch_s * config.sample_rate / config.log_mel.hop)
+            self.patch = (frames - 1) * config.log_mel.hop + config.log_mel.window
+        self.hop = max(1, round(config.hop_s * config.sample_rate))
+        self.dimension = int(self._run(self._prepare(torch.zeros(1, self.patch))).shape[-1])
+
+    @torch.inference_mode()
+    def encode(self, batch: Tensor) -> Tensor:
+        """Return (B, K, D) float32, one embedding per patch of stereo sound (B, 2, S) in [-1, 1]."""
+        ready_torchaudio()
+        from torchaudio.functional import resample
+
+        mono = resample(batch.to("cpu", torch.float32).mean(dim=1), self.input_rate, self.config.sample_rate)
+        count = 1 + math.ceil(max(0, mono.shape[-1] - self.patch) / self.hop)
+        padded = functional.pad(mono, (0, max(0, (count - 1) * self.hop + self.patch - mono.shape[-1])))
+        patches = padded.unfold(-1, self.patch, self.hop)[:, :count].reshape(-1, self.patch)
+        embedded = torch.from_numpy(self._run(self._prepare(patches)))
+        return embedded.reshape(len(batch), count, -1)
+
+    def _prepare(self, patches: Tensor) -> npt.NDArray[Any]:
+        """Return what the model takes of mono patches (n, samples): waveform or log-mel, quantised where configured.
+
+        Raises:
+            SeldError: the model takes another shape, or integers without a quantisation.
+        """
+        config, wanted = self.config, self._input
+        features = patches if config.log_mel is None else log_mel(patches, config.log_mel, config.sample_rate)
+        values = features.numpy()
+        inner = [size for size in wanted.shape[1:] if isinstance(size, int) and size != 1]
+        if [size for size in values.shape[1:] if size != 1] != inner and len(inner) == len(wanted.shape) - 1:
+            raise SeldError(
+                f"{config.path}: its input {wanted.name!r} takes {wanted.shape}, but a patch gives {values.shape[1:]}.",
+                "Set `patch_s` and `log_mel` to what the model was trained on.",
+            )
+        shape = [size if isinstance(size, int) else -1 for size in wanted.shape[1:]]
+        if shape.count(-1) > 1:
+            shape = list(values.shape[1:])
+        try:
+            values = values.reshape(len(values), *shape)
+        except ValueError as error:
+            raise SeldError(
+                f"{config.path}: its input {wanted.name!r} takes {wanted.shape}, but a patch gives {values.shape[1:]}.",
+                "Set `patch_s` and `log_mel` to what the model was trained on.",
+            ) from error
+        if wanted.type in _FLOATS:
+            return values.astype(_FLOATS[wanted.type])
+        quantisation, kind = config.input_quantisation, _INTEGERS.get(wanted.type)
+        if quantisation is None or kind is None:
+            raise SeldError(
+                f"{config.path}: its input {wanted.name!r} takes {wanted.type}.",
+                "Set `input_quantisation: {scale: …, zero_point: …}` as the model's author states.",
+            )
+        integers = np.round(values / quantisation.scale) + quantisation.zero_point
+        limits = np.iinfo(kind)
+        return np.clip(integers, limits.min, limits.max).astype(kind)
+
+    def _run(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Return (n, D), what the model says of prepared patches; axes between the first and the last are averaged."""
+        fixed = self._input.shape[0]
+        step = fixed if isinstance(fixed, int) and fixed > 0 else self.config.batch
+        parts = []
+        for start in range(0, len(values), step):
+            part = values[start : start + step]
+            short = step - len(part) if isinstance(fixed, int) else 0
+            if short > 0:
+                part = np.concatenate([part, np.repeat(part[-1:], short, axis=0)])
+            answer = self._session.run([self._output], {self._input.name: part})[0]
+            parts.append(np.asarray(answer)[: len(part) - max(short, 0)])
+        result = np.concatenate(parts).astype(np.float32)
+        if (quantisation := self.config.output_quantisation) is not None:
+            result = (result - quantisation.zero_point) * np.float32(quantisation.scale)
+        averaged: npt.NDArray[np.float32] = result.reshape(len(result), -1, result.shape[-1]).mean(axis=1)
+        return averaged
+
+
+def log_mel(patches: Tensor, config: LogMelConfig, sample_rate: int) -> Tensor:
+    """Return (n, frames, mels), the natural logarithm of mel energies of mono patches (n, samples); no padding."""
+    ready_torchaudio()
+    from torchaudio.functional import melscale_fbanks
+
+    frames = patches.unfold(-1, config.window, config.hop) * torch.hann_window(config.window, periodic=True)
+    magnitude = torch.fft.rfft(frames, n=config.n_fft).abs() ** config.power
+    filters = melscale_fbanks(config.n_fft // 2 + 1, config.f_min, config.f_max, config.mels, sample_rate)
+    return torch.log(magnitude @ filters + config.offset)
+
+
+def _open(path: Path, config: OnnxTokensConfig) -> tuple[Any, Any, str]:
+    """Return the session, its input, and the name of the tensor to read."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise SeldError(
+            "ONNX models need onnxruntime, which is not installed.", "pip install dcase-seld[onnx]"
+        ) from error
+    if not path.is_file():
+        raise SeldError(f"There is no ONNX model at {path}.", "Give the path of the .onnx file.")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    content = path.read_bytes()
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        outputs = [output.name for output in session.get_outputs()]
+        output = config.output or outputs[0]
+        if output not in outputs:
+            # Not an output yet: an inner tensor is made one.
+            content += _declared_output(output)
+            session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions share no base class but this
+        raise SeldError(
+            f"{path} cannot be opened as an ONNX model"
+            f"{f' with the tensor {config.output!r}' if config.output else ''}: {str(error).splitlines()[0]}",
+            "Check the file, and the name of the output or inner tensor.",
+        ) from error
+    inputs = {item.name: item for item in session.get_inputs()}
+    if config.input is None and len(inputs) != 1:
+        raise SeldError(
+            f"{path} has {len(inputs)} inputs: {listing(inputs)}.", "Set `input:`; it must be the only one."
+        )
+    chosen = inputs.get(config.input or next(iter(inputs)))
+    if chosen is None:
+        raise SeldError(f"{path} has no input {config.input!r}; it has {listing(inputs)}.", "Set `input:` to it.")
+    return session, chosen, output
+
+
+def _declared_output(name: str) -> bytes:
+    """Return bytes that, appended to an ONNX model, declare the inner tensor `name` as one more output.
+
+    An ONNX file is a protocol buffer, in which a message that occurs twice is merged: this is a second model whose
+    graph (field 7) has one output (field 12) with a name (field 1).
+    """
+
+    def number(value: int) -> bytes:
+        low, rest = value & 127, value >> 7
+        return bytes([low | 128]) + number(rest) if rest else bytes([low])
+
+    def message(field: int, content: bytes) -> bytes:
+        return number(field << 3 | 2) + number(len(content)) + content
+
+    return message(7, message(12, message(1, name.encode())))
+
+
+def _fingerprint(path: Path) -> str:
+    """Return 16 hexadecimal digits of the model file and of the weights that lie beside it under its name."""
+    digest = hashlib.sha256()
+    for file in [path, *sorted(path.parent.glob(f"{path.stem}*.data"))]:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
