@@ -44,9 +44,13 @@ def stitch(outputs: Sequence[SeldOutput], starts: Sequence[int], frames: int) ->
         over = [(s, o) for s, o in zip(starts, outputs, strict=True) if s <= begin and end <= s + length]
         middle = (begin + end) / 2
         weights = [min(middle - s, s + length - middle) for s, _ in over]
-        parts.append(average_outputs([_cut(o, begin - s, end - s) for s, o in over], weights))
-    return SeldOutput(*(None if fields[0] is None else torch.cat(fields, 1) for fields in zip(*parts, strict=True)))
+        parts.append(average_outputs([cut_output(o, frames=slice(begin - s, end - s)) for s, o in over], weights))
+    seen = [part.onscreen for part in parts if part.onscreen is not None]
+    xy, distance = torch.cat([part.xy for part in parts], 1), torch.cat([part.distance for part in parts], 1)
+    return SeldOutput(xy, distance, torch.cat(seen, 1) if seen else None)
 
 
-def _cut(output: SeldOutput, begin: int, end: int) -> SeldOutput:
-    return SeldOutput(*(None if field is None else field[:, begin:end] for field in output))
+def cut_output(output: SeldOutput, clips: slice = slice(None), frames: slice = slice(None)) -> SeldOutput:
+    """Return some clips and label frames of an output, on the CPU."""
+    xy, distance = output.xy[clips, frames].cpu(), output.distance[clips, frames].cpu()
+    return SeldOutput(xy, distance, None if output.onscreen is None else output.onscreen[clips, frames].cpu())
