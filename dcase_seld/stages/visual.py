@@ -17,8 +17,10 @@ class VisualStageConfig(Config):
 
     events: Annotated[str, Ref("events")] = Field(description="Step whose events are corrected.")
     data: Annotated[str, Ref("store")] = Field(description="Step whose clips they are.")
-    keypoints: Annotated[list[str], Ref("keypoints")] = Field([], description="Steps that found people.")
-    detections: Annotated[list[str], Ref("detections")] = Field([], description="Steps that found objects.")
+    keypoints: Annotated[str | list[str] | None, Ref("keypoints")] = Field(None, description="Steps that found people.")
+    detections: Annotated[str | list[str] | None, Ref("detections")] = Field(
+        None, description="Steps that found objects."
+    )
     fit: Annotated[str | None, Ref("events")] = Field(
         None, description="Step with predictions of labelled (validation) clips, on which the weights are learned."
     )
