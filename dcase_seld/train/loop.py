@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import shutil
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -14,39 +13,37 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
 from dcase_seld.data.augment import Augment
-from dcase_seld.data.batches import Batch, Batches, ClipSource
-from dcase_seld.data.order import Sampling
 from dcase_seld.errors import SeldError
 from dcase_seld.model.adpit import adpit_loss
-from dcase_seld.model.outputs import ModelInput, SeldTarget
 from dcase_seld.model.seld import SeldNetwork, build_model
-from dcase_seld.model.weights import count_parameters, load_matching, save_model
+from dcase_seld.model.weights import load_matching
 from dcase_seld.progress import say
 from dcase_seld.train import history
 from dcase_seld.train.checkpoint import Position, load_state, model_folder, save_state
 from dcase_seld.train.config import TrainConfig
-from dcase_seld.train.features import add_cached_features, can_cache
-from dcase_seld.train.folders import replace_folder, settle
+from dcase_seld.train.features import add_cached_features
+from dcase_seld.train.folders import settle
 from dcase_seld.train.launch import launch
 from dcase_seld.train.live import LiveLine
+from dcase_seld.train.results import finish, keep_weights
 from dcase_seld.train.schedule import WeightAverage, learning_rate
 from dcase_seld.train.setup import (
     freeze,
     make_fabric,
     make_optimizer,
-    network_features,
     open_sources,
     positive_weight,
     set_statistics,
     training_mode,
     weights_origin,
 )
+from dcase_seld.train.step import PARTS, training_step
+from dcase_seld.train.supply import make_batches, val_batches, wants_cache
 from dcase_seld.train.validation import EventCollector, validate
 
-PARTS = ("loss", "loss_doa", "loss_distance", "loss_onscreen")
 CHECK_EVERY = 10
 """Weight updates between looks at the loss (each one waits for the device)."""
 
@@ -135,6 +132,7 @@ def _train(
     steps = steps_per_epoch * config.epochs
 
     origin = weights_origin(sources, config, init)
+
     # Optimizer, averaged weights, and the state of an interrupted run.
     freeze(network, config.freeze)
     if config.sync_batch_norm and fabric.world_size > 1 and fabric.device.type == "cuda":
@@ -153,6 +151,8 @@ def _train(
     live = LiveLine(config.epochs, steps, position.step, quiet)
 
     def checkpoint() -> None:
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in network.parameters()):
+            raise _no_number(position, out)
         if chief:
             state = fabric.strategy.precision.state_dict()
             save_state(out / "state", network, optimizer, average, state, position)
@@ -166,7 +166,7 @@ def _train(
         return averaged
 
     try:
-        while position.epoch < config.epochs:
+        while position.epoch < config.epochs and not (config.patience and position.stale >= config.patience):
             epoch, start, waited = position.epoch, time.monotonic(), 0.0
             first = position.batch
             training_mode(network, config)
@@ -184,6 +184,8 @@ def _train(
                     average.update(network, position.step)
                 position.batch, position.step = position.batch + 1, position.step + 1
                 due = position.step % config.checkpoint_steps == 0 and position.batch < steps_per_epoch
+                if due and fabric.world_size > 1:
+                    sums = fabric.all_reduce(sums)  # type: ignore[assignment]
                 if due or position.batch % CHECK_EVERY == 0 or position.batch == steps_per_epoch:
                     position.sums = dict(zip(PARTS, sums.tolist(), strict=True))
                     _refuse_nan(position, out)
@@ -212,7 +214,7 @@ def _train(
                 row["val_seconds"] = time.monotonic() - asked
                 improved = _note_score(position, row[config.criterion], epoch)
                 if chief:
-                    _keep_weights(out, judged, position, row, config, improved, origin)
+                    keep_weights(out, judged, position, row, config, improved, origin)
             position.history.append(row)
             position.epoch, position.batch, position.sums = epoch + 1, 0, {}
             checkpoint()
@@ -220,134 +222,25 @@ def _train(
                 history.write_tables(out, position.history, network.taxonomy.classes)
                 curves.add({name: row.get(name) for name in history.SCORES}, position.step, "val")
                 live.epoch_done(row, config.criterion, position.best, improved)
-            if config.patience and position.stale >= config.patience:
-                break
         if chief:
-            _finish(out, evaluation_network(), position, config, time.monotonic() - began, sources, origin)
+            finish(out, evaluation_network(), position, config, time.monotonic() - began, sources, origin)
         fabric.barrier()
     finally:
         live.close()
         curves.close()
 
 
-def training_step(
-    fabric: Fabric,
-    wrapped: Any,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    loss: Any,
-    augment: Augment,
-    config: TrainConfig,
-    step: int,
-) -> Tensor:
-    """Return the loss parts (4,) of one weight update over a batch, computed in `config.accumulate` parts.
-
-    Everything random in it follows from (seed, step, rank), so a resumed run repeats it exactly.
-    """
-    seed = _mix(config.seed, step, fabric.global_rank)
-    torch.manual_seed(seed)
-    network: SeldNetwork = wrapped.module
-    inputs, target = batch.input, batch.target
-    assert target is not None
-    with torch.no_grad():
-        inputs = inputs.to(fabric.device, non_blocking=True)
-        target = SeldTarget(*(tensor.to(fabric.device, non_blocking=True) for tensor in target))
-        if config.augment.active:
-            mirror = None if batch.mirror is None else batch.mirror.to(fabric.device)
-            inputs, target = augment(inputs, target, torch.Generator().manual_seed(seed), mirror)
-        features = network_features(network, inputs.features, inputs.wave, fabric.device)
-        inputs = inputs._replace(wave=None, features=features)
-    sums = torch.zeros(len(PARTS), dtype=torch.float64, device=fabric.device)
-    for number in range(config.accumulate):
-        part = slice(number * len(features) // config.accumulate, (number + 1) * len(features) // config.accumulate)
-        few = ModelInput(*(None if t is None else t[part] for t in inputs))
-        with fabric.no_backward_sync(wrapped, enabled=number + 1 < config.accumulate):
-            parts = loss(wrapped(few), SeldTarget(*(t[part] for t in target)))
-            total = parts.total
-            if fabric.world_size > 1 and config.loss.onscreen_loss == "masked":
-                # A mean over active class-frames: weigh this process' mean by its share of them.
-                everyone = fabric.all_reduce(parts.active.float(), reduce_op="sum")
-                share = parts.active * fabric.world_size / everyone.clamp(min=1)  # type: ignore[union-attr]
-                onscreen = parts.total - parts.doa - parts.distance
-                total = parts.doa + parts.distance + onscreen * share
-                parts = parts._replace(total=total, onscreen=parts.onscreen * share)
-            fabric.backward(total / config.accumulate)
-        shown = torch.stack([total.detach(), parts.doa.detach(), parts.distance.detach(), parts.onscreen.detach()])
-        sums += shown.double() / config.accumulate
-    if config.clip_norm > 0:
-        fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return sums
-
-
-def make_batches(config: TrainConfig, sources: Sequence[ClipSource], fabric: Fabric) -> Batches:
-    """Return the training batches of this process; a batch over all processes has `config.batch_size` clips.
-
-    Raises:
-        SeldError: the batch size does not divide over the processes, or the epoch has fewer clips than one batch.
-    """
-    parts = fabric.world_size * config.accumulate
-    if config.batch_size % parts:
-        raise SeldError(
-            f"batch_size {config.batch_size} is not divisible by {fabric.world_size} devices × accumulate "
-            f"{config.accumulate}.",
-            "Choose a multiple.",
-        )
-    batches = Batches(
-        sources,
-        batch_size=config.batch_size // fabric.world_size,
-        shuffle_seed=config.seed,
-        sampling=Sampling(class_balance=config.class_balance, epoch_clips=config.epoch_clips),
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-        drop_last=True,
-        mirror=config.augment.swap > 0,
-        pin=fabric.device.type == "cuda",
-    )
-    if not len(batches):
-        clips = sum(len(source.indices) for source in sources)
-        raise SeldError(
-            f"An epoch of {config.epoch_clips or clips} clips is smaller than one batch of {config.batch_size}.",
-            "Lower batch_size, or raise epoch_clips.",
-        )
-    return batches
-
-
-def val_batches(config: TrainConfig, sources: Sequence[ClipSource], fabric: Fabric) -> Batches:
-    """Return this process' share of the validation clips; together the processes see each clip once."""
-    return Batches(
-        sources,
-        batch_size=max(1, config.batch_size // (fabric.world_size * config.accumulate)),
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-    )
-
-
-def wants_cache(config: TrainConfig, fabric: Fabric, sources: Sequence[ClipSource], network: SeldNetwork) -> bool:
-    """Return whether the front end's output shall be read from a cache instead of being computed each time."""
-    if config.cache_features == "auto":
-        possible = all(can_cache(source.store, network.frontend) for source in sources)
-        possible = possible and not config.augment.needs_wave
-        return possible and fabric.device.type == "cpu" and config.epochs >= 3
-    return config.cache_features == "yes"
-
-
-def _mix(*numbers: int) -> int:
-    """Return a well-mixed 63-bit seed of small numbers."""
-    value = 0x9E3779B97F4A7C15
-    for number in numbers:
-        value = ((value ^ number) * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) & (2**64 - 1)
-        value ^= value >> 31
-    return value >> 1
-
-
 def _refuse_nan(position: Position, out: Path) -> None:
     if not all(math.isfinite(value) for value in position.sums.values()):
-        raise SeldError(
-            f"The loss is no number any more (epoch {position.epoch + 1}, update {position.step}, {position.sums}).",
-            f"Lower lr or clip_norm, or use precision fp32; the last good checkpoint is in {out / 'state'}.",
-        )
+        raise _no_number(position, out)
+
+
+def _no_number(position: Position, out: Path) -> SeldError:
+    return SeldError(
+        f"Loss or weights are no numbers any more (epoch {position.epoch + 1}, update {position.step}, "
+        f"{position.sums}).",
+        f"Lower lr or clip_norm, or use precision fp32; the last good checkpoint is in {out / 'state'}.",
+    )
 
 
 def _note_score(position: Position, score: float, epoch: int) -> bool:
@@ -357,65 +250,3 @@ def _note_score(position: Position, score: float, epoch: int) -> bool:
         return True
     position.stale += 1
     return False
-
-
-def _keep_weights(
-    out: Path,
-    judged: SeldNetwork,
-    position: Position,
-    row: dict[str, Any],
-    config: TrainConfig,
-    improved: bool,
-    origin: dict[str, Any],
-) -> None:
-    """Write best/ and top/ where an epoch deserves it."""
-    facts = {"epoch": row["epoch"], "split": "val", **{name: row[name] for name in history.SCORES}, **origin}
-    if improved:
-        with replace_folder(out / "best") as folder:
-            save_model(judged, folder, facts)
-    if config.keep_top:
-        ranked = sorted([*position.top, [row[config.criterion], row["epoch"]]], key=lambda item: (-item[0], item[1]))
-        position.top = ranked[: config.keep_top]
-        kept = {f"epoch-{epoch:04d}" for _, epoch in position.top}
-        name = f"epoch-{row['epoch']:04d}"
-        if name in kept:
-            (out / "top").mkdir(exist_ok=True)
-            with replace_folder(out / "top" / name) as folder:
-                save_model(judged, folder, facts)
-        for folder in (out / "top").glob("epoch-*"):
-            if folder.name not in kept:
-                shutil.rmtree(folder)
-
-
-def _finish(
-    out: Path,
-    final: SeldNetwork,
-    position: Position,
-    config: TrainConfig,
-    seconds: float,
-    sources: Sequence[ClipSource],
-    origin: dict[str, Any],
-) -> None:
-    """Write last/ (and best/ where nothing was validated), the picture of the curves and summary.json."""
-    row = position.history[-1]
-    for name in ("last",) if position.best_epoch >= 0 else ("last", "best"):
-        with replace_folder(out / name) as folder:
-            save_model(final, folder, {"epoch": row["epoch"], **origin})
-    history.draw_curves(out / "curves.png", position.history, position.best_epoch + 1)
-    best = position.history[position.best_epoch]
-    summary = {
-        "epochs": position.epoch,
-        "best_epoch": position.best_epoch + 1,
-        "criterion": config.criterion,
-        "val": {name: best.get(name) for name in history.SCORES},
-        "final_loss": row["loss"],
-        "parameters": count_parameters(final),
-        "clips": sum(len(source.indices) for source in sources),
-        "clips_per_second": sum(r["clips_per_second"] for r in position.history) / len(position.history),
-        "seconds": round(seconds, 1),
-        **origin,
-    }
-    temporary = out / "summary.json.part"
-    temporary.write_text(json.dumps(summary, indent=1), encoding="utf-8")
-    temporary.replace(out / "summary.json")
-    shutil.rmtree(out / "state", ignore_errors=True)

@@ -127,7 +127,7 @@ def test_without_validation_best_is_last(store: Path, tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_stops_with_the_last_state_intact(store: Path, tmp_path: Path) -> None:
-    with pytest.raises(SeldError, match="no number any more"):
+    with pytest.raises(SeldError, match="no numbers any more"):
         trained(store, tmp_path, epochs=60, lr=1e30, clip_norm=0, schedule={"kind": "constant", "warmup": 0})
     assert not (tmp_path / "summary.json").exists()
 
