@@ -1,0 +1,144 @@
+"""The layout of a submission zip, as data: names, limits and required fields, from a YAML file users may change."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field
+
+from dcase_seld.config import Config, parse_config
+from dcase_seld.errors import SeldError
+
+BUILT_IN = Path(__file__).parent / "templates"
+"""The templates that come with the package; a folder of one's own may replace any of them, file by file."""
+
+Track = Literal["a", "b"]
+
+
+class Layout(Config):
+    """What layout.yaml holds; its comments say what each field means."""
+
+    label: str = Field(description="Label of a system.")
+    tasks: dict[Track, str] = Field(description="Name of each track in labels and folders.")
+    meta: str = Field(description="Path of a system's meta file.")
+    output: str = Field(description="Path of a clip's CSV file.")
+    report: str = Field(description="Path of the technical report of a track.")
+    systems_per_track: int = Field(description="Most systems of one track.", ge=1)
+    evaluation_clips: int = Field(description="Clips of the evaluation set.", ge=1)
+    frames: int = Field(description="Label frames of a clip.", ge=1)
+    classes: int = Field(description="Number of classes.", ge=1)
+    abbreviation_length: int = Field(description="Most characters of an abbreviation.", ge=1)
+    meta_bytes: int = Field(description="Largest meta file, bytes.")
+    report_bytes: int = Field(description="Largest report, bytes.")
+    total_bytes: int = Field(description="Most bytes of all files, unpacked.")
+    entries: int = Field(description="Most files and folders in the zip.")
+    meta_fields: tuple[str, ...] = Field(description="Fields that a meta file must have.")
+    nullable: tuple[str, ...] = Field(description="Fields among them that may be null.")
+    author_fields: tuple[str, ...] = Field(description="Fields that every author must have.")
+    scores: dict[Track, dict[str, str]] = Field(description="Name in the meta file → figure, per track.")
+    percent: tuple[str, ...] = Field(description="Figures that are given in percent.")
+
+    def path(self, pattern: Literal["meta", "output", "report"], **names: str) -> str:
+        """Return the path of a file in the zip."""
+        return str(getattr(self, pattern).format(**names))
+
+    def make_label(self, lastname: str, institute: str, track: Track, number: int) -> str:
+        """Return the label of a system; accents and everything but letters, digits and hyphens are taken out."""
+        task = self.tasks[track]
+        return self.label.format(lastname=plain(lastname), institute=plain(institute), task=task, number=number)
+
+    @cached_property
+    def label_regex(self) -> re.Pattern[str]:
+        """The labels that are allowed, with the groups lastname, institute, task and number."""
+        return re.compile(_regex(self.label, {"task": "|".join(self.tasks.values())}))
+
+    def place_regex(self, pattern: Literal["meta", "output", "report"]) -> re.Pattern[str]:
+        """Return a regex of paths that stand where such a file belongs, however their label is spelled.
+
+        Repeated names give groups such as label, label_2.
+        """
+        return re.compile(
+            _regex(getattr(self, pattern), {"task": "[^/]*?", "lastname": "[^/]*?", "institute": "[^/]*?"})
+        )
+
+    def track_of(self, task: str) -> Track | None:
+        """Return the track of a task's name, or None."""
+        return next((track for track, name in self.tasks.items() if name == task), None)
+
+
+def template(name: str, folder: Path | None) -> str:
+    """Return the text of a template: the one in `folder` if it is there, else the built-in one.
+
+    Raises:
+        SeldError: it cannot be read.
+    """
+    path = BUILT_IN / name if folder is None or not (folder / name).is_file() else folder / name
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SeldError(f"The template {path} cannot be read: {error}.", "Give a readable text file.") from error
+
+
+def load_layout(folder: Path | None = None) -> Layout:
+    """Return the layout in a folder of templates, or the built-in one.
+
+    Raises:
+        SeldError: the folder or the file is not as it must be.
+    """
+    if folder is not None and not folder.is_dir():
+        raise SeldError(
+            f"The folder of templates {folder} is not there.", "Give a folder with layout.yaml, meta.yaml, …"
+        )
+    return parse_config(Layout, load_yaml(template("layout.yaml", folder), "layout.yaml"), "layout.yaml")
+
+
+def load_yaml(text: str, where: str) -> Any:
+    """Return the data of a YAML text; `!!null` with a text behind it is None.
+
+    Raises:
+        SeldError: it is no YAML; names the line.
+    """
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or "not readable"
+        raise SeldError(
+            f"{where}{line} is no valid YAML: {problem}.", "Check indentation, colons and quotes."
+        ) from error
+
+
+def plain(name: str) -> str:
+    """Return a name in ASCII letters, digits and hyphens, as labels take it."""
+    spelled = name.replace("ß", "ss").replace("ø", "o").replace("Ø", "O").replace("ł", "l").replace("Ł", "L")
+    ascii_name = unicodedata.normalize("NFKD", spelled).encode("ascii", "ignore").decode()
+    short = re.sub(r"[^A-Za-z0-9-]", "", ascii_name)
+    if not short:
+        raise SeldError(f"{name!r} holds no Latin letter for the label.", "Write it in Latin letters in the team file.")
+    return short
+
+
+def _regex(pattern: str, groups: dict[str, str]) -> str:
+    """Return a regex of a pattern with {names}; the second use of a name becomes name_2."""
+    kinds = {
+        "lastname": "[A-Za-z0-9-]+", "institute": "[A-Za-z0-9-]+", "number": "[0-9]+", "label": "[^/]+", "clip": "[^/]+"
+    }  # fmt: skip
+    seen: dict[str, int] = {}
+    parts = []
+    for piece in re.split(r"(\{\w+\})", pattern):
+        if not piece.startswith("{"):
+            parts.append(re.escape(piece))
+            continue
+        name = piece[1:-1]
+        if name not in {**kinds, "task": ""}:
+            raise SeldError(f"layout.yaml: {pattern!r} uses {piece}.", f"Use {', '.join(kinds)} or task.")
+        seen[name] = seen.get(name, 0) + 1
+        group = name if seen[name] == 1 else f"{name}_{seen[name]}"
+        parts.append(f"(?P<{group}>{groups.get(name) or kinds[name]})")
+    return "".join(parts)

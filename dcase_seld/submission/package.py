@@ -1,0 +1,234 @@
+"""Writing a submission zip from runs: labels, meta files, CSV files, reports; the same input gives the same bytes."""
+
+from __future__ import annotations
+
+import zipfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dcase_seld.errors import SeldError, listing
+from dcase_seld.submission.describe import Description, describe, overall, random_weights, uncounted
+from dcase_seld.submission.fill import fill_yaml
+from dcase_seld.submission.layout import Layout, Track, load_layout, plain, template
+from dcase_seld.submission.runs import Run
+from dcase_seld.submission.team import SystemNames, Team
+from dcase_seld.task.angles import fold
+from dcase_seld.task.dcase_csv import list_csv, mistake_error
+from dcase_seld.task.dcase_rows import HEADER, Limits, Rows, parse_files
+
+BATCH = 1_000
+"""CSV files that are read at a time."""
+_DATE = (1980, 1, 1, 0, 0, 0)
+_FILE_MODE = 0o100644 << 16
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One system of a package.
+
+    Attributes:
+        label: e.g. "Example_EXU_task3a_1".
+        track: "a" or "b".
+        number: from 1 within the track.
+        run: what it is made from.
+        description: fields of the meta file's description, complexity and versions.
+        overall: development scores under the meta file's names.
+        name: full name.
+        abbreviation: short name.
+    """
+
+    label: str
+    track: Track
+    number: int
+    run: Run
+    description: Description
+    overall: dict[str, float | None]
+    name: str
+    abbreviation: str
+
+
+def make_entries(
+    systems: Sequence[tuple[Run, Track]], team: Team, layout: Layout, force_random_weights: bool = False
+) -> list[Entry]:
+    """Return the labelled systems, numbered within each track in the order given.
+
+    Raises:
+        SeldError: there are none or too many, or a run used networks that were never trained.
+    """
+    if not systems:
+        raise SeldError("No system is given.", "Name at least one run with --system.")
+    counts: dict[Track, int] = defaultdict(int)
+    entries = []
+    for run, track in systems:
+        counts[track] += 1
+        number = counts[track]
+        untrained = random_weights(run)
+        if untrained and not force_random_weights:
+            raise SeldError(
+                f"{run.csv} was made with networks that were never trained: {listing(untrained)}.",
+                "Fetch trained weights (dcase-seld models), or pass --force-random-weights for a trial.",
+            )
+        names = team.systems.get(f"{track}{number}", SystemNames())
+        author = team.corresponding
+        entries.append(
+            Entry(
+                label=layout.make_label(author.lastname, author.affiliation.abbreviation, track, number),
+                track=track,
+                number=number,
+                run=run,
+                description={**describe(run, track), **names.description},
+                overall=overall(run, track, layout),
+                name=names.name or team.name,
+                abbreviation=names.abbreviation or team.abbreviation,
+            )
+        )
+    crowded = [track for track, count in counts.items() if count > layout.systems_per_track]
+    if crowded:
+        raise SeldError(
+            f"Track {crowded[0]} has {counts[crowded[0]]} systems; at most {layout.systems_per_track} are allowed.",
+            "Choose the best ones.",
+        )
+    return entries
+
+
+def write_package(
+    out: Path,
+    entries: Sequence[Entry],
+    team: Team,
+    *,
+    reports: Mapping[Track, Path] | None = None,
+    templates: Path | None = None,
+    advance: Callable[[int], Any] = lambda count: None,
+) -> None:
+    """Write the zip: per system its meta file and CSV files, per track its report; atomically, same bytes every time.
+
+    CSV files are checked, azimuths folded to the front, and for track a the on-screen column set to 0; the order of
+    rows is kept, so scores before and after are the same.
+
+    Args:
+        out: the zip; an existing one is replaced.
+        entries: the systems.
+        team: who submits.
+        reports: the PDF of each track; a track without one has no report in the zip.
+        templates: folder whose files replace the built-in templates.
+        advance: called with the number of CSV files just written.
+
+    Raises:
+        SeldError: a CSV file or template is not as it must be, or the zip cannot be written.
+    """
+    layout = load_layout(templates)
+    meta_template = template("meta.yaml", templates)
+    temporary = out.with_name(out.name + ".part")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            for entry in sorted(entries, key=lambda entry: entry.label):
+                names = {"task": layout.tasks[entry.track], "label": entry.label}
+                _add(archive, layout.path("meta", **names), fill_meta(meta_template, entry, team).encode())
+                output = layout.path("output", clip="{clip}", **names)
+                for batch in _batches(entry, layout):
+                    for clip, data in batch:
+                        _add(archive, output.replace("{clip}", clip), data)
+                    advance(len(batch))
+            for track, report in sorted((reports or {}).items()):
+                author = team.corresponding
+                path = layout.path(
+                    "report",
+                    task=layout.tasks[track],
+                    lastname=plain(author.lastname),
+                    institute=plain(author.affiliation.abbreviation),
+                )
+                _add(archive, path, report.read_bytes())
+        temporary.replace(out)
+    except OSError as error:
+        raise SeldError(f"{out} cannot be written: {error}.", "Check paths, disk and permissions.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def fill_meta(text: str, entry: Entry, team: Team) -> str:
+    """Return the meta file of a system: the template with its names filled in."""
+    values = {
+        "label": entry.label,
+        "name": entry.name,
+        "abbreviation": entry.abbreviation,
+        "authors": [author.model_dump(exclude_none=True) for author in team.authors],
+        "source_code": team.source_code,
+        "overall": dict(entry.overall),
+        **entry.description,
+    }
+    return fill_yaml(text, values, "meta.yaml")
+
+
+def notes(entries: Sequence[Entry]) -> list[str]:
+    """Return what a user should know about the runs: what the receipts did not tell."""
+    lines = []
+    for entry in entries:
+        if entry.run.scores is None:
+            lines.append(f"{entry.label}: no score step of these networks was found; development scores are left open")
+        if not entry.run.predicting:
+            lines.append(f"{entry.label}: {entry.run.csv} has no receipt; fill the description in the team file")
+        if unknown := uncounted(entry.run):
+            lines.append(f"{entry.label}: the parameters of {listing(unknown)} are not known and not counted")
+        if untrained := random_weights(entry.run):
+            lines.append(f"{entry.label}: made with networks that were never trained: {listing(untrained)}")
+    return lines
+
+
+def _batches(entry: Entry, layout: Layout) -> Iterator[list[tuple[str, bytes]]]:
+    """Yield (clip, bytes) of a system's CSV files, ordered by name, in batches.
+
+    Raises:
+        SeldError: names the file and line that is not as it must be.
+    """
+    files = list_csv(entry.run.csv)
+    limits = Limits(layout.classes, layout.frames)
+    for first in range(0, len(files), BATCH):
+        part = files[first : first + BATCH]
+        contents = [_read(path, limits) for _, path in part]
+        rows, counts, mistakes = parse_files(contents, limits)
+        if mistakes:
+            index = min(mistakes)
+            raise mistake_error(part[index][1], mistakes[index], len(mistakes) - 1)
+        final = rows.copy()
+        final[:, 3] = fold(rows[:, 3])
+        if entry.track == "a":
+            final[:, 5] = 0
+        changed = np.zeros(len(part), bool)
+        changed[np.repeat(np.arange(len(part)), counts)[(final != rows).any(axis=1)]] = True
+        ends = np.cumsum(counts)
+        yield [
+            (name, text(final[end - count : end]) if new or not _clean(data) else data)
+            for (name, _), data, count, end, new in zip(part, contents, counts, ends, changed, strict=True)
+        ]
+
+
+def text(rows: Rows) -> bytes:
+    """Return official rows as the bytes of a CSV file."""
+    line = "%d,%d,%d,%d,%d,%d\n"
+    return (HEADER + "\n" + "".join([line % tuple(row) for row in rows.tolist()])).encode("ascii")
+
+
+def _clean(data: bytes) -> bool:
+    return data.startswith(HEADER.encode() + b"\n") and data.endswith(b"\n") and b"\r" not in data
+
+
+def _read(path: str, limits: Limits) -> bytes:
+    try:
+        with open(path, "rb") as stream:  # noqa: PTH123 - 40,000 of them
+            return stream.read(limits.most_bytes + 1)
+    except OSError as error:
+        raise SeldError(f"{path} cannot be read: {error.strerror}.", "Check the file.") from error
+
+
+def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    info = zipfile.ZipInfo(name, _DATE)
+    info.compress_type = zipfile.ZIP_DEFLATED
+    info.external_attr = _FILE_MODE
+    info.create_system = 3
+    archive.writestr(info, data)
