@@ -1,0 +1,198 @@
+import pytest
+import torch
+from small_models import inputs, small_cmc, small_crnn, target
+
+from dcase_seld.errors import SeldError
+from dcase_seld.model.adpit import adpit_loss
+from dcase_seld.model.config import CmcConfig, CrnnConfig, parse_model_config
+from dcase_seld.model.outputs import ModelInput
+from dcase_seld.model.seld import build_model
+from dcase_seld.model.weights import count_parameters
+from dcase_seld.task.taxonomy import DCASE2025, Taxonomy
+
+VARIANTS = {
+    "audio": small_cmc("a", ()),
+    "clap": small_cmc("a", ("clap",)),
+    "audio_visual": small_cmc(),
+    "vision_only": small_cmc("b", ("vision",)),
+    "no_clap_no_layers": small_cmc("a", (), plain_without_clap=False),
+    "resnet": small_cmc("a", (), encoder={"kind": "resnet_conformer"}),
+    "deep": small_cmc("a", (), encoder={"layers": 8}),
+    "all_seconds": small_cmc(cross_modal={"vision_attention": "all"}),
+    "log_distance": small_cmc(head={"log_distance": True}),
+    "relu": small_cmc(head={"distance_activation": "relu"}),
+    "other_width": small_cmc(encoder={"d_model": 20, "pool_first": 2}),
+    "pooled_in_time": small_cmc("a", (), encoder={"channels": [8, 16]}),
+    "crnn": small_crnn(),
+    "crnn_audio_visual": small_crnn("b", ("vision",)),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_shapes_and_ranges(name):
+    config = VARIANTS[name]
+    model = build_model(config, DCASE2025).eval()
+    with torch.no_grad():
+        output = model(inputs())
+    assert output.xy.shape == (2, 20, 13, 3, 2) and output.xy.abs().max() <= 1
+    assert output.distance.shape == (2, 20, 13, 3) and output.distance.min() >= 0
+    assert (output.onscreen is None) == (config.track == "a")
+    if output.onscreen is not None:
+        assert output.onscreen.shape == (2, 20, 13, 3)
+    assert model.needs == set(config.fusion)
+
+
+def test_classes_come_from_the_taxonomy():
+    taxonomy = Taxonomy("two", ("Speech", "Music"), ("speech", "music"))
+    model = build_model(small_cmc("a", ()), taxonomy)
+    assert model(inputs()).xy.shape == (2, 20, 2, 3, 2)
+    assert model.taxonomy is taxonomy
+
+
+def test_full_size_parameter_counts():
+    audio_visual = build_model(CmcConfig(track="b", fusion=("clap", "vision")), DCASE2025)
+    # The paper's encoder has about 20.7 million parameters; the published baseline's audio network 734,261.
+    assert count_parameters(audio_visual.encoder) == pytest.approx(20.7e6, rel=0.005)
+    assert count_parameters(audio_visual.cmc1) == count_parameters(audio_visual.cmc2) == pytest.approx(7.94e6, rel=0.01)
+    assert count_parameters(build_model(CrnnConfig(), DCASE2025)) == 734_261
+
+
+SINGLE_KEY = (
+    "attention_norm.weight",
+    "attention_norm.bias",
+    "attention.query.weight",
+    "attention.query.bias",
+    "attention.key.weight",
+)
+"""With one CLAP token softmax is 1 whatever the key and the query (and the norm that only feeds it) say."""
+
+
+def dead(name, config):
+    """Return whether a parameter has no influence on the loss in training, by mathematics."""
+    if isinstance(config, CrnnConfig):
+        # BatchNorm subtracts the bias of the convolution before it; softmax cancels the bias of keys.
+        return name.startswith("encoder.convolutions.") and name.endswith(".0.bias")
+    if name.endswith("depthwise.bias"):
+        return True
+    return name.startswith("cmc1.") and name.endswith(SINGLE_KEY) and config.cross_modal.clap_tokens == 1
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_living_parameter_has_a_gradient(name):
+    config = VARIANTS[name]
+    model = build_model(config, DCASE2025, seed=1).double().train()
+    given = inputs(clips=3)
+    given = ModelInput(*(None if field is None else field.double() for field in given))
+    parts = adpit_loss(model(given), target(clips=3), onscreen_loss="masked")
+    parts.total.backward()
+    key_bias = slice(config.gru_units, 2 * config.gru_units) if isinstance(config, CrnnConfig) else None
+    for parameter_name, parameter in model.named_parameters():
+        gradient = parameter.grad.abs()
+        if key_bias is not None and parameter_name.endswith("in_proj_bias"):
+            assert gradient[key_bias].max() < 1e-12
+        if dead(parameter_name, config):
+            assert gradient.max() < 1e-12, parameter_name
+        else:
+            assert gradient.max() > 1e-9, parameter_name
+    assert not any(buffer.requires_grad for buffer in model.buffers())
+
+
+def test_with_several_clap_tokens_nothing_in_the_cross_modal_conformer_is_dead():
+    config = small_cmc("a", ("clap",), cross_modal={"clap_tokens": 3})
+    model = build_model(config, DCASE2025).double().train()
+    given = inputs(clap_tokens=3)
+    adpit_loss(model(given._replace(wave=given.wave.double())), target()).total.backward()
+    for name in SINGLE_KEY:
+        assert dict(model.named_parameters())[f"cmc1.layers.0.{name}"].grad.abs().max() > 1e-9
+
+
+@pytest.mark.parametrize("field", ["clap", "vision"])
+@pytest.mark.parametrize("name", ["audio_visual", "all_seconds"])
+def test_zeroing_tokens_changes_the_output(name, field):
+    model = build_model(VARIANTS[name], DCASE2025).eval()
+    given = inputs()
+    zeroed = given._replace(**{field: torch.zeros_like(getattr(given, field))})
+    assert not torch.allclose(model(given).xy, model(zeroed).xy, atol=1e-5)
+
+
+def test_same_seed_same_network_and_output_other_seed_another():
+    given = inputs()
+    state = torch.random.get_rng_state()
+    first, second, other = (build_model(small_cmc(), DCASE2025, seed).eval() for seed in (3, 3, 4))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(first(given).xy, second(given).xy)
+    assert not torch.equal(first(given).xy, other(given).xy)
+
+
+def test_missing_vision_is_the_same_as_all_frames_masked():
+    model = build_model(small_cmc(), DCASE2025).eval()
+    given = inputs()
+    masked = given._replace(vision_mask=torch.zeros(2, 2, dtype=torch.bool))
+    assert torch.allclose(model(given._replace(vision=None)).xy, model(masked).xy, atol=1e-6)
+    assert not torch.allclose(model(given).xy, model(masked).xy, atol=1e-5)
+
+
+def test_modality_dropout_hides_video_in_training_only():
+    config = small_cmc(cross_modal={"vision_dropout": 0.5, "dropout": 0.0}, encoder={"dropout": 0.0})
+    model = build_model(config, DCASE2025)
+    given = inputs(clips=64, frames=4)
+    torch.manual_seed(0)
+    _, mask = model.train()._vision(given)
+    assert 16 < mask[:, 0].sum() < 48 and torch.equal(mask[:, 0], mask[:, 1])
+    assert model.eval()._vision(given)[1] is None
+
+
+def test_cached_features_give_the_output_of_the_wave():
+    model = build_model(small_cmc(), DCASE2025).eval()
+    given = inputs()
+    cached = given._replace(wave=None, features=model.frontend.extract(given.wave))
+    assert torch.equal(model(given).xy, model(cached).xy)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"wave": None}, "neither waveforms nor features"),
+        ({"clap": None}, "needs CLAP tokens"),
+        ({"clap": torch.zeros(2, 2, 24)}, r"takes 1 CLAP token\(s\) per clip, the input has 2"),
+        ({"clap": torch.zeros(2, 1, 7)}, "the last of 24"),
+        ({"vision": torch.zeros(2, 1, 5, 7)}, "vision tokens have shape"),
+    ],
+)
+def test_input_that_does_not_fit_is_a_users_error(change, words):
+    model = build_model(small_cmc(), DCASE2025)
+    with pytest.raises(SeldError, match=words):
+        model(inputs()._replace(**change))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"kind": "crn"}, "kind must be cmc or crnn"),
+        ({"fusion": ["vision"]}, "vision needs track: b"),
+        ({"encoder": {"layer": 2}}, "did you mean 'layers'"),
+        ({"encoder": {"d_model": 100}}, "no multiple of heads"),
+        ({"encoder": {"kernel": 50}}, "must be odd"),
+        ({"frontend": {"hop": 700}}, "does not divide a label frame"),
+        ({"frontend": {"mels": 40}}, "must be a multiple of 2 per convolution block"),
+        ({"kind": "crnn", "frontend": {"hop": 150}}, "pooling reduces time by 5"),
+    ],
+)
+def test_wrong_configurations_are_named(data, words):
+    with pytest.raises(SeldError, match=words):
+        parse_model_config(data)
+
+
+def test_bfloat16_autocast_is_close_to_float32():
+    model = build_model(small_cmc(), DCASE2025).eval()
+    with torch.no_grad():
+        exact = model(inputs())
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = model(inputs())
+    assert rough.xy.dtype == torch.float32
+    assert (rough.xy - exact.xy).abs().max() < 0.05
+    model.train()
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(inputs())
+    adpit_loss(output, target()).total.backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
