@@ -10,7 +10,7 @@ from dcase_seld.task.dcase_rows import Limits, Rows, parse_careful, parse_files
 from dcase_seld.task.facts import ONSCREEN_LIMIT_DEG
 
 BATCH_FILES = 1_000
-BATCH_BYTES = 8 * 2**20
+BATCH_BYTES = 2 * 2**20
 
 
 class CsvChecker:
@@ -24,7 +24,7 @@ class CsvChecker:
     def __init__(self, layout: Layout, track: Track | None, findings: Findings) -> None:
         self.limits = Limits(layout.classes, layout.frames)
         self.events = 0
-        self._track, self._findings = track, findings
+        self._layout, self._track, self._findings = layout, track, findings
         self._names: list[str] = []
         self._contents: list[bytes] = []
         self._bytes = 0
@@ -72,6 +72,18 @@ class CsvChecker:
                 text = "onscreen is 1, but the audio-only track writes 0"
                 self._findings.error("onscreen-track", self._names[file[row]], text, int(line[row]))
         self._far += int(np.count_nonzero((onscreen == 1) & (np.abs(azimuth) > ONSCREEN_LIMIT_DEG)))
+        self._check_repeats(rows, file, line)
+
+    def _check_repeats(self, rows: Rows, file: np.ndarray, line: np.ndarray) -> None:
+        """Find rows that are the same, and count those that only share frame, class and source."""
+        if not len(rows):
+            return
+        key = (file * self._layout.frames + rows[:, 0]) * self._layout.classes + rows[:, 1]
+        key = key * (int(rows[:, 2].max()) - int(rows[:, 2].min()) + 1) + rows[:, 2] - rows[:, 2].min()
+        order = np.argsort(key, kind="stable")
+        same = key[order][1:] == key[order][:-1]
+        crowded = np.sort(order[np.concatenate([same, [False]]) | np.concatenate([[False], same])])
+        rows, file, line = rows[crowded], file[crowded], line[crowded]
         keyed = np.column_stack([file, rows])
         order = np.lexsort(keyed[:, ::-1].T)
         ordered = keyed[order]

@@ -61,9 +61,10 @@ def parse_files(contents: Sequence[bytes], limits: Limits) -> tuple[Rows, npt.ND
     chunks: list[Rows] = []
     counts = np.zeros(len(bodies), np.int64)
     mistakes: dict[int, Mistake] = {}
-
-    def parse(low: int, high: int) -> None:
-        """Parse a range at once; where that fails, its halves, down to single files, which are read carefully."""
+    # A range is parsed at once; where that fails, its halves, down to single files, which are read carefully.
+    waiting = [(0, len(bodies))] if bodies else []
+    while waiting:
+        low, high = waiting.pop()
         part = bodies[low:high]
         known = [body for body in part if body is not None]
         rows = parse_clean(b"".join(known), limits) if len(known) == len(part) else None
@@ -72,8 +73,7 @@ def parse_files(contents: Sequence[bytes], limits: Limits) -> tuple[Rows, npt.ND
             chunks.append(rows)
         elif high - low > 1:
             middle = (low + high) // 2
-            parse(low, middle)
-            parse(middle, high)
+            waiting += [(middle, high), (low, middle)]
         else:
             rows, found = parse_careful(contents[low], limits, most=1)
             if found:
@@ -82,8 +82,6 @@ def parse_files(contents: Sequence[bytes], limits: Limits) -> tuple[Rows, npt.ND
                 counts[low] = len(rows)
                 chunks.append(rows)
 
-    if bodies:
-        parse(0, len(bodies))
     return np.concatenate(chunks) if chunks else np.zeros((0, 6), np.int32), counts, mistakes
 
 
