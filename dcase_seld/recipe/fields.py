@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from dcase_seld.recipe.stage import Outside, Ref, RunTime
 
@@ -46,7 +47,7 @@ def marked_fields(config: BaseModel, prefix: KeyPath = ()) -> Iterator[MarkedFie
     """Yield the marked fields of a configuration and of the configurations inside it."""
     for name, info in type(config).model_fields.items():
         value = getattr(config, name)
-        marks = [*info.metadata, *_marks(info.annotation)]
+        marks = field_marks(info)
         ref = next((mark for mark in marks if isinstance(mark, Ref)), None)
         outside = any(isinstance(mark, Outside) for mark in marks)
         run_time = any(isinstance(mark, RunTime) for mark in marks)
@@ -77,6 +78,11 @@ def replace_values(config: BaseModel, new: Callable[[KeyPath], Any], prefix: Key
         if after is not value and after != value:
             update[name] = after
     return config.model_copy(update=update) if update else config
+
+
+def field_marks(info: FieldInfo) -> list[Any]:
+    """Return the marks (and other metadata) of a field, also those inside a union or a list."""
+    return [*info.metadata, *_marks(info.annotation)]
 
 
 def _marks(annotation: Any) -> Iterator[Any]:

@@ -1,0 +1,175 @@
+"""The five calls that a notebook needs; everything they give back is documented where it is defined.
+
+`import dcase_seld` imports none of what they need; each loads it when it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from dcase_seld.errors import SeldError
+
+if TYPE_CHECKING:
+    from dcase_seld.metrics.official import Scores
+    from dcase_seld.post.predict import Predictor
+    from dcase_seld.recipe.stage import Stage
+    from dcase_seld.task.events import Events
+
+PathLike = str | Path
+
+
+def read_events(path: PathLike, *, n_classes: int = 13, frames: int | None = 50) -> Events:
+    """Return the events of an official CSV file, of a folder of them, or of an events.npz.
+
+    Args:
+        path: the file or folder; the folder of an export or predict step will do.
+        n_classes: classes that the numbers in CSV files may name.
+        frames: label frames of a clip (100 ms each); None: any length.
+
+    Raises:
+        SeldError: the path does not exist or holds no events; names file and line of what is wrong in a CSV.
+    """
+    from dcase_seld.task.dcase_csv import read_csv, read_folder
+    from dcase_seld.task.events import Events
+
+    path = Path(path)
+    if path.suffix == ".npz":
+        return Events.load(path)
+    if (path / "events.npz").is_file():
+        return Events.load(path / "events.npz")
+    if path.is_dir():
+        inner = path / "csv"
+        return read_folder(inner if inner.is_dir() else path, n_classes=n_classes, frames=frames)
+    return read_csv(path, n_classes=n_classes, frames=frames)
+
+
+def score(
+    prediction: Events | PathLike,
+    reference: Events | PathLike,
+    *,
+    track: Literal["a", "b"] = "b",
+    average: Literal["macro", "micro"] = "macro",
+    protocol: Literal["official", "complete"] = "official",
+    n_classes: int = 13,
+) -> Scores:
+    """Return the challenge's scores of predictions; fractions are 0–1, errors degrees and centimetres.
+
+    Args:
+        prediction: events, or a path for `read_events`.
+        reference: the same of the labels; clips are matched by name.
+        track: "a" (audio only: no on-screen figures) or "b".
+        average: mean over classes, or all classes pooled.
+        protocol: "official" is the challenge's own scorer; "complete" counts every frame of every clip.
+        n_classes: number of classes.
+
+    Raises:
+        SeldError: a file is wrong, or a predicted clip has no reference.
+    """
+    from dcase_seld.metrics.official import score_events
+    from dcase_seld.task.events import Events
+
+    tables = [
+        item if isinstance(item, Events) else read_events(item, n_classes=n_classes) for item in (prediction, reference)
+    ]
+    return score_events(*tables, n_classes=n_classes, average=average, protocol=protocol, track=track)
+
+
+def load_model(*paths: PathLike, device: str = "cpu", tta: Literal["none", "swap"] | None = None) -> Predictor:
+    """Return trained networks that answer together: one checkpoint, several to be averaged, or one ensemble.
+
+    Args:
+        paths: folders of train steps, or one of an ensemble step.
+        device: "cpu", "cuda", …
+        tta: "swap" averages with the left-right mirrored input; None: what the ensemble says.
+
+    Raises:
+        SeldError: a folder holds no network, or the networks do not go together.
+    """
+    from dcase_seld.post.predict import Predictor
+
+    return Predictor.load([Path(path) for path in paths], device, tta)
+
+
+def predict(
+    model: Predictor,
+    file: PathLike,
+    *,
+    video: PathLike | None = None,
+    overlap: float = 0.5,
+    mono: Literal["refuse", "duplicate"] = "refuse",
+    device: str = "cpu",
+) -> Events:
+    """Return the events that a model hears (and sees) in one sound or video file of any length and sample rate.
+
+    Args:
+        model: from `load_model`.
+        file: wav, flac, mp3, mp4, mkv, mov, …
+        video: a file with its pictures where `file` is sound only.
+        overlap: share of a 5-second window that the next one covers too, 0 to 0.9.
+        mono: "duplicate" accepts one channel, without direction.
+        device: where encoders of tokens run, if the model reads any.
+
+    Raises:
+        SeldError: the file is missing, broken or mono, or the model's encoders cannot be loaded.
+    """
+    from dcase_seld.media.audio import CONTAINERS
+    from dcase_seld.post.recording import events_of, predict_recording, read_recording
+    from dcase_seld.task.facts import CLIP_FRAMES
+
+    if not 0 <= overlap <= 0.9:
+        raise SeldError(f"overlap is {overlap}; 0 to 0.9 is possible.", "Give a share of the window, e.g. 0.5.")
+    path = Path(file)
+    pictures = Path(video) if video is not None else path if path.suffix.lower() in CONTAINERS else None
+    recording = read_recording(path, pictures, model.networks[0].config.frontend.sample_rate, mono=mono)
+    tokens: Mapping[str, Any] = {}
+    if model.needs:
+        from dcase_seld.commands.predict import _tokens
+
+        folders = [Path(member.folder) for member in model.settings.members]
+        tokens = _tokens(model, folders, {}, device)
+    hop = max(1, round(CLIP_FRAMES * (1 - overlap)))
+    return events_of(model, recording, predict_recording(model, recording, tokens, hop_frames=hop))
+
+
+def run_recipe(
+    recipe: PathLike,
+    *,
+    work: PathLike = "work",
+    changes: Mapping[str, object] | None = None,
+    until: str | None = None,
+    stages: Sequence[Stage] = (),
+    device: str = "auto",
+    workers: int = 0,
+    quiet: bool = False,
+) -> dict[str, Path]:
+    """Run every step of a recipe that is not up to date; return step → folder of its result.
+
+    Args:
+        recipe: the YAML file.
+        work: folder of results.
+        changes: "step.key" → value, as `--set` on the command line.
+        until: run only this step and what it reads.
+        stages: further kinds of step, beside those of the package.
+        device: "auto", "cpu", "cuda", …
+        workers: processes a step may use; 0: one per core.
+        quiet: no progress.
+
+    Raises:
+        SeldError: lists every error of the recipe, or says what a step refused.
+    """
+    import json
+
+    from dcase_seld.recipe.graph import Registry
+    from dcase_seld.recipe.run import RunOptions, select
+    from dcase_seld.recipe.run import run_recipe as run
+    from dcase_seld.stages import STAGE_MODULES, load_stage
+
+    own = {stage.name: stage for stage in stages}
+    registry = Registry((*STAGE_MODULES, *own), lambda name: own[name] if name in own else load_stage(name))
+    overrides = [f"{key}={json.dumps(value)}" for key, value in (changes or {}).items()]
+    options = RunOptions(until=until, device=device, workers=workers, quiet=quiet)
+    plan, _ = run(recipe, registry, work, overrides, options)
+    chosen = select(plan, until, None)
+    return {name: planned.folder for name, planned in plan.steps.items() if name in chosen}

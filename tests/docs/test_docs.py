@@ -1,0 +1,183 @@
+"""The documentation holds: examples run as they stand, the reference is complete, the site builds, links lead."""
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dcase_seld.stages import STAGE_MODULES, load_stage
+
+ROOT = Path(__file__).parent.parent.parent
+DOCS = ROOT / "docs"
+BLOCK = re.compile(r"^```(python|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page):
+    """Return (language, file name or None, text) of a page's code blocks."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    found = []
+    for language, code in BLOCK.findall(text):
+        name = re.match(r"# file: (\S+)\n", code)
+        found.append((language, name[1] if name else None, code))
+    return found
+
+
+def run_page(page, folder):
+    """Write a page's files into a folder, then run its Python examples there one after the other."""
+    scope = {}
+    for _, name, code in blocks(page):
+        if name:
+            (folder / name).write_text(code, encoding="utf-8")
+    for language, name, code in blocks(page):
+        if language == "python" and name is None:
+            exec(compile(code, page, "exec"), scope)
+    return scope
+
+
+def write_events(folder, seed):
+    from dcase_seld.task.dcase_csv import write_folder
+    from dcase_seld.task.events import Events
+
+    rng = np.random.default_rng(seed)
+    frame = np.tile(np.arange(0, 40, dtype=np.int32), 2)
+    rows = len(frame)
+    write_folder(
+        Events(
+            ("one", "two"),
+            np.repeat(np.arange(2, dtype=np.int32), 40),
+            frame,
+            np.full(rows, 11, np.int32),
+            np.zeros(rows, np.int32),
+            20 + rng.normal(0, 3, rows),
+            np.full(rows, 2.0),
+            rng.random(rows) < 0.5,
+        ),
+        folder,
+    )
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+MADE_UP = """
+import numpy as np
+from dcase_seld.config import Config
+from dcase_seld.recipe.stage import Stage
+from dcase_seld.task.events import Events
+
+
+def run(config, inputs, out, context):
+    frame = np.array([0, 1, 2, 3, 10, 11, 20], np.int32)
+    zero, one = np.zeros(7, np.int32), np.ones(7)
+    Events(("a",), zero, frame, zero, zero, one, one, one > 0).save(out / "events.npz")
+
+
+STAGE = Stage("made_up_events", "events", Config, run)
+"""
+
+
+def test_the_stage_of_the_docs_runs_in_a_recipe(here, monkeypatch):
+    from dcase_seld.task.events import Events
+
+    (here / "made_up_events.py").write_text(MADE_UP)
+    monkeypatch.setitem(STAGE_MODULES, "made_up_events", "made_up_events")
+    folders = run_page("add_a_stage.md", here)["folders"]
+    assert Events.load(folders["cleaned"] / "events.npz").frame.tolist() == [0, 1, 2, 3]
+    assert len((folders["csv"] / "csv" / "a.csv").read_text().splitlines()) == 5
+    code = next(text for _, name, text in blocks("add_a_stage.md") if name == "drop_short.py")
+    assert sum(bool(line.strip()) for line in code.splitlines()) <= 40
+    sys.modules.pop("drop_short"), sys.modules.pop("made_up_events")
+
+
+def test_the_calls_of_the_docs_run(here, capsys):
+    from dcase_seld.media.audio import write_wav
+    from dcase_seld.model.config import parse_model_config
+    from dcase_seld.model.seld import build_model
+    from dcase_seld.model.weights import save_model
+    from dcase_seld.task.taxonomy import DCASE2025
+
+    write_events(here / "labels", 0)
+    write_events(here / "predictions", 1)
+    write_wav(here / "clip.wav", np.random.default_rng(0).normal(0, 0.1, (2, 200_000)).astype(np.float32))
+    model = build_model(parse_model_config({"kind": "crnn"}, "test"), DCASE2025, 0)
+    save_model(model, here / "work" / "quickstart" / "finetune_1" / "best")
+    (here / "small.yaml").write_text(
+        "steps:\n  scenes: {stage: simulate, clips: {train: 2, test: 1}, rooms: {train: 2, test: 1}}\n"
+        "  data: {stage: prepare, corpus: scenes}\n"
+    )
+    scope = run_page("python.md", here)
+    assert scope["bell"] == pytest.approx(1.0) and scope["events"].clips == ("clip",)
+    assert (scope["folders"]["data"] / "store.json").is_file()
+    assert "F20/1 7.7%" in capsys.readouterr().out
+
+
+def test_the_light_calls_import_nothing_heavy(here):
+    write_events(here / "labels", 0)
+    code = (
+        "import dcase_seld, sys\nassert dcase_seld.score('labels', 'labels').f_score > 0\n"
+        "print([name for name in ('torch', 'scipy', 'pandas', 'pydantic') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_yaml_block_is_a_recipe_that_can_be_read_or_a_list_of_classes(tmp_path):
+    from dcase_seld.recipe.graph import Registry, build
+    from dcase_seld.recipe.load import load_recipe, parse_value
+
+    registry = Registry(tuple(STAGE_MODULES), load_stage)
+    for page in DOCS.glob("*.md"):
+        for language, name, code in blocks(page.name):
+            if language == "yaml" and name is None:
+                if "steps:" in code:
+                    (tmp_path / "r.yaml").write_text(code, encoding="utf-8")
+                    assert build(load_recipe(tmp_path / "r.yaml", environment={"DCASE25_ROOT": "data"}), registry)
+                else:
+                    assert parse_value(code)["classes"]
+
+
+def test_the_reference_lists_every_key_of_every_stage(tmp_path):
+    sys.path.insert(0, str(DOCS))
+    try:
+        text = importlib.import_module("make_reference").reference()
+    finally:
+        sys.path.remove(str(DOCS))
+    for name in STAGE_MODULES:
+        part = text.split(f"\n## {name}\n")[1].split("\n## ")[0]
+        fields = load_stage(name).config.model_fields
+        assert all(f"| `{key}` |" in part for key in fields)
+        assert all(info.description for info in fields.values()), f"{name}: every key has a description"
+
+
+def test_commands_and_files_that_the_docs_name_exist():
+    from dcase_seld.cli import COMMANDS
+
+    for page in (*DOCS.glob("*.md"), ROOT / "README.md"):
+        text = page.read_text(encoding="utf-8")
+        unknown = {name for name in re.findall(r"dcase-seld ([a-z][a-z-]+)", text) if name not in COMMANDS}
+        assert not unknown, f"{page.name}: {unknown}"
+        for link in re.findall(r"\]\(([a-z_]+\.md)", text):
+            assert link == "recipe_reference.md" or (DOCS / link).exists(), f"{page.name}: {link}"
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path):
+    import shutil
+
+    copy = tmp_path / "project"
+    shutil.copytree(DOCS, copy / "docs", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "mkdocs.yml", copy / "mkdocs.yml")
+    words = [sys.executable, str(copy / "docs" / "make_reference.py")]
+    subprocess.run(words, check=True, capture_output=True)
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(build, cwd=copy, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "multi-ACCDOA" in (tmp_path / "site" / "models.html").read_text(encoding="utf-8")
