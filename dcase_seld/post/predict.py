@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from dcase_seld.data.batches import Batches, ClipSource
+from dcase_seld.data.batches import Batch, Batches, ClipSource
 from dcase_seld.data.store import Store
 from dcase_seld.data.tokens import TokenReader
 from dcase_seld.errors import SeldError, listing
@@ -17,6 +17,8 @@ from dcase_seld.model.outputs import ModelInput, SeldOutput
 from dcase_seld.model.seld import SeldNetwork
 from dcase_seld.model.weights import count_parameters, load_model
 from dcase_seld.post.ensemble import average_outputs, swap_output
+from dcase_seld.post.guard import refuse_overlap
+from dcase_seld.post.overlap import stitched
 from dcase_seld.post.settings import EnsembleSettings, Member, read_ensemble
 from dcase_seld.progress import progress
 from dcase_seld.task.events import Events
@@ -170,25 +172,43 @@ def predict_store(
     *,
     tokens: Sequence[Path] = (),
     batch_size: int = 32,
+    hop_frames: int | None = None,
     quiet: bool = True,
 ) -> Events:
     """Return the events of a split's clips, with activity and on-screen probability; memory does not grow with outputs.
 
+    Args:
+        predictor: the members.
+        store: the data.
+        split: one split or several.
+        tokens: folders of frozen tokens of these clips.
+        batch_size: windows computed at once.
+        hop_frames: label frames between windows of clips longer than one window; where windows overlap, their outputs
+            are averaged. None: no overlap.
+        quiet: draw no progress.
+
     Raises:
-        SeldError: see `open_clips`.
+        SeldError: see `open_clips`; or the members were tuned on recordings among these clips.
     """
     source, mirror = open_clips(store, split, tokens, predictor)
+    refuse_overlap(
+        predictor.settings.tuned_on, [store.names[index] for index in source.indices], "Predictions are asked for"
+    )
     collector = EventCollector([source])
     settings = predictor.settings
-    batches = Batches([source], batch_size=batch_size, targets=False, mirror=mirror)
-    with progress("predict", len(source.indices), "clips", quiet) as advance:
-        for batch in batches.epoch(0):
-            collector.add(
-                predictor.output(batch.input, batch.mirror),
-                batch,
-                thresholds=settings.class_thresholds(len(store.taxonomy)),
-                unify_deg=settings.unify_deg,
-                onscreen_threshold=settings.onscreen_threshold,
-            )
-            advance(len(batch.index))
+    options = {
+        "thresholds": settings.class_thresholds(len(store.taxonomy)),
+        "unify_deg": settings.unify_deg,
+        "onscreen_threshold": settings.onscreen_threshold,
+    }
+    batches = Batches([source], batch_size=batch_size, targets=False, mirror=mirror, hop_frames=hop_frames)
+    with progress("predict", len(source.windows), "windows", quiet) as advance:
+
+        def outputs() -> Iterator[tuple[SeldOutput, Batch]]:
+            for batch in batches.epoch(0):
+                yield predictor.output(batch.input, batch.mirror), batch
+                advance(len(batch.index))
+
+        for output, batch in stitched(outputs(), store) if hop_frames else outputs():
+            collector.add(output, batch, **options)
     return collector.events()

@@ -47,6 +47,38 @@ class EnsembleSettings(Config):
         return list(self.thresholds) * (n_classes if len(self.thresholds) == 1 else 1)
 
 
+class EnsembleConfig(Config):
+    """How an ensemble is made of checkpoints."""
+
+    split: Literal["val", "train"] = Field(
+        default="val", description="clips that it is chosen and tuned on; test and evaluation clips are refused"
+    )
+    weights: tuple[float, ...] | None = Field(
+        default=None, description="one weight per member; null: equal, or found by the greedy choice"
+    )
+    select: Literal["all", "greedy"] = Field(
+        default="all", description="greedy: members are added while the validation score rises"
+    )
+    most_members: int = Field(default=10, ge=1, description="choices of the greedy selection, repeats included")
+    soup: Literal["none", "top", "all"] = Field(
+        default="none",
+        description="top: each member becomes the mean of the weights in its top/ (train with keep_top); all: one "
+        "network with the mean of all members' weights",
+    )
+    tta: Literal["none", "swap"] = Field(default="none", description="swap: also hear the mirrored input")
+    thresholds: Literal["per-class", "common", "none"] = Field(
+        default="per-class", description="activity thresholds that are tuned; none: 0.5"
+    )
+    unify: bool = Field(default=True, description="tune the angle below which tracks are one source (with thresholds)")
+    onscreen: bool = Field(default=True, description="tune the on-screen threshold (with thresholds)")
+    criterion: Literal["f_score", "f_score_onscreen"] = Field(default="f_score", description="score that decides")
+
+    @property
+    def needs_data(self) -> bool:
+        """Return whether anything is chosen or tuned on clips."""
+        return self.select == "greedy" or self.thresholds != "none"
+
+
 def read_ensemble(folder: Path) -> EnsembleSettings | None:
     """Return the settings in an ensemble folder, member paths made absolute; None if it is no ensemble.
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dcase_seld.errors import SeldError, listing
 from dcase_seld.model.outputs import SeldOutput
+from dcase_seld.post.guard import recording
 from dcase_seld.post.selection import Judged
 from dcase_seld.post.settings import EnsembleSettings
-from dcase_seld.task.corpus import name_parts
 from dcase_seld.task.events import Events
 
 ACTIVITY_GRID = tuple(round(0.1 + 0.05 * step, 2) for step in range(17))
@@ -91,28 +89,6 @@ def classes_with_groups(reference: Events, n_classes: int) -> npt.NDArray[np.int
     of_clip = np.array([groups[recording(name)] for name in reference.clips], np.int64)
     pairs = np.unique(np.stack([reference.class_index, of_clip[reference.clip]], 1), axis=0)
     return np.bincount(pairs[:, 0], minlength=n_classes).astype(np.int64)
-
-
-def recording(name: str) -> str:
-    """Return the recording that a clip is a window of: fold, room and mix of an official name, else the name itself."""
-    parts = name_parts(name)
-    return name if parts is None else f"fold{parts.fold}_room{parts.room}_mix{parts.mix}"
-
-
-def refuse_overlap(tuned_on: Sequence[str], clips: Sequence[str], what: str) -> None:
-    """Refuse clips that are, or are windows of the same recordings as, those that an ensemble was tuned on.
-
-    Raises:
-        SeldError: names the clips.
-    """
-    used = {recording(name) for name in tuned_on}
-    shared = [name for name in clips if recording(name) in used]
-    if shared:
-        raise SeldError(
-            f"{what} on {len(shared)} clip(s) of recordings that this ensemble was tuned on ({listing(shared)}): the "
-            "scores would flatter it.",
-            "Use clips of other recordings, or an ensemble that is not tuned (select: all, thresholds: none).",
-        )
 
 
 def _classwise(judged: Judged, output: SeldOutput, limits: list[float], angle: float) -> list[float]:

@@ -29,6 +29,12 @@ class PredictStageConfig(Config):
     threshold: float | None = Field(
         default=None, gt=0, lt=1, description="activity threshold; null: what the ensemble says, else 0.5"
     )
+    hop_frames: int | None = Field(
+        default=None,
+        ge=1,
+        le=50,
+        description="label frames between windows of clips longer than 5 s; overlapping windows are averaged",
+    )
     batch_size: Annotated[int, RunTime()] = Field(default=32, ge=1, description="clips computed at once")
 
 
@@ -50,6 +56,7 @@ def run(config: PredictStageConfig, inputs: Inputs, out: Path, context: Context)
         config.split,
         tokens=tokens,
         batch_size=config.batch_size,
+        hop_frames=config.hop_frames,
         quiet=context.quiet,
     )
     events.save(out / "events.npz")

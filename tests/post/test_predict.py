@@ -108,3 +108,13 @@ def test_mistakes_are_answered_with_a_sentence(folder: Path, tmp_path: Path) -> 
         Predictor.load([tmp_path])
     with pytest.raises(SeldError, match="no member"):
         Predictor.load([])
+
+
+def test_overlapping_windows_cover_long_clips_and_leave_short_ones_as_they_are(folder: Path) -> None:
+    predictor, store = Predictor.load([folder / "a"]), Store.open(folder / "store")
+    plain, overlapping = (predict_store(predictor, store, "eval", hop_frames=hop) for hop in (None, 10))
+    for clip in range(3):
+        assert (plain.clip == clip).sum() == (overlapping.clip == clip).sum()
+    long = overlapping.take(overlapping.clip == 3)
+    assert set(np.unique(long.frame)) <= set(range(120)) and long.frame.max() > 100
+    assert not np.array_equal(long.azimuth_deg, plain.take(plain.clip == 3).azimuth_deg)

@@ -1,0 +1,143 @@
+"""`dcase-seld ensemble`: several checkpoints → one ensemble folder, tuned on validation clips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dcase_seld.errors import SeldError
+
+if TYPE_CHECKING:
+    from dcase_seld.data.store import Store
+
+
+def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    try:
+        return tuple(float(item) for item in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of numbers such as 1,1,0.5") from None
+
+
+@click.command()
+@click.argument("checkpoints", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CKPT...")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Store, or a folder in the official layout, whose validation clips decide; without it nothing is tuned.",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the ensemble.")
+@click.option("--weights", callback=_numbers, help="Share of each member, as 1,1,0.5.")
+@click.option(
+    "--tta",
+    type=click.Choice(["none", "swap"]),
+    default="none",
+    show_default=True,
+    help="swap: average with the left-right mirrored input.",
+)
+@click.option(
+    "--select",
+    type=click.Choice(["all", "greedy"]),
+    default="all",
+    show_default=True,
+    help="greedy: add members while the validation score rises.",
+)
+@click.option(
+    "--soup",
+    type=click.Choice(["none", "top", "all"]),
+    default="none",
+    show_default=True,
+    help="Average weights: of each step's top/, or of all checkpoints.",
+)
+@click.option(
+    "--thresholds",
+    type=click.Choice(["per-class", "common", "none"]),
+    default="per-class",
+    show_default=True,
+    help="Activity thresholds that are tuned.",
+)
+@click.option("--criterion", type=click.Choice(["f_score", "f_score_onscreen"]), default="f_score", show_default=True)
+@click.option(
+    "--split",
+    type=click.Choice(["val", "train", "test", "eval"]),
+    default="val",
+    show_default=True,
+    help="Clips to choose and tune on; test and eval are refused.",
+)
+@click.option("--tokens", multiple=True, type=click.Path(path_type=Path), help="Folder of an embed step (repeat).")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, …")
+@click.option("--quiet", is_flag=True, help="No live progress.")
+def ensemble(
+    checkpoints: tuple[Path, ...],
+    data: Path | None,
+    out: Path,
+    tokens: tuple[Path, ...],
+    device: str,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Average several checkpoints, and tune the ensemble on validation data.
+
+    Members may be of different architectures and tracks; their tracks are aligned per frame and class before they are
+    averaged. The folder OUT can be given wherever a checkpoint is wanted.
+    """
+    if options["split"] in ("test", "eval"):
+        raise SeldError(
+            f"--split {options['split']}: an ensemble that is tuned on the clips it will be judged by proves nothing.",
+            "Tune on val; make a store with held-out rooms (prepare, split) if there is no validation split.",
+        )
+    from dcase_seld.config import parse_config
+    from dcase_seld.post.make_ensemble import make_ensemble
+    from dcase_seld.post.settings import EnsembleConfig
+    from dcase_seld.train.devices import single_device
+
+    if data is None:
+        options |= {"select": "all", "thresholds": "none"}
+    if (out / "ensemble.json").exists() or (out.exists() and any(out.iterdir()) and not (out / ".store").exists()):
+        raise SeldError(f"{out} is not empty.", "Give another --out, or remove it.")
+    config = parse_config(EnsembleConfig, options, "The command")
+    out.mkdir(parents=True, exist_ok=True)
+    facts = make_ensemble(
+        config,
+        checkpoints,
+        None if data is None else _store(data, out, quiet),
+        out,
+        tokens=tokens,
+        device=single_device(device),
+        quiet=quiet,
+    )
+    _show(facts, checkpoints, out)
+
+
+def _store(data: Path, out: Path, quiet: bool) -> Store:
+    """Return the store in a folder, or one made of a folder in the official layout."""
+    from dcase_seld.data.store import Store
+
+    if (data / "store.json").is_file():
+        return Store.open(data)
+    from dcase_seld.recipe.stage import Context
+    from dcase_seld.stages.prepare import STAGE, PrepareConfig
+
+    STAGE.run(PrepareConfig(corpus=str(data)), {}, out / ".store", Context(quiet=quiet))
+    return Store.open(out / ".store")
+
+
+def _show(facts: dict[str, Any], checkpoints: tuple[Path, ...], out: Path) -> None:
+    """Print the members, their validation scores and what was tuned."""
+    scores = facts["scores"]
+    if scores:
+        click.echo(f"{scores['criterion']} on {facts['tuned_clips']} {scores['split']} clips (in %):")
+        names = [str(path) for path in checkpoints] if len(scores["single"]) == len(checkpoints) else ["soup"]
+        for name, score in zip(names, scores["single"], strict=False):
+            click.echo(f"  {100 * score:5.1f}  {name}")
+        click.echo(f"  {100 * scores['average']:5.1f}  average")
+        if "tuned" in scores:
+            click.echo(f"  {100 * scores['tuned']:5.1f}  with tuned thresholds (flattered: these clips chose them)")
+    click.echo(
+        f"{facts['members']} member(s), {facts['parameters']:,} parameters, tta {facts['tta']}, unify "
+        f"{facts['unify_deg']:.0f}°, thresholds {', '.join(f'{limit:.2f}' for limit in facts['thresholds'])}"
+    )
+    click.echo(str(out))

@@ -1,0 +1,155 @@
+"""Makes an ensemble folder: copies of its members, their weights, and what was tuned on validation clips."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dcase_seld.data.store import Store
+from dcase_seld.errors import SeldError
+from dcase_seld.model.weights import FACTS_FILE, WEIGHTS_FILE, read_facts, save_model
+from dcase_seld.post.predict import Predictor
+from dcase_seld.post.selection import Judged, greedy_weights, judge
+from dcase_seld.post.settings import EnsembleConfig, EnsembleSettings, Member, write_ensemble
+from dcase_seld.post.soup import average_weights, soup_members
+from dcase_seld.post.thresholds import tune
+from dcase_seld.train.checkpoint import model_folder
+
+
+def make_ensemble(
+    config: EnsembleConfig,
+    members: Sequence[Path],
+    store: Store | None,
+    out: Path,
+    *,
+    tokens: Sequence[Path] = (),
+    device: torch.device | str = "cpu",
+    quiet: bool = True,
+) -> dict[str, Any]:
+    """Write ensemble.json and members/ into `out`, and return its facts (members, weights, scores, thresholds).
+
+    Args:
+        config: what is averaged, chosen and tuned.
+        members: train steps or checkpoints.
+        store: clips to choose and tune on; may be None where nothing is.
+        out: folder to write to.
+        tokens: folders of frozen tokens of these clips.
+        device: where networks run.
+        quiet: draw no progress.
+
+    Raises:
+        SeldError: members do not fit one another or the data, or were trained on the clips to tune on.
+    """
+    if not members:
+        raise SeldError("There is no member to make an ensemble of.", "Name at least one checkpoint.")
+    folders = _collect(config, members, out)
+    weights = list(config.weights or [1.0] * len(folders))
+    if len(weights) != len(folders):
+        raise SeldError(f"{len(weights)} weights are given for {len(folders)} members.", "Give one weight per member.")
+    names = [str(folder.relative_to(out)) for folder in folders]
+    settings = EnsembleSettings(tta=config.tta)
+    facts: dict[str, Any] = {"scores": {}}
+    predictor = Predictor.load(folders, device, config.tta)
+    if config.needs_data:
+        if store is None:
+            raise SeldError("Choosing and tuning need data.", "Give a store, or set select: all and thresholds: none.")
+        if config.split == "val":
+            _refuse_trained_on(folders)
+        judged = judge(predictor, store, config.split, tokens, config.criterion, quiet=quiet)
+        weights, settings, scores = _choose(config, judged, weights, settings)
+        facts["scores"] = scores
+        settings = settings.model_copy(update={"tuned_on": judged.reference.clips})
+    kept = [number for number, weight in enumerate(weights) if weight > 0]
+    for number in set(range(len(folders))) - set(kept):
+        shutil.rmtree(folders[number])
+    chosen = tuple(Member(folder=names[number], weight=weights[number]) for number in kept)
+    settings = settings.model_copy(update={"members": chosen})
+    write_ensemble(settings, out)
+    untrained = {kind for folder in folders if folder.exists() for kind in _facts(folder).get("random_weights", ())}
+    return {
+        "members": len(chosen),
+        "weights": [member.weight for member in chosen],
+        "parameters": sum(read_facts(folders[number])["parameters"] for number in kept),
+        "random_weights": sorted(untrained),
+        "tta": settings.tta,
+        "thresholds": list(settings.thresholds),
+        "unify_deg": settings.unify_deg,
+        "onscreen_threshold": settings.onscreen_threshold,
+        "tuned_clips": len(settings.tuned_on),
+        **facts,
+    }
+
+
+def _choose(
+    config: EnsembleConfig, judged: Judged, weights: list[float], settings: EnsembleSettings
+) -> tuple[list[float], EnsembleSettings, dict[str, Any]]:
+    """Return weights, settings and validation scores after choosing members and tuning thresholds."""
+    alone = [judged.score(output) for output in judged.outputs]
+    scores: dict[str, Any] = {"criterion": config.criterion, "split": config.split, "single": alone}
+    if config.select == "greedy":
+        counts, steps = greedy_weights(judged, config.most_members)
+        weights = [float(count) for count in counts]
+        scores["greedy"] = steps
+    output = judged.average(weights)
+    scores["average"] = judged.score(output)
+    if config.thresholds != "none":
+        tuned = tune(
+            judged,
+            output,
+            per_class=config.thresholds == "per-class",
+            unify=config.unify,
+            onscreen=config.onscreen,
+        )
+        scores["tuned"] = tuned.after
+        changes = {name: getattr(tuned, name) for name in ("thresholds", "unify_deg", "onscreen_threshold")}
+        settings = settings.model_copy(update=changes)
+    return weights, settings, scores
+
+
+def _collect(config: EnsembleConfig, members: Sequence[Path], out: Path) -> list[Path]:
+    """Return the folders of the members inside `out`: links or copies of their files, or soups of them."""
+    shutil.rmtree(out / "members", ignore_errors=True)
+    folders = []
+    groups = [list(members)] if config.soup == "all" else [[member] for member in members]
+    for number, group in enumerate(groups):
+        folder = out / "members" / f"{number:02d}"
+        folder.mkdir(parents=True)
+        if config.soup == "none":
+            source = model_folder(group[0])
+            for name in (WEIGHTS_FILE, FACTS_FILE):
+                _link(source / name, folder / name)
+        else:
+            parts = [part for member in group for part in (soup_members(member) if config.soup == "top" else [member])]
+            facts = {**_facts(model_folder(parts[0])), "soup": len(parts)}
+            save_model(average_weights(parts, config.weights if config.soup == "all" else None), folder, facts)
+        folders.append(folder)
+    return folders
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source` (files of checkpoints are replaced, never changed), else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = read_facts(folder).get("facts", {})
+    return found
+
+
+def _refuse_trained_on(folders: Sequence[Path]) -> None:
+    """Refuse to tune on validation clips that a member was trained on."""
+    for folder in folders:
+        if "val" in _facts(folder).get("train_on", ()):
+            raise SeldError(
+                f"The member {folder.name} was trained on the validation clips (train_on); tuning on them would choose "
+                "thresholds for clips that it knows by heart.",
+                "Set select: all and thresholds: none, or take over thresholds from an ensemble of its twin.",
+            )
