@@ -65,12 +65,11 @@ def adpit_loss(
     if log_distance:
         predicted_distance = torch.log1p(predicted_distance)
         reference = torch.cat((reference[..., :2], torch.log1p(reference[..., 2:3]), reference[..., 3:]), -1)
-    predicted = torch.cat((output.xy.float(), predicted_distance[..., None]), -1)
-    chosen = assign(predicted.detach(), target.number, reference)
-    error = functional.mse_loss(predicted, chosen[..., :3], reduction="none")
-    count = error[..., 0].numel() * 3
-    doa = error[..., :2].sum() / count
-    distance = error[..., 2].sum() / count
+    predicted_xy = output.xy.float()
+    chosen = assign(predicted_xy.detach(), predicted_distance.detach(), target.number, reference)
+    count = predicted_distance.numel() * 3
+    doa = functional.mse_loss(predicted_xy, chosen[..., :2], reduction="sum") / count
+    distance = functional.mse_loss(predicted_distance, chosen[..., 2], reduction="sum") / count
     active = (target.number > 0).sum()
     if output.onscreen is None or onscreen_loss == "none":
         return LossParts(doa + distance, doa, distance, torch.zeros_like(doa), active)
@@ -89,24 +88,29 @@ def adpit_loss(
 
 
 @torch.no_grad()
-def assign(predicted: Tensor, number: Tensor, source: Tensor) -> Tensor:
+def assign(xy: Tensor, distance: Tensor, number: Tensor, source: Tensor) -> Tensor:
     """Return the target of every track, (B, T, C, N, 4): the sources in the permutation with the smallest error.
 
     Args:
-        predicted: (B, T, C, N, 3): x, y, distance.
+        xy: (B, T, C, N, 2), predicted directions.
+        distance: (B, T, C, N), predicted distances.
         number: (B, T, C), sources of this class in this frame.
         source: (B, T, C, N, 4): x, y, distance, on-screen; zeros beyond `number`.
     """
-    tracks = predicted.shape[3]
-    permutations, incidence, sources = _permutations(tracks, predicted.device)
-    source = source.to(predicted.dtype)
+    tracks = distance.shape[3]
+    source = source.to(xy.dtype)
+    # Without a choice every track gets the first source, or zeros; the few class-frames with a choice are worked out.
+    chosen = source[..., :1, :].expand_as(source).clone()
+    several = number > 1
+    permutations, incidence, sources = _permutations(tracks, xy.device)
+    predicted = torch.cat((xy[several], distance[several][..., None]), -1)
+    candidates = source[several]
     # A permutation's error is a sum of N of the N·N errors between a track and a source.
-    pairwise = (predicted[..., :, None, :] - source[..., None, :, :3]).square().sum(-1)
-    total = pairwise.flatten(-2) @ incidence
-    wrong = sources != number.clamp(min=1)[..., None]
-    best = total.masked_fill(wrong, torch.inf).argmin(-1)
-    index = permutations[best][..., None].expand(*best.shape, tracks, 4)
-    return source.gather(3, index)
+    pairwise = (predicted[:, :, None] - candidates[:, None, :, :3]).square().sum(-1)
+    total = (pairwise.flatten(1) @ incidence).masked_fill(sources != number[several][:, None], torch.inf)
+    order = permutations[total.argmin(1)]
+    chosen[several] = candidates.gather(1, order[..., None].expand(*order.shape, 4))
+    return chosen
 
 
 @lru_cache(maxsize=8)

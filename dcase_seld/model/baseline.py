@@ -55,7 +55,7 @@ class Crnn(nn.Module):
 
         The P tokens of a video frame are averaged; `vision_mask` (B, V) is False where a frame is missing.
         """
-        x = self.convolutions(features).transpose(1, 2).flatten(2)
+        x: Tensor = self.convolutions(features).transpose(1, 2).flatten(2)
         x = torch.tanh(self.gru(x)[0])
         half = x.shape[-1] // 2
         x = x[..., half:] * x[..., :half]

@@ -46,7 +46,7 @@ def test_masked_loss_is_default_and_sees_active_frames_only():
     assert torch.equal(
         adpit_loss(output._replace(onscreen=changed), target, positive_weight=2.0).onscreen, parts.onscreen
     )
-    chosen = assign(torch.cat((output.xy, output.distance[..., None]), -1), *target)[..., 3]
+    chosen = assign(output.xy, output.distance, *target)[..., 3]
     probability = torch.sigmoid(output.onscreen)
     entropy = -(2.0 * chosen * probability.log() + (1 - chosen) * (1 - probability).log())
     assert torch.isclose(parts.onscreen, entropy[active].mean(), atol=1e-6)
@@ -55,7 +55,7 @@ def test_masked_loss_is_default_and_sees_active_frames_only():
 def test_assignment_is_the_best_of_all_permutations():
     output, target = random_case(2, 6, 4, seed=3)
     predicted = torch.cat((output.xy, output.distance[..., None]), -1)
-    chosen = assign(predicted, *target)
+    chosen = assign(output.xy, output.distance, *target)
     for cell in np.ndindex(*target.number.shape):
         count = int(target.number[cell])
         source = target.source[cell]
@@ -91,7 +91,7 @@ def test_gradient_equals_that_of_the_minimum_over_losses():
     output, target = random_case(1, 4, 3, seed=8)
     xy = output.xy.clone().requires_grad_()
     adpit_loss(output._replace(xy=xy), target, onscreen_loss="none").total.backward()
-    chosen = assign(torch.cat((output.xy, output.distance[..., None]), -1), *target)
+    chosen = assign(output.xy, output.distance, *target)
     expected = 2 * (output.xy - chosen[..., :2]) / (output.distance.numel() * 3)
     assert torch.allclose(xy.grad, expected, atol=1e-7)
 
@@ -100,7 +100,7 @@ def test_log_distance_compares_logarithms():
     output, target = random_case(seed=9)
     # One source at most: with several, the distances could make another permutation the best one.
     target = SeldTarget(target.number.clamp(max=1), target.source * torch.tensor([1.0, 0, 0])[:, None])
-    exact = assign(torch.cat((output.xy, output.distance[..., None]), -1), *target)
+    exact = assign(output.xy, output.distance, *target)
     output = output._replace(xy=exact[..., :2], distance=exact[..., 2] * 1.5)
     parts = adpit_loss(output, target, onscreen_loss="none", log_distance=True)
     expected = (
