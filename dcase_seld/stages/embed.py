@@ -162,7 +162,7 @@ def _spec(config: EmbedConfig, encoder: SemanticEncoder, store: Store, frames: i
         mirror=config.mirror != "none",
         mask=pictures,
         mirror_by="grid_flip" if config.mirror == "grid_flip" else "stored",
-        encoder=config.model.model_dump(mode="json"),
+        encoder=config.model.model_dump(mode="json", exclude={"batch"}),
     )
 
 
