@@ -71,11 +71,11 @@ def run(config: PackageConfig, inputs: Inputs, out: Path, context: Context) -> d
         force_random_weights=config.force_random_weights,
         quiet=context.quiet,
     )
-    print("\n".join(lines), flush=True)
     return {
         "zip": zip_file.name,
         "errors": sorted(findings.rules("error")),
         "warnings": sorted(findings.rules("warning")),
+        "show": "\n".join(lines),
     }
 
 

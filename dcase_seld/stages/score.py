@@ -28,7 +28,7 @@ class ScoreConfig(Config):
 
 
 def run(config: ScoreConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
-    """Write scores.json and print the table; return the overall figures.
+    """Write scores.json; return the overall figures and, as `show`, the table that a run ends with.
 
     Raises:
         SeldError: a clip of the split has no CSV file, or a CSV file no labelled clip.
@@ -60,13 +60,13 @@ def run(config: ScoreConfig, inputs: Inputs, out: Path, context: Context) -> dic
     )
     plain = scores.to_json()
     write_json(out / "scores.json", plain)
-    print(format_scores(scores, store.taxonomy.classes), flush=True)
     return {
         "track": config.track,
         "split": config.split,
         "clips": scores.clips,
         "classes": list(store.taxonomy.classes),
         **{name: plain[name] for name in FIGURES},
+        "show": format_scores(scores, store.taxonomy.classes),
     }
 
 
