@@ -128,6 +128,41 @@ def stats(folder: Path, picture: Path | None, json_file: Path | None, split: str
 
 
 @data.command()
+@click.option("--source", type=EXISTING, required=True, help="Folder with foa_dev, metadata_dev and video_dev.")
+@click.option("--out", type=FOLDER, required=True, help="Folder for the corpus.")
+@click.option("--clips", type=EXISTING, help="CSV with recording,angle_deg,start_frame: exactly these clips.")
+@click.option("--count", type=click.IntRange(min=1), help="Random clips; default: as densely as the official set.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which random clips.")
+@click.option("--no-video", is_flag=True, help="Sound and labels only.")
+@workers_option
+@quiet_option
+def convert(
+    source: Path,
+    out: Path,
+    clips: Path | None,
+    count: int | None,
+    seed: int,
+    no_video: bool,
+    workers: int,
+    quiet: bool,
+) -> None:
+    """Make stereo clips with perspective video of Ambisonics recordings with 360° video (STARSS23's layout).
+
+    Broken off, the same command goes on where it was.
+    """
+    from dcase_seld.synth.convert import Job, convert
+
+    if clips is not None and count is not None:
+        raise click.UsageError("--clips lists exactly the clips to make; --count does not go with it.")
+    facts = convert(Job(source, out, count, seed, clips, not no_video), workers, quiet)
+    click.echo(
+        f"{out}: {facts['clips']:,} clips ({facts['hours']} hours) of {facts['recordings']} recordings, "
+        f"{facts['made_now']:,} of them made now, {facts['discarded_for_peak']} discarded for their peak. "
+        f"Next: dcase-seld data check {out}"
+    )
+
+
+@data.command()
 @click.option("--out", type=FOLDER, required=True, help="Folder for the corpus.")
 @click.option(
     "--sounds", type=EXISTING, help="Folder of dry recordings, one sub-folder per class; default: made sounds."
