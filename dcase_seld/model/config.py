@@ -75,6 +75,11 @@ class EncoderConfig(Config):
     channels: tuple[int, ...] = Field(
         default=(64, 128, 256, 512), description="channels of the convolution blocks", min_length=1
     )
+    frequency: Literal["mean", "flatten"] = Field(
+        default="mean",
+        description="what becomes of the mel bands that the blocks leave: mean (the paper), or flatten, which keeps "
+        "them apart and learns faster in small networks",
+    )
     layers: int = Field(default=4, description="Conformer layers (8 in the deep variant)", ge=0)
     d_model: int = Field(default=512, description="width of the embedding", ge=8)
     heads: int = Field(default=8, description="attention heads", ge=1)

@@ -81,9 +81,10 @@ class SeldEncoder(nn.Module):
     The channels-last layout makes convolutions markedly faster on CPUs and on GPUs with tensor cores.
     """
 
-    def __init__(self, config: EncoderConfig, inputs: int, frames_per_label: int) -> None:
+    def __init__(self, config: EncoderConfig, inputs: int, frames_per_label: int, mels: int) -> None:
         super().__init__()
         self.pool_first = config.pool_first
+        self.keep_bands = config.frequency == "flatten"
         block = ConvBlock if config.kind == "conformer" else ResidualBlock
         widths = (inputs, *config.channels)
         self.blocks = nn.Sequential()
@@ -97,6 +98,8 @@ class SeldEncoder(nn.Module):
         for before, after, stride in zip(widths[:-1], widths[1:], strides, strict=True):
             self.blocks.append(block(before, after, stride))
         last = config.channels[-1]
+        if self.keep_bands:
+            last *= mels // config.pool_first // 2 ** len(config.channels)
         # The paper's embedding has the width of the last block; other widths take a linear layer between.
         self.widen = nn.Identity() if last == config.d_model else nn.Linear(last, config.d_model)
         self.layers = nn.ModuleList(
@@ -112,7 +115,8 @@ class SeldEncoder(nn.Module):
         """Return (B, T'/stride, E) for standardised features (B, A, T', F)."""
         x = functional.avg_pool2d(features, (1, self.pool_first)) if self.pool_first > 1 else features
         x = self.blocks(x.contiguous(memory_format=torch.channels_last))
-        x = self.widen(x.mean(3).transpose(1, 2))
+        x = x.permute(0, 2, 1, 3).flatten(2) if self.keep_bands else x.mean(3).transpose(1, 2)
+        x = self.widen(x)
         for layer in self.layers:
             x = layer(x)
         out: Tensor = x

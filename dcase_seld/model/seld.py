@@ -68,7 +68,7 @@ class SeldNetwork(nn.Module):
             self.encoder: nn.Module = Crnn(config, inputs)
             width = config.gru_units
         else:
-            self.encoder = SeldEncoder(config.encoder, inputs, config.frontend.frames_per_label)
+            self.encoder = SeldEncoder(config.encoder, inputs, config.frontend.frames_per_label, config.frontend.mels)
             width, cross = config.encoder.d_model, config.cross_modal
             if "clap" in config.fusion:
                 self.cmc1 = CrossModalConformer(width, cross.clap_width, cross)
