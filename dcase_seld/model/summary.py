@@ -1,0 +1,191 @@
+"""What a network is made of: layers, shapes, parameters, multiply-adds, memory of a training step.
+
+The network runs on torch's meta device, which computes shapes and no numbers: the full size takes a second.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from dcase_seld.model.config import CmcConfig, CrnnConfig
+from dcase_seld.model.outputs import ModelInput, SeldOutput
+from dcase_seld.model.seld import SeldNetwork, build_model
+from dcase_seld.model.weights import count_parameters
+from dcase_seld.task.facts import CLIP_FRAMES, SAMPLES_PER_FRAME
+from dcase_seld.task.taxonomy import Taxonomy
+
+PARTS = {
+    "frontend": "front end",
+    "encoder": "encoder",
+    "conformer": "Conformer layers",
+    "cmc1": "Cross-Modal Conformer 1 (CLAP)",
+    "cmc2": "Cross-Modal Conformer 2 (vision)",
+    "head": "head",
+}
+"""Part of a SeldNetwork → what readers call it."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One row of a summary.
+
+    Attributes:
+        name: path of the module in the network, or of the part.
+        kind: class of the module.
+        shape: shape of its output for one batch, () where it has several outputs or none.
+        parameters: number of weights.
+        multiply_adds: of matrix products and convolutions in a forward pass of one clip.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A network's layers and costs.
+
+    Attributes:
+        layers: modules in the order in which they run, to the depth asked for.
+        parts: the network's parts, as `PARTS` names them.
+        parameters: number of weights.
+        multiply_adds: of a forward pass of one clip.
+        clips: clips of the training step whose memory is stated.
+        weights_bytes: weights, gradients and AdamW's two moments in float32.
+        activations_bytes: what the forward pass keeps for the backward pass, in float32.
+    """
+
+    layers: tuple[Layer, ...]
+    parts: tuple[Layer, ...]
+    parameters: int
+    multiply_adds: int
+    clips: int
+    weights_bytes: int
+    activations_bytes: int
+
+    @property
+    def training_bytes(self) -> int:
+        """Memory of a training step: weights, their gradients and moments, and activations."""
+        return self.weights_bytes + self.activations_bytes
+
+
+def summarise(
+    config: CmcConfig | CrnnConfig,
+    taxonomy: Taxonomy,
+    *,
+    clips: int = 8,
+    frames: int = CLIP_FRAMES,
+    video_frames: int = 5,
+    tokens_per_frame: int = 577,
+    depth: int = 3,
+) -> Summary:
+    """Return the summary of the network that `config` describes.
+
+    Args:
+        config: the network.
+        taxonomy: its classes.
+        clips: clips of the training step.
+        frames: label frames of a clip.
+        video_frames: video frames of a clip whose tokens it reads.
+        tokens_per_frame: tokens per video frame.
+        depth: levels of modules to list.
+    """
+    model = build_model(config, taxonomy).to("meta").train()
+    one, batch = (_inputs(model, count, frames, video_frames, tokens_per_frame) for count in (1, clips))
+    counter = FlopCounterMode(display=False)
+    shapes: list[tuple[str, nn.Module, tuple[int, ...]]] = []
+    names = {module: name for name, module in model.named_modules()}
+    hooks = [
+        module.register_forward_hook(lambda module, _, out: shapes.append((names[module], module, _shape(out))))
+        for name, module in model.named_modules()
+        if name and name.count(".") < depth
+    ]
+    with counter, torch.no_grad():
+        model(one)
+    for hook in hooks:
+        hook.remove()
+    counts = counter.get_flop_counts()
+
+    def multiply_adds(name: str) -> int:
+        return sum(counts.get(f"{type(model).__name__}.{name}".rstrip("."), {}).values()) // 2
+
+    def row(name: str, label: str, module: nn.Module, shape: tuple[int, ...]) -> Layer:
+        return Layer(label, type(module).__name__, shape, count_parameters(module), multiply_adds(name))
+
+    called = [(name, module, shape) for name, module, shape in shapes if name]
+    order = {name: index for index, (name, _) in enumerate(model.named_modules())}
+    layers = [row(name, name, module, shape) for name, module, shape in sorted(called, key=lambda r: order[r[0]])]
+    own = {name: shape for name, _, shape in called}
+    parts = []
+    for name, label in PARTS.items():
+        module = getattr(model, name)
+        # A list of layers is not called itself: its cost is the sum of theirs, its output the last one's.
+        inside = [layer for layer in layers if layer.name.startswith(name + ".") and layer.name.count(".") == 1]
+        if isinstance(module, nn.ModuleList) and len(module):
+            total = sum(layer.multiply_adds for layer in inside)
+            parts.append(Layer(label, "ModuleList", inside[-1].shape, count_parameters(module), total))
+        elif module is not None and not isinstance(module, nn.ModuleList):
+            parts.append(
+                row(name, label, module, own.get(name, one.features.shape if one.features is not None else ()))
+            )
+    parameters = count_parameters(model)
+    return Summary(
+        tuple(layers),
+        tuple(parts),
+        parameters,
+        multiply_adds(""),
+        clips,
+        4 * 4 * parameters,
+        _saved_bytes(model, batch),
+    )
+
+
+def _inputs(model: SeldNetwork, clips: int, frames: int, video_frames: int, tokens_per_frame: int) -> ModelInput:
+    """Return inputs without numbers, features in place of waveforms."""
+    config = model.config
+    channels = len(model.frontend.channels)
+    features = torch.empty(clips, channels, model.frontend.frames(frames * SAMPLES_PER_FRAME), config.frontend.mels)
+    if isinstance(config, CmcConfig):
+        cross = config.cross_modal
+        clap = torch.empty(clips, cross.clap_tokens, cross.clap_width, device="meta")
+        width = cross.vision_width
+    else:
+        clap, width = None, config.vision_width
+    vision = torch.empty(clips, video_frames, tokens_per_frame, width, device="meta")
+    return ModelInput(features=features.to("meta"), clap=clap, vision=vision)
+
+
+def _shape(output: Any) -> tuple[int, ...]:
+    if isinstance(output, SeldOutput):
+        return tuple(output.distance.shape)
+    return tuple(output.shape) if isinstance(output, Tensor) else ()
+
+
+def _saved_bytes(model: SeldNetwork, inputs: ModelInput) -> int:
+    """Return the bytes that a forward pass and the loss keep for the backward pass, weights and inputs left out."""
+    given = [*model.parameters(), *model.buffers(), *(field for field in inputs if field is not None)]
+    known = {tensor.untyped_storage()._cdata for tensor in given}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.setdefault(tensor.untyped_storage()._cdata, tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = model(inputs)
+    return sum(t.untyped_storage().nbytes() for storage, t in kept.items() if storage not in known) + _loss_bytes(
+        output
+    )
+
+
+def _loss_bytes(output: SeldOutput) -> int:
+    """Return the bytes of the loss' target of every track, which has 4 float32 fields."""
+    return 4 * 4 * output.distance.numel()
