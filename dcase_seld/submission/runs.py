@@ -203,14 +203,18 @@ def _best_scores(csv: Step, predicting: tuple[Step, ...], track: str, near: Path
     candidates = {step.folder: step for step in [*nearby, *others] if step is not None and step.produces == "scores"}
     ranked = []
     for step in candidates.values():
-        if step.facts.get("track", track) != track or step.config.get("split", "test") != "test":
+        # Track b's scores hold those of track a.
+        if step.facts.get("track", track) not in (track, "b") or step.config.get("split", "test") != "test":
             continue
         same_files = csv.folder in step.inputs()
         source = _upstream([step], stop=lambda one: one.produces == "checkpoint")
         same_networks = networks == {one.folder for one in source if one.produces == "checkpoint"} and bool(networks)
         if same_files or same_networks:
             official = step.config.get("protocol", "official") == "official" and step.config.get("average") != "micro"
-            ranked.append((same_files, official, float(step.receipt.get("finished", 0.0)), str(step.folder)))
+            same_track = step.facts.get("track", track) == track
+            ranked.append(
+                (same_files, official, same_track, float(step.receipt.get("finished", 0.0)), str(step.folder))
+            )
     return candidates[Path(max(ranked)[-1])] if ranked else None
 
 
