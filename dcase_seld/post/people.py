@@ -6,12 +6,13 @@ is ten times faster but blind to people who turn away. Both look at the picture 
 1. faces from tiles of several sizes, merged by the place of the nose;
 2. bodies from the whole picture and large tiles; a body whose nose lies in a face belongs to it;
 3. a face without a body is looked at again in a crop of its own surroundings;
-4. a body without a face must be found again in its own crop and in the mirrored crop, at the same place: what a pose
-   model sees in foliage or stones does not survive that.
+4. a body without a face must be found again, at the same place, by a stricter detector in a wide crop of its
+   surroundings and in a narrow mirrored one: what a pose model sees in tables, bottles or trees does not survive that.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,16 +24,21 @@ import numpy.typing as npt
 from pydantic import Field
 
 from dcase_seld.config import Config
+from dcase_seld.model.mediapipe_tasks import open_face_detector, open_pose_model, quiet_native_log
 from dcase_seld.post.landmarks import HEAD, HIPS, INDEX, NOSE, SHOULDERS, Floats, Person, body_size, mirror_keypoints
 
 Image = npt.NDArray[np.uint8]
+
+_LARGE_JOINTS = [NOSE] + [
+    INDEX[f"{side}_{joint}"] for side in ("left", "right") for joint in ("shoulder", "elbow", "hip", "knee")
+]
 
 
 class PeopleConfig(Config):
     """How people are looked for."""
 
     mode: Literal["accurate", "fast"] = Field(
-        default="accurate", description="fast: one look; accurate: tiles, checks."
+        default="accurate", description="accurate: more tiles and checks; fast: one look."
     )
     model: str = Field(default="pose", description="Known pose model (pose, pose-lite, pose-heavy) or its folder.")
     face_threshold: float = Field(default=0.8, ge=0, le=1, description="Score from which a face alone is a person.")
@@ -42,10 +48,12 @@ class PeopleConfig(Config):
         default=0.6, ge=0, le=1, description="Visibility a body needs at nose and shoulders."
     )
     face_tiles: tuple[float, ...] = Field(
-        default=(1.0, 0.67, 0.45, 0.3), description="Tile sizes for faces as fractions of the picture's short side."
+        default=(1.0, 0.55, 0.3), description="Tile sizes for faces as fractions of the picture's short side."
     )
     body_tiles: tuple[float, ...] = Field(default=(1.0,), description="Tile sizes for bodies beside the whole picture.")
-    most: int = Field(default=6, ge=1, description="Most bodies looked for in one view.")
+    check_threshold: float = Field(default=0.6, ge=0, le=1, description="Detection threshold of the check.")
+    check_tolerance: float = Field(default=0.15, gt=0, description="Shift of joints allowed, in body sizes.")
+    most: int = Field(default=6, ge=1, description="Most bodies looked for in the whole picture.")
     long_side: int = Field(default=1280, ge=64, description="Larger pictures are scaled down to this side (pixels).")
 
     def for_mode(self) -> PeopleConfig:
@@ -70,34 +78,22 @@ class PeopleFinder:
     """Finds people in pictures; a context manager that owns the loaded models."""
 
     def __init__(self, config: PeopleConfig | None = None) -> None:
-        import mediapipe
-        from mediapipe.tasks.python import BaseOptions, vision
-
-        from dcase_seld.model.pose_models import FACE_FILE
         from dcase_seld.model.registry import find_model
 
         self.config = (config or PeopleConfig()).for_mode()
-        self._mp = mediapipe
         folder = Path(find_model(self.config.model, kind="pose"))
-        task = next(iter(sorted(folder.glob("*.task"))))
 
-        def pose(most: int) -> Any:
-            return vision.PoseLandmarker.create_from_options(
-                vision.PoseLandmarkerOptions(
-                    base_options=BaseOptions(model_asset_path=str(task)),
-                    num_poses=most,
-                    min_pose_detection_confidence=self.config.pose_threshold,
-                    min_pose_presence_confidence=self.config.pose_threshold,
-                )
-            )
+        def pose(most: int, threshold: float) -> Any:
+            return open_pose_model(folder, most, threshold, self.config.pose_threshold)
 
-        self._many = pose(self.config.most)
-        self._one = pose(1)
-        self._face = vision.FaceDetector.create_from_options(
-            vision.FaceDetectorOptions(
-                base_options=BaseOptions(model_asset_path=str(folder / FACE_FILE)), min_detection_confidence=0.5
-            )
-        )
+        with quiet_native_log():
+            self._face = open_face_detector(folder, 0.5)
+            self._one = self._few = self._many = pose(1, self.config.pose_threshold)
+            if self.config.most > 1:
+                self._many = pose(self.config.most, self.config.pose_threshold)
+                self._few = pose(min(3, self.config.most), self.config.pose_threshold)
+            self._strict = pose(1, self.config.check_threshold)
+        self._first = True
 
     def __enter__(self) -> PeopleFinder:
         return self
@@ -105,7 +101,7 @@ class PeopleFinder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for model in (self._many, self._one, self._face):
+        for model in {id(m): m for m in (self._face, self._one, self._few, self._many, self._strict)}.values():
             model.close()
 
     def find(self, image: Image) -> list[Person]:
@@ -118,12 +114,16 @@ class PeopleFinder:
         if scale < 1.0:
             rgb = cv2.resize(rgb, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
         picture = np.asarray(rgb, dtype=np.uint8)
-        faces = self._faces(picture)
-        people = self._match(picture, faces, self._bodies(picture))
+        # The native code writes a few lines about itself when it first runs.
+        with quiet_native_log() if self._first else contextlib.nullcontext():
+            people = self._match(picture, self._faces(picture), self._bodies(picture))
+        self._first = False
         return [_finish(person, scale, width, height) for person in sorted(people, key=lambda p: -p.score)]
 
     def _view(self, picture: Image) -> Any:
-        return self._mp.Image(self._mp.ImageFormat.SRGB, np.ascontiguousarray(picture))
+        import mediapipe
+
+        return mediapipe.Image(mediapipe.ImageFormat.SRGB, np.ascontiguousarray(picture))
 
     def _faces(self, picture: Image) -> list[_Face]:
         found = []
@@ -133,9 +133,8 @@ class PeopleFinder:
                 found.append(_Face(points, float(item.bounding_box.width), float(item.categories[0].score)))
         return _merge_faces(found)
 
-    def _poses(self, picture: Image, x: int, y: int, width: int, height: int, most: bool = True) -> list[Floats]:
+    def _poses(self, model: Any, picture: Image, x: int, y: int, width: int, height: int) -> list[Floats]:
         view = self._view(picture[y : y + height, x : x + width])
-        model = self._many if most else self._one
         scale = np.array([width, height, 1.0], np.float32)
         offset = np.array([x, y, 0.0], np.float32)
         return [
@@ -145,10 +144,10 @@ class PeopleFinder:
 
     def _bodies(self, picture: Image) -> list[Floats]:
         height, width = picture.shape[:2]
-        bodies = self._poses(picture, 0, 0, width, height)
+        bodies = self._poses(self._many, picture, 0, 0, width, height)
         for x, y, size in _tiles(picture, self.config.body_tiles):
             if size < max(width, height):
-                bodies += self._poses(picture, x, y, size, size)
+                bodies += self._poses(self._few, picture, x, y, size, size)
         return bodies
 
     def _match(self, picture: Image, faces: list[_Face], bodies: list[Floats]) -> list[Person]:
@@ -167,7 +166,7 @@ class PeopleFinder:
         for body in sorted(bodies, key=lambda b: -_certainty(b)):
             if _certainty(body) < self.config.presence_threshold or any(_same(body, p.keypoints) for p in people):
                 continue
-            checked = self._check(picture, body) if accurate else body
+            checked = self._check(picture, body, twice=accurate)
             if checked is not None and not any(_same(checked, p.keypoints) for p in people):
                 people.append(Person(checked, _certainty(checked)))
         return people
@@ -179,26 +178,44 @@ class PeopleFinder:
         centre = face.points.mean(axis=0)
         x0, y0 = int(max(0, centre[0] - size / 2)), int(max(0, centre[1] - size * 0.35))
         x1, y1 = int(min(width, x0 + size)), int(min(height, y0 + size))
-        return self._poses(picture, x0, y0, x1 - x0, y1 - y0, most=False)
+        return self._poses(self._one, picture, x0, y0, x1 - x0, y1 - y0)
 
-    def _check(self, picture: Image, body: Floats) -> Floats | None:
-        """Return a body as found again in its own crop, or None unless that and the mirrored crop agree."""
-        height, width = picture.shape[:2]
+    def _check(self, picture: Image, body: Floats, twice: bool) -> Floats | None:
+        """Return a body as found again in a wide crop, or None unless it (and a narrow mirrored crop) agrees."""
         points = body[body[:, 2] > 0.5, :2]
         if len(points) < 6:
             return None
-        low, high = points.min(axis=0), points.max(axis=0)
-        margin = 0.25 * float(max(high - low)) + 4.0
-        x0, y0 = (int(max(0, v)) for v in low - margin)
-        x1, y1 = int(min(width, high[0] + margin)), int(min(height, high[1] + margin))
-        if x1 - x0 < 32 or y1 - y0 < 32:
+        box = _box(points, 0.6, picture)
+        if min(box[2:]) < 32:
             return None
-        again = [b for b in self._poses(picture, x0, y0, x1 - x0, y1 - y0, most=False) if _same(b, body)]
-        if not again or _certainty(again[0]) < self.config.presence_threshold:
+        again = self._agreeing(self._poses(self._strict, picture, *box), body)
+        if again is None or not twice:
+            return again
+        x, y, width, height = _box(points, 0.25, picture)
+        if min(width, height) < 32:
             return None
-        mirrored = self._poses(np.ascontiguousarray(picture[:, ::-1]), width - x1, y0, x1 - x0, y1 - y0, most=False)
-        agree = [b for b in mirrored if _same(mirror_keypoints(b, width), again[0], 0.2)]
-        return again[0] if agree else None
+        whole = picture.shape[1]
+        mirrored = self._poses(self._strict, picture[:, ::-1], whole - x - width, y, width, height)
+        same = self._agreeing([mirror_keypoints(b, whole) for b in mirrored], again)
+        return None if same is None else again
+
+    def _agreeing(self, found: list[Floats], body: Floats) -> Floats | None:
+        """Return the first of the found bodies that has its joints where the body has them."""
+        size = body_size(body)
+        for other in found:
+            gap = float(np.median(np.linalg.norm(other[_LARGE_JOINTS, :2] - body[_LARGE_JOINTS, :2], axis=1)))
+            if gap < self.config.check_tolerance * size and _certainty(other) >= self.config.presence_threshold:
+                return other
+        return None
+
+
+def _box(points: Floats, margin: float, picture: Image) -> tuple[int, int, int, int]:
+    """Return (x, y, width, height) around points with a margin in units of their extent, within the picture."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    edge = margin * float(max(high - low)) + 4.0
+    x0, y0 = (int(max(0, v)) for v in low - edge)
+    x1, y1 = int(min(picture.shape[1], high[0] + edge)), int(min(picture.shape[0], high[1] + edge))
+    return x0, y0, x1 - x0, y1 - y0
 
 
 def _tiles(picture: Image, fractions: Sequence[float]) -> list[tuple[int, int, int]]:
