@@ -1,0 +1,181 @@
+"""Frozen encoders: their speed, the error of flipping the token grid for mirrored frames, and a linear probe.
+
+Run: python benchmarks/embed.py speed [--clips 8] [--rounds 3]
+     python benchmarks/embed.py mirror [PICTURES] [--model FOLDER_OR_NAME]
+     python benchmarks/embed.py probe SOUNDS --onnx MODEL.onnx [--output TENSOR] [--scale 0.0479 --zero-point 144]
+
+Without `--model`, networks of the published size with random weights are made: right for speed, not for meaning.
+SOUNDS has one sub-folder per class; files are grouped by the part of their name before the first "_" (a collection or a
+speaker), and no group is in training and in test at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from dcase_seld.media.audio import read_audio
+from dcase_seld.model.semantic.clap import load_clap
+from dcase_seld.model.semantic.config import LogMelConfig, OnnxTokensConfig, QuantisationConfig
+from dcase_seld.model.semantic.grid import mirrored_order
+from dcase_seld.model.semantic.onnx_model import OnnxEncoder
+from dcase_seld.model.semantic.owlvit import OwlVit, load_owlvit, pool_grid
+from dcase_seld.model.semantic.random_models import make_random_model
+from dcase_seld.model.semantic.transformers_load import import_transformers
+from dcase_seld.model.semantic.windows import pad_window
+
+RATE = 24_000
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def speed(clips: int, rounds: int) -> None:
+    """Print seconds per clip, and our CLAP front end against transformers' extractor in alternating rounds."""
+    with tempfile.TemporaryDirectory() as scratch:
+        make_random_model("clap", Path(scratch) / "clap", tiny=False)
+        make_random_model("owlvit", Path(scratch) / "owlvit", tiny=False)
+        clap = load_clap(Path(scratch) / "clap", batch=clips)
+        owlvit = load_owlvit(Path(scratch) / "owlvit", batch=clips)
+        extractor = import_transformers().ClapFeatureExtractor.from_pretrained(Path(scratch) / "clap")
+    rng = np.random.default_rng(0)
+    wave = torch.tensor(rng.normal(0, 0.1, (clips, 2, 5 * RATE)), dtype=torch.float32)
+    mono = torch.tensor(rng.normal(0, 0.1, (clips, 10 * RATE)), dtype=torch.float32)
+    pictures = [rng.integers(0, 256, (360, 640, 3), dtype=np.uint8) for _ in range(clips)]
+    ours, theirs, clap_s, owlvit_s = [], [], [], []
+    for turn in range(rounds + 1):  # the first one warms up
+        ours.append(seconds(lambda: clap.mel(pad_window(mono, 480_000, "repeatpad"))))
+        theirs.append(seconds(lambda: extractor(list(mono.numpy()), sampling_rate=48_000)))
+        clap_s.append(seconds(lambda: clap.encode(wave)))
+        owlvit_s.append(seconds(lambda: owlvit.encode(pictures)))
+        if turn == 0:
+            for record in (ours, theirs, clap_s, owlvit_s):
+                record.clear()
+    medians = [statistics.median(record) / clips for record in (ours, theirs, clap_s, owlvit_s)]
+    ratio = statistics.median(t / o for t, o in zip(theirs, ours, strict=True))
+    print(
+        f"threads {torch.get_num_threads()}, {clips} clips at once, median of {rounds} rounds, published sizes, float32"
+    )
+    print(f"CLAP log-mel        {1e3 * medians[0]:8.1f} ms/clip   transformers' extractor takes {ratio:.1f} x as long")
+    print(f"CLAP, whole         {1e3 * medians[2]:8.1f} ms/clip   30,000 clips: {30_000 * medians[2] / 3600:.1f} h")
+    print(f"OWL-ViT, 577 tokens {1e3 * medians[3]:8.1f} ms/frame  150,000 frames: {150_000 * medians[3] / 3600:.1f} h")
+
+
+def example_pictures(folder: Path | None) -> list[np.ndarray]:
+    """Return the pictures of a folder, or drawn ones with shapes at random places."""
+    if folder is not None:
+        read = [cv2.imread(str(file)) for file in sorted(folder.iterdir())]
+        return [cv2.resize(picture, (640, 360)) for picture in read if picture is not None]
+    rng, drawn = np.random.default_rng(0), []
+    for _ in range(8):
+        picture = np.full((360, 640, 3), rng.integers(60, 200, 3), np.uint8)
+        for _ in range(12):
+            centre = (int(rng.integers(640)), int(rng.integers(360)))
+            cv2.circle(picture, centre, int(rng.integers(8, 70)), rng.integers(0, 256, 3).tolist(), -1)
+        drawn.append(cv2.GaussianBlur(picture, (5, 5), 0))
+    return drawn
+
+
+def mirror(owlvit: OwlVit, pictures: list[np.ndarray]) -> None:
+    """Print how far flipped, unflipped, and another picture's tokens are from those of the mirrored pictures."""
+    plain = owlvit.encode(pictures)
+    truth = owlvit.encode([np.ascontiguousarray(picture[:, ::-1]) for picture in pictures])
+    print(f"{len(pictures)} pictures, grid {owlvit.grid} x {owlvit.grid}, random weights: {owlvit.random_weights}")
+    print("tokens compared with those of the mirrored picture      relative error   cosine")
+    for pool in (side for side in (1, 2, 4) if owlvit.grid % side == 0):
+        ours, real = pool_grid(plain, pool), pool_grid(truth, pool)
+        flipped = ours[:, mirrored_order(ours.shape[1])]
+        mean = real.mean(dim=(0, 1), keepdim=True)
+        for name, tokens in (("grid flipped", flipped), ("not flipped", ours), ("another picture", real.roll(1, 0))):
+            # Without the mean over all tokens, which every token shares and which would flatter all three alike.
+            error = ((tokens - real).norm() / (real - mean).norm()).item()
+            cosine = torch.nn.functional.cosine_similarity(tokens - mean, real - mean, dim=-1).mean().item()
+            print(f"  pool {pool} ({real.shape[1]:3} tokens): {name:16}              {error:14.3f} {cosine:8.3f}")
+
+
+def probe(sounds: Path, encoder: OnnxEncoder, folds: int = 5, seed: int = 0) -> None:
+    """Print the accuracy per class of a ridge classifier on clip means, grouped cross-validation."""
+    vectors, labels, groups = [], [], []
+    classes = sorted(folder.name for folder in sounds.iterdir() if folder.is_dir())
+    for label, name in enumerate(classes):
+        for file in sorted((sounds / name).iterdir()):
+            if file.suffix.lower() not in (".wav", ".flac", ".ogg", ".mp3"):
+                continue
+            wave = torch.from_numpy(read_audio(file, rate=RATE, resample=True, mono="duplicate"))[None, :, : 5 * RATE]
+            tokens = encoder.encode(wave)[0]
+            vectors.append(torch.cat([tokens.mean(0), tokens.amax(0)]).numpy())
+            labels.append(label)
+            # By collection alone: two classes of one collection share its microphone and room.
+            groups.append(file.name.split("_")[0])
+    x, y = np.array(vectors), np.array(labels)
+    names = sorted(set(groups))
+    order = np.random.default_rng(seed).permutation(len(names))
+    fold_of = {names[place]: index % folds for index, place in enumerate(order)}
+    fold = np.array([fold_of[group] for group in groups])
+    guess = np.full(len(y), -1)
+    for number in range(folds):
+        train, test = fold != number, fold == number
+        mean, scale = x[train].mean(0), x[train].std(0) + 1e-3
+        a = np.c_[(x[train] - mean) / scale, np.ones(train.sum())]
+        weight = 1.0 / np.bincount(y[train], minlength=len(classes))[y[train]]
+        gram = (a * weight[:, None]) @ a.T + 30.0 * weight.mean() * np.eye(len(a))
+        dual = np.linalg.solve(gram, weight[:, None] * (2.0 * np.eye(len(classes))[y[train]] - 1.0))
+        guess[test] = (np.c_[(x[test] - mean) / scale, np.ones(test.sum())] @ (a.T @ dual)).argmax(1)
+    print(f"{len(y)} recordings, {len(names)} groups, {x.shape[1]} numbers a clip, {folds}-fold by group")
+    recalls = []
+    for label, name in enumerate(classes):
+        here = y == label
+        recalls.append(float((guess[here] == label).mean()))
+        count = len({g for g, h in zip(groups, here, strict=True) if h})
+        mark = "" if count >= 3 else "   (fewer than 3 groups: no claim)"
+        print(f"  {name:24} {here.sum():4} recordings {count:3} groups   recall {recalls[-1]:.2f}{mark}")
+    chance = 1.0 / len(classes)
+    print(f"accuracy {(guess == y).mean():.3f}, mean recall {np.mean(recalls):.3f} (chance {chance:.3f})")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    timing = commands.add_parser("speed")
+    timing.add_argument("--clips", type=int, default=8)
+    timing.add_argument("--rounds", type=int, default=3)
+    flipping = commands.add_parser("mirror")
+    flipping.add_argument("pictures", type=Path, nargs="?")
+    flipping.add_argument("--model")
+    probing = commands.add_parser("probe")
+    probing.add_argument("sounds", type=Path)
+    probing.add_argument("--onnx", required=True)
+    probing.add_argument("--output")
+    probing.add_argument("--scale", type=float)
+    probing.add_argument("--zero-point", type=int, default=0)
+    given = parser.parse_args()
+    if given.command == "speed":
+        speed(given.clips, given.rounds)
+    elif given.command == "mirror":
+        with tempfile.TemporaryDirectory() as scratch:
+            if given.model is None:
+                make_random_model("owlvit", Path(scratch) / "owlvit", tiny=False)
+            mirror(load_owlvit(given.model or Path(scratch) / "owlvit"), example_pictures(given.pictures))
+    else:
+        quantisation = (
+            None if given.scale is None else QuantisationConfig(scale=given.scale, zero_point=given.zero_point)
+        )
+        config = OnnxTokensConfig(
+            path=given.onnx, output=given.output, log_mel=LogMelConfig(), input_quantisation=quantisation
+        )
+        probe(given.sounds, OnnxEncoder(config, RATE))
+
+
+if __name__ == "__main__":
+    main()
