@@ -12,7 +12,9 @@ from pathlib import Path
 
 from dcase_seld.config import parse_config
 from dcase_seld.synth.config import ClipCounts, SceneConfig, SoundsConfig
-from dcase_seld.synth.simulate import Job, Maker, simulate
+from dcase_seld.synth.job import Job
+from dcase_seld.synth.maker import Maker
+from dcase_seld.synth.simulate import simulate
 from dcase_seld.task.taxonomy import DCASE2025
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from dcase_seld.recipe.stage import Context, Inputs, Outside, Stage
-from dcase_seld.synth.config import ClipCounts, PolyphonyConfig, SceneConfig, SoundsConfig
+from dcase_seld.synth.config import ClipCounts, PictureConfig, PolyphonyConfig, SceneConfig, SoundsConfig
 
 
 class SimulateConfig(SceneConfig):
@@ -28,6 +28,23 @@ class SimulateConfig(SceneConfig):
     )
     clips: ClipCounts = Field(default=ClipCounts(), description="how many 5-second clips")
     bank: SoundsConfig = Field(default=SoundsConfig(), description="how the recordings are divided")
+    output: Literal["stereo", "foa"] = Field(
+        default="stereo",
+        description="stereo: clips in the challenge's layout; foa: first-order Ambisonics, 360° video and unfolded "
+        "labels in STARSS23's layout, for the converter",
+    )
+    responses: Annotated[Path | None, Outside()] = Field(
+        default=None,
+        description="folder of measured rooms (SOFA files, or wav files and responses.csv): the first rooms of every "
+        "split, simulated ones follow up to `rooms`",
+    )
+    video: bool = Field(default=False, description="compose a video of every clip")
+    picture: PictureConfig = Field(default=PictureConfig(), description="what the video shows")
+    pictures: Annotated[Path | None, Outside()] = Field(
+        default=None,
+        description="folder of pictures for the video: backgrounds, people and class sub-folders, with transparency "
+        "or without; what is missing is drawn",
+    )
     seed: int = Field(default=0, ge=0, description="decides everything; another seed is another set")
 
 
@@ -35,8 +52,10 @@ def run(config: SimulateConfig, inputs: Inputs, out: Path, context: Context) -> 
     """Write a corpus: stereo_dev, metadata_dev, splits.csv and balance.csv; return frames per class and notes."""
     from dcase_seld.progress import say
     from dcase_seld.synth.balance import write_balance
+    from dcase_seld.synth.job import PARTS, Job
+    from dcase_seld.synth.maker import open_bank
     from dcase_seld.synth.prior import balanced, read_prior
-    from dcase_seld.synth.simulate import PARTS, Job, open_bank, room_splits, simulate
+    from dcase_seld.synth.simulate import simulate
     from dcase_seld.task.taxonomy import load_taxonomy
 
     taxonomy = load_taxonomy(config.taxonomy)
@@ -60,11 +79,17 @@ def run(config: SimulateConfig, inputs: Inputs, out: Path, context: Context) -> 
         clips=config.clips,
         seed=config.seed,
         prior=prior,
+        output=config.output,
+        responses=config.responses,
+        video=config.picture if config.video else None,
+        pictures=config.pictures,
     )
     simulate(job, context.workers, context.quiet)
-    parts = [part for fold, part in PARTS.items() if getattr(config.clips, fold)]
-    frames = write_balance(out, parts, room_splits(job), taxonomy)
-    return {"clips": config.clips.train + config.clips.test, "frames": frames, "notes": list(bank.notes)}
+    facts = {"clips": config.clips.train + config.clips.test, "notes": list(bank.notes)}
+    if config.output == "foa":
+        return facts
+    parts = [PARTS[fold] for fold in job.folds]
+    return {**facts, "frames": write_balance(out, parts, job.room_splits(), taxonomy)}
 
 
 STAGE = Stage("simulate", "corpus", SimulateConfig, run)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from dcase_seld.config import Config
+from dcase_seld.task.facts import CLIP_SECONDS
 
 Interval = Annotated[tuple[float, float], Field(description="smallest and largest value")]
 
@@ -34,7 +35,9 @@ class RoomsConfig(Config):
     height_m: Interval = Field(default=(2.4, 4.5), description="height of the ceiling")
     rt60_s: Interval = Field(default=(0.2, 0.9), description="reverberation time at 1 kHz")
     distance_m: Interval = Field(default=(0.5, 8.0), description="distance of a source from the microphone")
-    source_height_m: Interval = Field(default=(0.2, 2.2), description="height of a source above the floor")
+    source_height_m: Interval = Field(
+        default=(0.2, 2.2), description="height above the floor of sources whose class has no typical height"
+    )
     reflections: int = Field(default=8, ge=1, le=20, description="image-source order of the early part")
 
     @field_validator("length_m", "width_m", "height_m", "rt60_s", "distance_m", "source_height_m")
@@ -114,10 +117,32 @@ class SoundsConfig(Config):
     )
 
 
+class PictureConfig(Config):
+    """What the video of a scene shows beside the room."""
+
+    visible: Literal["clip", "sounding"] = Field(
+        default="clip",
+        description="on-screen sources are in the picture during the whole clip, or only while they sound",
+    )
+    silent_people: tuple[int, int] = Field(
+        default=(0, 0), description="fewest and most people who are in the room and make no sound"
+    )
+
+    @field_validator("silent_people")
+    @classmethod
+    def _ordered(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if not 0 <= value[0] <= value[1] <= 10:
+            raise ValueError("write [fewest, most], 0 to 10")
+        return value
+
+
 class SceneConfig(Config):
     """Everything that decides one scene."""
 
     rooms: RoomsConfig = Field(default=RoomsConfig(), description="the rooms")
     polyphony: PolyphonyConfig = Field(default=PolyphonyConfig(), description="overlapping events")
     levels: LevelsConfig = Field(default=LevelsConfig(), description="levels and noise")
+    seconds: int = Field(
+        default=CLIP_SECONDS, ge=1, le=600, description="length of a clip; the challenge's clips have 5 s"
+    )
     moving: float = Field(default=0.15, ge=0, le=1, description="share of events whose source moves")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.synth.bank import SoundBank
-from dcase_seld.synth.camera import is_onscreen
+from dcase_seld.synth.measured import MeasuredRoom
+from dcase_seld.synth.perspective import is_onscreen
 from dcase_seld.synth.rooms import (
     LONGEST_TAIL_S,
     SPEED_OF_SOUND,
-    Room,
+    AnyRoom,
     direction,
     early_response,
     late_response,
@@ -21,7 +23,7 @@ from dcase_seld.synth.rooms import (
 from dcase_seld.synth.scenes import STEP_S, Scene, SceneEvent
 from dcase_seld.task.angles import fold
 from dcase_seld.task.events import Events
-from dcase_seld.task.facts import CLIP_FRAMES, CLIP_SAMPLES, SAMPLE_RATE, SAMPLES_PER_FRAME
+from dcase_seld.task.facts import SAMPLE_RATE, SAMPLES_PER_FRAME
 
 Sound = npt.NDArray[np.float32]
 BLOCK = SAMPLES_PER_FRAME // 5
@@ -34,32 +36,32 @@ PEAK = 0.95
 """A louder clip is scaled down to this peak."""
 
 
-def render_scene(scene: Scene, bank: SoundBank, labels: Events, floor_db: float, channels: int = 2) -> Sound:
+def render_scene(scene: Scene, bank: SoundBank, heard: Heard, floor_db: float, channels: int = 2) -> Sound:
     """Return the microphone's signals of a scene, (channels, S): W, Y (2) or W, Y, Z, X (4).
 
     Args:
         scene: the plan.
         bank: the dry sounds.
-        labels: what `label_scene` returns: the ambience is set against the power of labelled frames.
+        heard: what `hear_scene` returns: the ambience is set against the power of these frames.
         floor_db: level of the ambience where nothing is labelled, dB below full scale.
         channels: 2 or 4.
     """
-    mix = np.zeros((channels, CLIP_SAMPLES), np.float32)
+    mix = np.zeros((channels, scene.samples), np.float32)
     for event in scene.events:
         dry, start = _dry(event, bank), event.start
         # What is over before the clip begins, reverberation included, need not be computed; nor what comes after it.
         unheard = max(0, -start - round(LONGEST_TAIL_S * SAMPLE_RATE))
-        event_end = max(1, CLIP_SAMPLES - start)
+        event_end = max(1, scene.samples - start)
         wet = _convolve_path(dry, event, scene.room, channels, unheard, event_end)
         from_clip, from_wet = max(0, start), max(0, -start)
-        count = min(CLIP_SAMPLES - from_clip, wet.shape[1] - from_wet)
+        count = min(scene.samples - from_clip, wet.shape[1] - from_wet)
         if count > 0:
             mix[:, from_clip : from_clip + count] += wet[:, from_wet : from_wet + count]
     level_db = floor_db
-    if len(labels):
-        heard = mix[0].reshape(CLIP_FRAMES, -1)[np.unique(labels.frame)]
-        level_db = 10.0 * np.log10(float(np.square(heard).mean()) + 1e-12) - scene.snr_db
-    mix += ambience(scene.noise_seed, channels) * np.float32(10.0 ** (level_db / 20.0))
+    if len(heard.frame):
+        loud = mix[0].reshape(scene.frames, -1)[np.unique(heard.frame)]
+        level_db = 10.0 * np.log10(float(np.square(loud).mean()) + 1e-12) - scene.snr_db
+    mix += ambience(scene.noise_seed, channels, scene.samples) * np.float32(10.0 ** (level_db / 20.0))
     peak = float((np.abs(mix[0]) + np.linalg.norm(mix[1:], axis=0)).max())
     return mix if peak <= PEAK else mix * np.float32(PEAK / peak)
 
@@ -69,34 +71,57 @@ def to_stereo(mix: Sound) -> Sound:
     return np.stack([mix[0] + mix[1], mix[0] - mix[1]])
 
 
-def label_scene(scene: Scene, bank: SoundBank) -> Events:
-    """Return the scene's labels: every frame in which an event's dry sound is active when it arrives."""
-    columns: list[list[npt.NDArray[Any]]] = []
+@dataclass(frozen=True)
+class Heard:
+    """Every label frame of every event in which it is heard, with true directions; columns of one length.
+
+    Attributes:
+        frame: label frame.
+        class_index: class.
+        source: number of the event in the scene.
+        azimuth_deg: not folded, positive left, ±180 behind.
+        elevation_deg: positive up.
+        distance_m: metres.
+    """
+
+    frame: npt.NDArray[np.int32]
+    class_index: npt.NDArray[np.int32]
+    source: npt.NDArray[np.int32]
+    azimuth_deg: npt.NDArray[np.float64]
+    elevation_deg: npt.NDArray[np.float64]
+    distance_m: npt.NDArray[np.float64]
+
+
+def hear_scene(scene: Scene, bank: SoundBank) -> Heard:
+    """Return when and from where the scene's events are heard: while their dry sound is active when it arrives."""
+    columns: list[list[npt.NDArray[Any]]] = [[] for _ in range(6)]
     for source, event in enumerate(scene.events):
-        frames = np.flatnonzero(active_frames(event, bank, scene.room))
-        azimuth, elevation, distance = directions_at(event, scene.room, frames)
-        onscreen = is_onscreen(azimuth, elevation)
-        numbers = np.full(len(frames), source), np.full(len(frames), event.recording.class_index)
-        columns.append([frames, numbers[1], numbers[0], fold(azimuth), distance, onscreen])
-    if not columns:
-        return Events.empty([scene.name])
-    frame, kind, source_number, azimuth_deg, distance_m, onscreen_flag = (
-        np.concatenate([c[i] for c in columns]) for i in range(6)
-    )
+        frames = np.flatnonzero(active_frames(event, bank, scene.room, scene.frames))
+        numbers = np.full((2, len(frames)), [[event.recording.class_index], [source]])
+        for column, values in zip(columns, (frames, *numbers, *directions_at(event, scene.room, frames)), strict=True):
+            column.append(values)
+    whole, real = (np.zeros(0, kind) for kind in (np.int32, np.float64))
+    integers = [np.concatenate([whole, *column]).astype(np.int32) for column in columns[:3]]
+    floats = [np.concatenate([real, *column]) for column in columns[3:]]
+    return Heard(integers[0], integers[1], integers[2], floats[0], floats[1], floats[2])
+
+
+def label_scene(scene: Scene, heard: Heard) -> Events:
+    """Return the scene's labels: folded azimuths, on screen by the true direction."""
     return Events(
         clips=(scene.name,),
-        clip=np.zeros(len(frame), np.int32),
-        frame=frame.astype(np.int32),
-        class_index=kind.astype(np.int32),
-        source=source_number.astype(np.int32),
-        azimuth_deg=azimuth_deg.astype(np.float64),
-        distance_m=distance_m.astype(np.float64),
-        onscreen=onscreen_flag.astype(np.bool_),
+        clip=np.zeros(len(heard.frame), np.int32),
+        frame=heard.frame,
+        class_index=heard.class_index,
+        source=heard.source,
+        azimuth_deg=fold(heard.azimuth_deg),
+        distance_m=heard.distance_m,
+        onscreen=is_onscreen(heard.azimuth_deg, heard.elevation_deg),
     ).sorted()
 
 
-def active_frames(event: SceneEvent, bank: SoundBank, room: Room) -> npt.NDArray[np.bool_]:
-    """Return (T,) whether the event's dry sound, delayed by its way through the air, is active in each label frame."""
+def active_frames(event: SceneEvent, bank: SoundBank, room: AnyRoom, count: int) -> npt.NDArray[np.bool_]:
+    """Return (count,) whether the event's dry sound, delayed by its way through the air, is active in label frames."""
     delay = round(direction(room, event.path_m[0])[2] / SPEED_OF_SOUND * SAMPLE_RATE)
     start = event.start + delay
     # Frames are counted from the clip's start: pad the sound so that its blocks fall on the frames' borders.
@@ -109,13 +134,13 @@ def active_frames(event: SceneEvent, bank: SoundBank, room: Room) -> npt.NDArray
     gaps = np.diff(frames)
     filled = [np.arange(a, a + g) for a, g in zip(frames[:-1], gaps, strict=True) if 1 < g <= LONGEST_GAP_FRAMES + 1]
     frames = np.unique(np.concatenate([frames, *filled]))
-    active = np.zeros(CLIP_FRAMES, np.bool_)
-    active[frames[(frames >= 0) & (frames < CLIP_FRAMES)]] = True
+    active = np.zeros(count, np.bool_)
+    active[frames[(frames >= 0) & (frames < count)]] = True
     return active
 
 
 def directions_at(
-    event: SceneEvent, room: Room, frames: npt.NDArray[np.integer]
+    event: SceneEvent, room: AnyRoom, frames: npt.NDArray[np.integer]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return true azimuth, elevation (degrees) and distance (metres) of a source in label frames (at their middle)."""
     seconds = (np.asarray(frames) + 0.5) * SAMPLES_PER_FRAME / SAMPLE_RATE - event.start / SAMPLE_RATE
@@ -125,19 +150,19 @@ def directions_at(
     return found[:, 0], found[:, 1], found[:, 2]
 
 
-def ambience(seed: int, channels: int) -> Sound:
+def ambience(seed: int, channels: int, samples: int) -> Sound:
     """Return a diffuse background of unit power in W and 1/3 in the other channels, (channels, S)."""
     from scipy import fft
 
     rng = np.random.default_rng(seed)
-    frequency = fft.rfftfreq(CLIP_SAMPLES, 1.0 / SAMPLE_RATE)
+    frequency = fft.rfftfreq(samples, 1.0 / SAMPLE_RATE)
     # From nearly white electronics to the brown rumble of ventilation, with a corner somewhere.
     slope, corner = float(rng.uniform(0.2, 1.1)), float(2.0 ** rng.uniform(np.log2(60.0), np.log2(1000.0)))
     shape = (1.0 / (1.0 + (frequency / corner) ** (2.0 * slope))).astype(np.float32)
     shape[frequency < 30.0] = 0.0
     halves = rng.standard_normal((2, channels, len(frequency)), dtype=np.float32)
-    spectrum = (halves[0] + 1j * halves[1]) * (shape * (0.5 * CLIP_SAMPLES / np.sqrt(np.square(shape).sum())))
-    noise = fft.irfft(spectrum.astype(np.complex64), CLIP_SAMPLES)
+    spectrum = (halves[0] + 1j * halves[1]) * (shape * (0.5 * samples / np.sqrt(np.square(shape).sum())))
+    noise = fft.irfft(spectrum.astype(np.complex64), samples)
     noise[1:] *= np.float32(np.sqrt(1.0 / 3.0))
     return np.asarray(noise, dtype=np.float32)
 
@@ -165,12 +190,12 @@ def _dry(event: SceneEvent, bank: SoundBank) -> Sound:
     return sound * np.float32(10.0 ** (event.level_db / 20.0) / np.sqrt(power))
 
 
-def _convolve_path(dry: Sound, event: SceneEvent, room: Room, channels: int, first: int, last: int) -> Sound:
+def _convolve_path(dry: Sound, event: SceneEvent, room: AnyRoom, channels: int, first: int, last: int) -> Sound:
     """Return the event as heard, (channels, S + tail), of its dry samples `first` to `last` alone.
 
     A moving source is cross-faded from place to place.
     """
-    if len(event.path_m) == 1:
+    if len(event.path_m) == 1 or isinstance(room, MeasuredRoom):
         return _convolve(dry, response(room, event.path_m[0], channels, event.tail), first, last)
     hop = round(STEP_S * SAMPLE_RATE)
     pieces = []

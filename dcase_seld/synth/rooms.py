@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.synth.config import RoomsConfig
+from dcase_seld.synth.measured import MeasuredRoom
 from dcase_seld.task.facts import SAMPLE_RATE
 
 SPEED_OF_SOUND = 343.0
@@ -104,21 +105,32 @@ def sample_room(config: RoomsConfig, rng: np.random.Generator) -> Room:
     )
 
 
-def sample_source(room: Room, config: RoomsConfig, rng: np.random.Generator) -> Floats:
-    """Return a source position (3,) in the room: every azimuth alike, distances as far as the walls allow."""
+AnyRoom = Room | MeasuredRoom
+
+
+def sample_source(
+    room: AnyRoom, config: RoomsConfig, rng: np.random.Generator, height_m: tuple[float, float] | None = None
+) -> Floats:
+    """Return a source position (3,): every azimuth alike, distances as far as the walls allow; or a measured one.
+
+    Heights above the floor are from `height_m`, or from the config where it is None.
+    """
+    if isinstance(room, MeasuredRoom):
+        return np.asarray(room.places_m[int(rng.integers(len(room.places_m)))])
     size, microphone = np.asarray(room.size_m), np.asarray(room.microphone_m)
     nearest, farthest = config.distance_m
+    low = np.asarray([MARGIN_M, MARGIN_M, min(MARGIN_M, (height_m or config.source_height_m)[0])])
     best, best_miss = microphone, np.inf
     for _ in range(200):
         azimuth = rng.uniform(-np.pi, np.pi)
         distance = rng.uniform(nearest, farthest)
-        height = min(rng.uniform(*config.source_height_m), size[2] - MARGIN_M)
+        height = min(rng.uniform(*(height_m or config.source_height_m)), size[2] - MARGIN_M)
         rise = height - microphone[2]
         if abs(rise) >= distance * STEEPEST:
             continue
         ground = np.sqrt(distance**2 - rise**2)
         point = np.asarray([microphone[0] + ground * np.cos(azimuth), microphone[1] + ground * np.sin(azimuth), height])
-        inside = np.clip(point, MARGIN_M, size - MARGIN_M)
+        inside = np.clip(point, low, size - MARGIN_M)
         miss = float(np.abs(inside - point).max())
         # A place right at the microphone has no direction.
         if miss < best_miss and np.linalg.norm(inside - microphone) >= 0.8 * nearest:
@@ -130,7 +142,7 @@ def sample_source(room: Room, config: RoomsConfig, rng: np.random.Generator) -> 
     return best
 
 
-def direction(room: Room, source_m: Floats) -> tuple[float, float, float]:
+def direction(room: AnyRoom, source_m: Floats) -> tuple[float, float, float]:
     """Return true azimuth (degrees, positive left, ±180 behind), elevation (degrees) and distance (metres)."""
     offset = np.asarray(source_m) - np.asarray(room.microphone_m)
     ground = float(np.hypot(offset[0], offset[1]))
@@ -141,7 +153,7 @@ def direction(room: Room, source_m: Floats) -> tuple[float, float, float]:
     )
 
 
-def response(room: Room, source_m: Floats, channels: int, tail: int) -> Response:
+def response(room: AnyRoom, source_m: Floats, channels: int, tail: int) -> Response:
     """Return the impulse response (channels, S) of a source: W, Y (2) or W, Y, Z, X (4); 1/r amplitude, 1 at 1 m.
 
     Args:
@@ -150,6 +162,8 @@ def response(room: Room, source_m: Floats, channels: int, tail: int) -> Response
         channels: 2 or 4.
         tail: which of the room's late fields follows the early part.
     """
+    if isinstance(room, MeasuredRoom):
+        return room.response_at(source_m, channels)
     early, mixing_s = early_response(room, source_m, channels)
     total = late_response(room, mixing_s, channels, tail)
     if total.shape[1] < early.shape[1]:

@@ -10,10 +10,28 @@ import numpy.typing as npt
 
 from dcase_seld.synth.bank import Recording, SoundBank
 from dcase_seld.synth.config import SceneConfig
-from dcase_seld.synth.rooms import TAILS, Room, sample_source
-from dcase_seld.task.facts import CLIP_SECONDS, MAX_TRACKS, SAMPLE_RATE
+from dcase_seld.synth.measured import MeasuredRoom
+from dcase_seld.synth.rooms import TAILS, AnyRoom, sample_source
+from dcase_seld.task.facts import CLIP_SECONDS, LABEL_RATE, MAX_TRACKS, SAMPLE_RATE, VIDEO_FPS
+from dcase_seld.task.taxonomy import Taxonomy
 
 Floats = npt.NDArray[np.float64]
+HEIGHTS_M = {
+    "female_speech": (1.1, 1.75),
+    "male_speech": (1.1, 1.8),
+    "laughter": (1.1, 1.75),
+    "clapping": (0.9, 1.4),
+    "telephone": (0.6, 1.2),
+    "domestic_sounds": (0.3, 1.1),
+    "walk_footsteps": (0.03, 0.1),
+    "door_open_close": (0.8, 1.2),
+    "music": (0.4, 1.6),
+    "musical_instrument": (0.6, 1.3),
+    "water_tap": (0.8, 1.1),
+    "bell": (0.7, 2.0),
+    "knock": (0.9, 1.5),
+}
+"""Typical heights of sources above the floor in metres, by the class's folder name."""
 STEP_S = 0.3
 """A moving source is heard from a new place every so many seconds, cross-faded between."""
 PACE_M_S = (0.3, 1.3)
@@ -56,23 +74,41 @@ class Scene:
         events: what sounds.
         snr_db: mean event power over ambience, in dB.
         noise_seed: of the ambience.
+        seconds: its length.
     """
 
     name: str
     split: str
-    room: Room
+    room: AnyRoom
     events: tuple[SceneEvent, ...]
     snr_db: float
     noise_seed: int
+    seconds: int = CLIP_SECONDS
+
+    @property
+    def samples(self) -> int:
+        """Return the length in samples."""
+        return self.seconds * SAMPLE_RATE
+
+    @property
+    def frames(self) -> int:
+        """Return the length in label frames."""
+        return self.seconds * LABEL_RATE
+
+    @property
+    def video_frames(self) -> int:
+        """Return the length in video frames."""
+        return round(self.seconds * VIDEO_FPS)
 
 
 def plan_scene(
     name: str,
     split: str,
-    room: Room,
+    room: AnyRoom,
     bank: SoundBank,
     prior: Sequence[float],
     config: SceneConfig,
+    taxonomy: Taxonomy,
     rng: np.random.Generator,
 ) -> Scene:
     """Return a random scene.
@@ -84,6 +120,7 @@ def plan_scene(
         bank: the dry sounds.
         prior: (C,) weight of every class; classes without a sound in this split are left out.
         config: polyphony, levels, movement.
+        taxonomy: the classes; their folder names tell typical heights.
         rng: decides everything.
     """
     classes = bank.classes(split)
@@ -93,10 +130,10 @@ def plan_scene(
     events: list[SceneEvent] = []
     if weights.sum() > 0:
         for _ in range(layers):
-            _fill_layer(events, classes, weights / weights.sum(), split, room, bank, config, rng)
+            _fill_layer(events, classes, weights / weights.sum(), split, room, bank, config, taxonomy, rng)
     events.sort(key=lambda event: event.start)
     snr_db = float(rng.uniform(*config.levels.snr_db))
-    return Scene(name, split, room, tuple(events), snr_db, int(rng.integers(2**31)))
+    return Scene(name, split, room, tuple(events), snr_db, int(rng.integers(2**31)), config.seconds)
 
 
 def _fill_layer(
@@ -104,16 +141,17 @@ def _fill_layer(
     classes: list[int],
     weights: Floats,
     split: str,
-    room: Room,
+    room: AnyRoom,
     bank: SoundBank,
     config: SceneConfig,
+    taxonomy: Taxonomy,
     rng: np.random.Generator,
 ) -> None:
     """Add events one after the other, from before the clip's start to its end."""
     polyphony = config.polyphony
     # A layer may begin before the clip: real clips are windows that cut events at both ends.
     time = float(rng.uniform(-1.0, 0.4 * CLIP_SECONDS))
-    while time < CLIP_SECONDS - SHORTEST_VISIBLE_S:
+    while time < config.seconds - SHORTEST_VISIBLE_S:
         class_index = classes[int(rng.choice(len(classes), p=weights))]
         recording = bank.draw(class_index, split, rng)
         available = bank.samples(recording)
@@ -130,17 +168,20 @@ def _fill_layer(
         twice = any(e.recording == recording for e in together)
         if end < SHORTEST_VISIBLE_S * SAMPLE_RATE or crowd >= MAX_TRACKS or twice:
             continue
-        path = _path(room, samples / SAMPLE_RATE, config, rng)
+        height = HEIGHTS_M.get(taxonomy.folders[class_index], config.rooms.source_height_m)
+        path = _path(room, samples / SAMPLE_RATE, height, config, rng)
         level = float(rng.uniform(*config.levels.source_db))
         events.append(SceneEvent(recording, skip, samples, start, level, path, int(rng.integers(TAILS))))
 
 
-def _path(room: Room, seconds: float, config: SceneConfig, rng: np.random.Generator) -> Floats:
+def _path(
+    room: AnyRoom, seconds: float, height_m: tuple[float, float], config: SceneConfig, rng: np.random.Generator
+) -> Floats:
     """Return (P, 3) places of a source: one, or a straight walk at a steady pace and height."""
-    first = sample_source(room, config.rooms, rng)
-    if rng.random() >= config.moving or seconds < 3 * STEP_S:
+    first = sample_source(room, config.rooms, rng, height_m)
+    if rng.random() >= config.moving or seconds < 3 * STEP_S or isinstance(room, MeasuredRoom):
         return first[None]
-    other = sample_source(room, config.rooms, rng)
+    other = sample_source(room, config.rooms, rng, height_m)
     other[2] = first[2]
     span = float(np.linalg.norm(other - first))
     reach = min(1.0, float(rng.uniform(*PACE_M_S)) * seconds / max(span, 1e-6))

@@ -12,9 +12,11 @@ from dcase_seld.recipe.stage import Context
 from dcase_seld.stages.simulate import STAGE, SimulateConfig
 from dcase_seld.synth.bank import procedural_bank
 from dcase_seld.synth.config import ClipCounts, SceneConfig, SoundsConfig
+from dcase_seld.synth.job import Job
+from dcase_seld.synth.maker import Maker
 from dcase_seld.synth.prior import read_prior
-from dcase_seld.synth.render import label_scene, render_scene, to_stereo
-from dcase_seld.synth.simulate import Job, Maker, simulate
+from dcase_seld.synth.render import hear_scene, label_scene, render_scene, to_stereo
+from dcase_seld.synth.simulate import simulate
 from dcase_seld.task.corpus import index_corpus, name_parts
 from dcase_seld.task.dcase_csv import read_folder
 from dcase_seld.task.facts import SAMPLES_PER_FRAME
@@ -50,11 +52,9 @@ def made(tmp_path_factory):
     scene = {**QUIET, "polyphony": {"weights": [0, 1]}, "moving": 0.2}
     maker = Maker(job(tmp_path_factory.mktemp("made"), scene))
     scenes = [maker.scene("train", index) for index in range(40)]
-    labels = [label_scene(scene, maker.bank) for scene in scenes]
-    stereo = [
-        to_stereo(render_scene(s, maker.bank, e, maker.job.scene.levels.floor_db))
-        for s, e in zip(scenes, labels, strict=True)
-    ]
+    heard = [hear_scene(scene, maker.bank) for scene in scenes]
+    labels = [label_scene(scene, h) for scene, h in zip(scenes, heard, strict=True)]
+    stereo = [to_stereo(render_scene(s, maker.bank, h, -75.0)) for s, h in zip(scenes, heard, strict=True)]
     return scenes, labels, stereo
 
 
@@ -131,9 +131,9 @@ def test_the_ambience_is_as_far_below_the_events_as_asked():
         ratios = []
         for index in range(12):
             scene = maker.scene("train", index)
-            events = label_scene(scene, maker.bank)
+            events = hear_scene(scene, maker.bank)
             power = frame_power(render_scene(scene, maker.bank, events, -75)[:1])
-            if len(events) and len(np.unique(events.frame)) < 40:
+            if len(events.frame) and len(np.unique(events.frame)) < 40:
                 ratios.append(10 * np.log10(power[np.unique(events.frame)].mean() / power.min()))
         found[snr] = np.median(ratios)
     assert found[5] == pytest.approx(6.5, abs=2) and found[30] > 20
@@ -210,11 +210,11 @@ def test_a_class_list_of_four_goes_through(tmp_path):
 def test_overlaps_follow_the_config_and_labels_of_a_real_set_can_be_imitated(tmp_path):
     weights = {"polyphony": {"weights": [0, 0, 0, 0, 1], "pause_s": [0.1, 0.2]}}
     maker = Maker(job(tmp_path, weights))
-    overlaps = [np.bincount(label_scene(maker.scene("train", i), maker.bank).frame).max() for i in range(12)]
+    overlaps = [np.bincount(hear_scene(maker.scene("train", i), maker.bank).frame).max() for i in range(12)]
     assert max(overlaps) == 4 and min(overlaps) >= 2
     empty = Maker(job(tmp_path, {"polyphony": {"weights": [1]}}))
     scene = empty.scene("train", 0)
-    silent = render_scene(scene, empty.bank, label_scene(scene, empty.bank), -60.0)
+    silent = render_scene(scene, empty.bank, hear_scene(scene, empty.bank), -60.0)
     assert not scene.events and 10 * np.log10(np.square(silent[0]).mean()) == pytest.approx(-60, abs=0.5)
     labels = tmp_path / "labels"
     labels.mkdir()
