@@ -89,7 +89,7 @@ def find_in_video(finder: PeopleFinder, path: Path | None, times_s: npt.NDArray[
             if image is not None:
                 seen[index], size = True, (image.shape[1], image.shape[0])
     except SeldError as error:
-        problem = error.problem
+        problem = error.problem.rstrip(".")
     if not seen.any():
         return ClipPeople.nothing(problem or f"{path} has no readable frame", times_s.tolist())
     if not seen.all():
