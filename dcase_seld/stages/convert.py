@@ -9,14 +9,15 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from dcase_seld.config import Config
-from dcase_seld.recipe.stage import Context, Inputs, Outside, Stage
+from dcase_seld.recipe.stage import Context, Inputs, Outside, Ref, Stage
 
 
 class ConvertConfig(Config):
     """Which clips to make of which recordings."""
 
-    source: Annotated[Path, Outside()] = Field(
-        description="Folder in STARSS23's layout: foa_dev, metadata_dev and, for videos, video_dev."
+    source: Annotated[str, Ref("corpus"), Outside()] = Field(
+        description="Recordings in STARSS23's layout (foa_dev, metadata_dev and, for videos, video_dev): a folder, or "
+        "the name of a simulate step with `output: foa`."
     )
     count: int | None = Field(
         default=None, ge=1, description="Number of random clips; by default about as densely as the official set."
@@ -33,7 +34,8 @@ def run(config: ConvertConfig, inputs: Inputs, out: Path, context: Context) -> M
     """Write the corpus into `out`; return counts and notes."""
     from dcase_seld.synth.convert import Job, convert
 
-    job = Job(config.source, out, config.count, config.seed, config.clips, config.video, config.quality)
+    source = inputs["source"][0] if inputs.get("source") else Path(config.source)
+    job = Job(source, out, config.count, config.seed, config.clips, config.video, config.quality)
     facts = convert(job, context.workers, context.quiet)
     return {name: value for name, value in facts.items() if name != "made_now"}
 

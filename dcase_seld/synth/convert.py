@@ -74,6 +74,7 @@ def convert(job: Job, workers: int = 1, quiet: bool = True) -> dict[str, Any]:
         for count, more in _run(job, chunks, workers):
             advance(count)
             notes += more
+    _carry_over(job)
     for left in job.out.rglob(".*.part"):
         left.unlink(missing_ok=True)
     for note in notes:
@@ -128,6 +129,15 @@ def _plan(job: Job, recordings: dict[str, Recording], workers: int) -> tuple[lis
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     return cuts, discarded
+
+
+def _carry_over(job: Job) -> None:
+    """Copy what a simulated source says of itself: which rooms are for validation, and its classes."""
+    for name in ("splits.csv", "taxonomy.yaml"):
+        if (job.source / name).is_file():
+            temporary = job.out / f".{name}.part"
+            temporary.write_bytes((job.source / name).read_bytes())
+            temporary.replace(job.out / name)
 
 
 def _stereo(recording: Recording, cut: Cut) -> np.ndarray[Any, np.dtype[np.float32]]:

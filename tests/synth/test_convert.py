@@ -211,7 +211,7 @@ def test_a_video_that_ends_early_is_told(source, tmp_path):
 def test_stage_writes_a_corpus(silent_source, tmp_path):
     from dcase_seld.task.corpus import index_corpus
 
-    facts = STAGE.run(ConvertConfig(source=silent_source, count=3, video=False), {}, tmp_path, Context())
+    facts = STAGE.run(ConvertConfig(source=str(silent_source), count=3, video=False), {}, tmp_path, Context())
     assert facts["clips"] == 3 and "made_now" not in facts
     corpus = index_corpus(tmp_path)
     assert len(corpus.clips) == 3 and corpus.problems == ()
