@@ -61,7 +61,7 @@ def difference(
     for field, folders in inputs.items():
         read = step.reads.get(field, ())
         if read and before.get("inputs", {}).get(field) != folders:
-            said.append(f"{field} ({', '.join(read)}) is another result")
+            said.append(f"{field}: another result of {', '.join(read)}")
     said = list(dict.fromkeys(said))
     return "; ".join(said[:MOST]) + (f"; and {len(said) - MOST} more" if len(said) > MOST else "")
 

@@ -10,6 +10,8 @@ from html import escape
 WIDTH = 400
 LABEL = 118
 """Width of a chart, and of the labels at its left, in the units of its viewBox."""
+COLOURS = 13
+"""Colours that the style sheet has."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def bars(
                 continue
             length = max(0.5, min(value / most, 1.0) * span)
             body.append(
-                f'<rect class="s{number}" x="{LABEL}" y="{y}" width="{length:.1f}" height="{thick - 2}" rx="1.5"/>'
+                f'<rect class="s{number % COLOURS}" x="{LABEL}" y="{y}" width="{length:.1f}" height="{thick - 2}" rx="1.5"/>'
             )
             end = length
             if len(one.low) > index and math.isfinite(one.low[index]):
@@ -100,9 +102,9 @@ def lines(
     for number, one in enumerate(series):
         points = [at(a, b) for a, b in zip(x[number], one.values, strict=True) if math.isfinite(b)]
         path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in points)
-        body.append(f'<path class="line l{number}" d="{path}"/>' if points else "")
+        body.append(f'<path class="line l{number % COLOURS}" d="{path}"/>' if points else "")
         if len(points) <= 40:
-            body += [f'<circle class="s{number}" cx="{a:.1f}" cy="{b:.1f}" r="2.4"/>' for a, b in points]
+            body += [f'<circle class="s{number % COLOURS}" cx="{a:.1f}" cy="{b:.1f}" r="2.4"/>' for a, b in points]
     return _figure(title, height, body, series)
 
 
@@ -139,7 +141,7 @@ def heatmap(title: str, rows: Sequence[str], columns: Sequence[str], values: Seq
 def legend(names: Sequence[str]) -> str:
     """Return the colours of the runs, in words, for the top of the page."""
     items = "".join(
-        f'<li><svg viewBox="0 0 12 12" aria-hidden="true"><rect class="s{i}" width="12" height="12" rx="2"/></svg>'
+        f'<li><svg viewBox="0 0 12 12" aria-hidden="true"><rect class="s{i % COLOURS}" width="12" height="12" rx="2"/></svg>'
         f"{escape(name)}</li>"
         for i, name in enumerate(names)
     )

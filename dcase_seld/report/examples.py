@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 
 from dcase_seld.errors import SeldError
-from dcase_seld.report.charts import legend
+from dcase_seld.report.charts import COLOURS, legend
 from dcase_seld.report.errors import clip_scores
 from dcase_seld.report.gather import Run
 from dcase_seld.task.angles import azimuth_to_column
@@ -98,7 +98,7 @@ def _timeline(clip: str, run: Run, named: bool) -> str:
     """Return azimuth over time: annotated sources as bands, predicted ones as dots, a colour per class."""
     truth, guess = run.reference.select_clips([clip]), run.prediction.select_clips([clip])
     classes = sorted({*truth.class_index.tolist(), *guess.class_index.tolist()})
-    colour = {index: place % 8 for place, index in enumerate(classes)}
+    colour = {index: place % COLOURS for place, index in enumerate(classes)}
     frames = max([49, *truth.frame.tolist(), *guess.frame.tolist()]) + 1
     wide, tall = WIDTH - LEFT - 6, HEIGHT - TOP - 20
     step = wide / frames

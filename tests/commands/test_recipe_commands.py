@@ -59,7 +59,7 @@ def test_dry_run_and_status_say_why_and_write_no_results(call, tmp_path):
     text = call("status", "adding.yaml", "--set", "b.scale.factor=3").stdout
     assert text.startswith("adds numbers\n")
     assert "b      numbers     would run: scale.factor: 2.0 → 3.0" in text
-    assert "total  sum         would run: numbers (a, b) is another result (after b)" in text
+    assert "total  sum         would run: numbers: another result of a, b (after b)" in text
 
 
 def test_clean_lists_and_removes_only_when_told(call, tmp_path):

@@ -64,8 +64,8 @@ def test_status_says_why(recipe, tmp_path):
     assert whys(recipe, tmp_path, "b.scale.factor=3", "b.mode=off", "total.rate=2") == {
         "a": "",
         "b": "mode: on → off; scale.factor: 2.0 → 3.0",
-        "total": "rate: 0.001 → 2.0; numbers (a, b) is another result",
-        "more": "start (total) is another result",
+        "total": "rate: 0.001 → 2.0; numbers: another result of a, b",
+        "more": "start: another result of total",
     }
     (tmp_path / "adding" / "total" / "sum.json").write_text("changed")
     assert whys(recipe, tmp_path)["total"] == "files of its result are missing or changed: sum.json"

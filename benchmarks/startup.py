@@ -1,0 +1,51 @@
+"""Seconds until an answer: `--help` of each command, and `run` and `status` of a recipe that is up to date.
+
+Wall and processor time of whole processes, the best of three; `python` is what the interpreter alone takes.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from dcase_seld.cli import COMMANDS
+
+RECIPE = """
+steps:
+  scenes: {stage: simulate, clips: {train: 2, test: 2}, rooms: {train: 2, test: 1}}
+  data: {stage: prepare, corpus: scenes}
+"""
+
+
+def best(words: list[str], folder: str) -> tuple[float, float]:
+    """Return (wall, processor) seconds of a command, the best of three."""
+    found = []
+    for _ in range(3):
+        before, began = os.times(), time.perf_counter()
+        subprocess.run(words, cwd=folder, capture_output=True, check=True)
+        after = os.times()
+        used = after.children_user + after.children_system - before.children_user - before.children_system
+        found.append((time.perf_counter() - began, used))
+    return min(found)
+
+
+def main() -> None:
+    cli = [sys.executable, "-m", "dcase_seld.cli"]
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "r.yaml").write_text(RECIPE)
+        subprocess.run([*cli, "run", "r.yaml", "--quiet"], cwd=folder, check=True, capture_output=True)
+        rows = [("python", best([sys.executable, "-c", "pass"], folder))]
+        rows += [(f"{name} --help", best([*cli, name, "--help"], folder)) for name in ("", *COMMANDS) if name]
+        rows += [("--help", best([*cli, "--help"], folder))]
+        rows += [(f"{name} (up to date)", best([*cli, name, "r.yaml"], folder)) for name in ("run", "status")]
+    print(f"{'command':32}{'wall s':>9}{'cpu s':>9}")
+    for name, (wall, cpu) in rows:
+        print(f"{name:32}{wall:9.2f}{cpu:9.2f}")
+
+
+if __name__ == "__main__":
+    main()
