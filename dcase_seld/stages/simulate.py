@@ -54,6 +54,7 @@ def run(config: SimulateConfig, inputs: Inputs, out: Path, context: Context) -> 
     from dcase_seld.synth.balance import write_balance
     from dcase_seld.synth.job import PARTS, Job
     from dcase_seld.synth.maker import open_bank
+    from dcase_seld.synth.measured import load_rooms
     from dcase_seld.synth.prior import balanced, read_prior
     from dcase_seld.synth.simulate import simulate
     from dcase_seld.task.taxonomy import load_taxonomy
@@ -61,7 +62,9 @@ def run(config: SimulateConfig, inputs: Inputs, out: Path, context: Context) -> 
     taxonomy = load_taxonomy(config.taxonomy)
     scene = SceneConfig(**{name: getattr(config, name) for name in SceneConfig.model_fields})
     bank = open_bank(config.sounds, taxonomy, config.bank, config.seed)
-    for note in bank.notes:
+    measured = load_rooms(config.responses) if config.responses is not None else []
+    notes = [*bank.notes, *(note for room in measured for note in room.notes)]
+    for note in notes:
         say(f"note: {note}")
     if config.like is None:
         prior = balanced(bank, len(taxonomy), scene.polyphony.event_s[1])
@@ -84,8 +87,11 @@ def run(config: SimulateConfig, inputs: Inputs, out: Path, context: Context) -> 
         video=config.picture if config.video else None,
         pictures=config.pictures,
     )
+    if config.taxonomy is not None:
+        # Later stages find the classes beside the clips.
+        (out / "taxonomy.yaml").write_bytes(config.taxonomy.read_bytes())
     simulate(job, context.workers, context.quiet)
-    facts = {"clips": config.clips.train + config.clips.test, "notes": list(bank.notes)}
+    facts = {"clips": config.clips.train + config.clips.test, "notes": notes}
     if config.output == "foa":
         return facts
     parts = [PARTS[fold] for fold in job.folds]

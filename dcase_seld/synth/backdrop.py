@@ -30,6 +30,8 @@ def draw_room(room: AnyRoom, view: View, seed: int) -> Image:
         chosen = (axis == surface // 2) & (upward == bool(surface % 2))
         if not chosen.any():
             continue
+        # Every surface has its own numbers: it looks the same in a view that shows less of the room.
+        rng = np.random.default_rng([seed, surface])
         across, height = hit[chosen][:, 1 - min(surface // 2, 1)], hit[chosen][:, 2]
         if surface == 4:
             colours[chosen] = _floor(hit[chosen], rng)

@@ -122,8 +122,11 @@ def _divide_class(
             continue
         held = sum(len(groups[g]) for g in groups if split_of.get(g) == split)
         free = [g for g in order if g not in split_of]
-        # One group at least must stay for training.
-        spare = len(free) - (0 if any(split_of.get(g) == "train" for g in groups) else 1)
+        # One group at least must stay for training, and one for validation where there are three.
+        later = (
+            ["train", "val"] if split == "test" and config.validation_fraction > 0 and len(groups) > 2 else ["train"]
+        )
+        spare = len(free) - sum(not any(split_of.get(g) == other for g in groups) for other in later)
         for group in free:
             if spare <= 0:
                 break

@@ -108,7 +108,8 @@ def open_bank(sounds: Path | None, taxonomy: Taxonomy, config: SoundsConfig, see
 def divide_measured(job: Job) -> dict[str, list[MeasuredRoom]]:
     """Return the measured rooms of every split: one room trains, of two one tests, of three one validates."""
     rooms = load_rooms(job.responses) if job.responses is not None else []
-    order = [rooms[i] for i in np.random.default_rng([job.sound_config.split_seed, 7]).permutation(len(rooms))]
-    tests = max(1, round(job.sound_config.test_fraction * len(order))) if len(order) > 1 else 0
-    validations = max(1, round(job.sound_config.validation_fraction * len(order))) if len(order) > 2 else 0
+    sounds = job.sound_config
+    order = [rooms[i] for i in np.random.default_rng([sounds.split_seed, 7]).permutation(len(rooms))]
+    tests = max(1, round(sounds.test_fraction * len(order))) if len(order) > 1 else 0
+    validations = max(1, round(sounds.validation_fraction * len(order))) if len(order) > 2 else 0
     return {"test": order[:tests], "val": order[tests : tests + validations], "train": order[tests + validations :]}

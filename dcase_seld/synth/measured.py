@@ -41,6 +41,7 @@ class MeasuredRoom:
         responses: P arrays (channels, S) at 24 kHz: W, Y or W, Y, Z, X; the direct sound arrives after distance / c.
         size_m: a box around everything, for the picture of the room.
         microphone_m: where the microphone is in that box.
+        notes: what was mended.
     """
 
     name: str
@@ -48,6 +49,7 @@ class MeasuredRoom:
     responses: tuple[Response, ...]
     size_m: tuple[float, float, float]
     microphone_m: tuple[float, float, float]
+    notes: tuple[str, ...] = ()
 
     def response_at(self, place_m: npt.NDArray[np.float64], channels: int) -> Response:
         """Return the response (channels, S) measured nearest to a place.
@@ -149,7 +151,7 @@ def _room(name: str, places: npt.NDArray[np.float64], sounds: Sequence[Response]
     distance = np.linalg.norm(places, axis=1)
     if not np.all(distance > 0):
         raise SeldError(f"{name} has a source at the microphone itself.", "Give distances above 0.")
-    ready, direct = [], []
+    ready, direct, side = [], [], []
     for sound, metres in zip(sounds, distance, strict=True):
         field = np.stack([(sound[0] + sound[1]) / 2, (sound[0] - sound[1]) / 2]) if len(sound) == 2 else sound
         loud = np.abs(field[0]) > 0.3 * np.abs(field[0]).max(initial=1e-12)
@@ -157,8 +159,11 @@ def _room(name: str, places: npt.NDArray[np.float64], sounds: Sequence[Response]
         shift = round(metres / SPEED_OF_SOUND * SAMPLE_RATE) - onset
         field = np.pad(field, ((0, 0), (shift, 0))) if shift >= 0 else field[:, -shift:]
         arrival = max(0, onset + shift - 8)
-        direct.append(float(np.square(field[0, arrival : arrival + round(DIRECT_S * SAMPLE_RATE)]).sum()) * metres**2)
+        heard = field[:2, arrival : arrival + round(DIRECT_S * SAMPLE_RATE)]
+        direct.append(float(np.square(heard[0]).sum()) * metres**2)
+        side.append(float((heard[0] * heard[1]).sum() / max(float(np.square(heard).sum()), 1e-12)))
         ready.append(field[:, : round(LONGEST_S * SAMPLE_RATE)])
+    places, notes = _check_sides(name, places, np.asarray(side))
     gain = np.float32(1.0 / np.sqrt(max(float(np.median(direct)), 1e-12)))
     reach = np.abs(places).max(axis=0) + 1.5
     size = (2.0 * float(reach[0]), 2.0 * float(reach[1]), max(2.6, 1.5 + float(places[:, 2].max()) + 0.5))
@@ -169,7 +174,25 @@ def _room(name: str, places: npt.NDArray[np.float64], sounds: Sequence[Response]
         tuple(np.ascontiguousarray(field * gain, dtype=np.float32) for field in ready),
         size,
         (float(middle[0]), float(middle[1]), float(middle[2])),
+        notes,
     )
+
+
+def _check_sides(
+    name: str, places: npt.NDArray[np.float64], side: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], tuple[str, ...]]:
+    """Return places on the side that is heard, and a note if the file's azimuths were clockwise (several are).
+
+    Args:
+        name: of the room.
+        places: (P, 3) as the file says.
+        side: (P,) share of W and Y in common in the direct sound: positive where the left is louder.
+    """
+    left = places[:, 1] / np.linalg.norm(places, axis=1)
+    if len(places) < 5 or np.ptp(left) < 0.5 or np.std(side) < 1e-3 or np.corrcoef(left, side)[0, 1] > -0.5:
+        return places, ()
+    note = f"{name}: what is said to be left is louder on the right, so its azimuths are taken as clockwise"
+    return places * np.asarray([1.0, -1.0, 1.0]), (note,)
 
 
 def _cartesian(azimuth_deg: Any, elevation_deg: Any, distance_m: Any) -> npt.NDArray[np.float64]:

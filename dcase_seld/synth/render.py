@@ -160,8 +160,9 @@ def ambience(seed: int, channels: int, samples: int) -> Sound:
     slope, corner = float(rng.uniform(0.2, 1.1)), float(2.0 ** rng.uniform(np.log2(60.0), np.log2(1000.0)))
     shape = (1.0 / (1.0 + (frequency / corner) ** (2.0 * slope))).astype(np.float32)
     shape[frequency < 30.0] = 0.0
-    halves = rng.standard_normal((2, channels, len(frequency)), dtype=np.float32)
-    spectrum = (halves[0] + 1j * halves[1]) * (shape * (0.5 * samples / np.sqrt(np.square(shape).sum())))
+    # Channel by channel, so that W and Y are the same whether Z and X are asked for or not.
+    halves = rng.standard_normal((channels, 2, len(frequency)), dtype=np.float32)
+    spectrum = (halves[:, 0] + 1j * halves[:, 1]) * (shape * (0.5 * samples / np.sqrt(np.square(shape).sum())))
     noise = fft.irfft(spectrum.astype(np.complex64), samples)
     noise[1:] *= np.float32(np.sqrt(1.0 / 3.0))
     return np.asarray(noise, dtype=np.float32)
