@@ -20,7 +20,7 @@ HARMLESS = {"report-missing", "clip-count"}
     required=True,
     metavar="RUN[:a|b]",
     help="A recipe's folder below work/, an export or score step of one, or a folder of CSV files; :a or :b is the "
-    "track (default b). Repeat it for up to 4 systems per track.",
+    "track (by default what the run was exported for, else b). Repeat it for up to 4 systems per track.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The zip to write.")
 @click.option(
@@ -51,8 +51,7 @@ def package_submission(
     """
     from dcase_seld.submission.deliver import deliver, split_track
     from dcase_seld.submission.layout import Track
-    from dcase_seld.submission.runs import find_run
-    from dcase_seld.submission.team import load_team
+    from dcase_seld.submission.runs import find_run, stated_track
 
     chosen: list[tuple[Path, Track | None]] = [split_track(text) for text in systems]
     by_track: dict[Track, Path] = {}
@@ -60,11 +59,14 @@ def package_submission(
         path, track = split_track(text)
         for one in ("a", "b") if track is None else (track,):
             by_track[one] = path
-    runs = [(find_run(path, track or "b"), track or "b") for path, track in chosen]
+    runs = []
+    for path, track in chosen:
+        known = track or stated_track(path)
+        runs.append((find_run(path, known), known))
     findings, lines = deliver(
         out,
         runs,
-        load_team(team),
+        team,
         reports=by_track,
         evaluation=evaluation,
         templates=templates,

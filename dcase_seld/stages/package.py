@@ -53,7 +53,6 @@ def run(config: PackageConfig, inputs: Inputs, out: Path, context: Context) -> d
     """
     from dcase_seld.submission.deliver import deliver
     from dcase_seld.submission.runs import collect
-    from dcase_seld.submission.team import load_team
 
     scores: list[Path | None] = [*inputs.get("scores", [])] or [None] * len(config.csv)
     members = inputs.get("members", [])
@@ -65,7 +64,7 @@ def run(config: PackageConfig, inputs: Inputs, out: Path, context: Context) -> d
     findings, lines = deliver(
         zip_file,
         runs,
-        load_team(config.team),
+        config.team,
         reports={} if config.report is None else dict.fromkeys(config.tracks, config.report),
         templates=config.templates,
         force_random_weights=config.force_random_weights,

@@ -178,7 +178,9 @@ def _check_system_meta(archive: zipfile.ZipFile, system: System, layout: Layout,
     submission = meta.get("submission") if isinstance(meta, dict) else None
     authors = submission.get("authors") if isinstance(submission, dict) else None
     listed = authors if isinstance(authors, list) else []
-    return [str(author["lastname"]) for author in listed if isinstance(author, dict) and author.get("lastname")]
+    return [
+        author["lastname"] for author in listed if isinstance(author, dict) and isinstance(author.get("lastname"), str)
+    ]
 
 
 def _check_names(systems: list[System], expected: set[str] | None, layout: Layout, findings: Findings) -> None:
@@ -213,7 +215,10 @@ def _check_reports(
 ) -> None:
     for task in sorted({system.task for system in systems}):
         if task not in reports:
-            name = layout.report.format(lastname="LASTNAME", institute="INSTITUTE", task=task, number="", label="")
+            labels = [layout.label_regex.fullmatch(system.label) for system in systems if system.task == task]
+            team = next((label.groupdict() for label in labels if label is not None), {})
+            known = {"lastname": "LASTNAME", "institute": "INSTITUTE", **team, "task": task, "label": "LABEL"}
+            name = layout.report.format(**known)
             findings.error("report-missing", f"task{task}", f"has no technical report; expected {name}")
     for task, entry in reports.items():
         data = read_entry(archive, entry, layout.report_bytes, findings)

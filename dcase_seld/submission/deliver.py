@@ -14,13 +14,13 @@ from dcase_seld.submission.layout import Track, load_layout
 from dcase_seld.submission.package import make_entries, notes, write_package
 from dcase_seld.submission.runs import Run
 from dcase_seld.submission.skeleton import write_skeleton
-from dcase_seld.submission.team import Team
+from dcase_seld.submission.team import load_team
 
 
 def deliver(
     out: Path,
     runs: Sequence[tuple[Run, Track]],
-    team: Team,
+    team_file: Path | None,
     *,
     reports: Mapping[Track, Path],
     evaluation: Path | None = None,
@@ -33,7 +33,7 @@ def deliver(
     Raises:
         SeldError: something that is given cannot be packaged.
     """
-    layout = load_layout(templates)
+    layout, team = load_layout(templates), load_team(team_file)
     for report in reports.values():
         if not report.is_file():
             raise SeldError(f"There is no report {report}.", "Typeset the report as a PDF, or leave --report out.")
@@ -61,6 +61,10 @@ def deliver(
         lines.append(
             f"WARNING: the technical report of track {missing} is missing. Write it from the skeleton in "
             f"{folder}{os.sep}, then package again with the PDF."
+        )
+    if team_file is None:
+        lines.append(
+            "note: the team is the example's; copy submission/team.yaml, fill it in, and give it as the team file"
         )
     lines += [f"note: {line}" for line in notes(entries)]
     findings, _ = check_submission(out, layout, evaluation)

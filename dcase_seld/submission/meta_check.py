@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from typing import Any
+
+import yaml
 
 from dcase_seld.errors import SeldError
 from dcase_seld.submission.findings import Findings
@@ -18,6 +21,9 @@ def check_meta(data: bytes, where: str, label: str, track: Track | None, layout:
     """Find everything that is wrong in a meta file; return its data, or None if it cannot be read."""
     try:
         meta = load_yaml(data.decode("utf-8-sig"), "The file")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(data.decode("utf-8-sig"), yaml.SafeLoader)):
+            findings.error("meta-yaml", where, "uses aliases (*name), which can unfold without end; write values out")
+            return None
     except UnicodeDecodeError:
         findings.error("meta-yaml", where, "is not UTF-8 text")
         return None
@@ -49,7 +55,11 @@ def check_meta(data: bytes, where: str, label: str, track: Track | None, layout:
     if parameters not in (_MISSING, None) and (
         isinstance(parameters, bool) or not isinstance(parameters, int) or parameters < 0
     ):
-        error("meta-parameters", "system.complexity.total_parameters", f"must be a whole number, got {parameters!r}")
+        error(
+            "meta-parameters",
+            "system.complexity.total_parameters",
+            f"must be a whole number, got {reprlib.repr(parameters)}",
+        )
     if track is not None:
         _check_scores(meta, layout, track, error)
     return meta
@@ -73,7 +83,7 @@ def line_of(text: str, field: str) -> int | None:
 def _check_submission(meta: dict[str, Any], label: str, layout: Layout, error: Any) -> None:
     stated = _get(meta, "submission.label")
     if stated not in (_MISSING, None) and stated != label:
-        error("meta-label", "submission.label", f"is {stated!r}, but the folder says {label!r}")
+        error("meta-label", "submission.label", f"is {reprlib.repr(stated)}, but the folder says {label!r}")
     short = _get(meta, "submission.abbreviation")
     if isinstance(short, str) and len(short) > layout.abbreviation_length:
         error(
@@ -92,8 +102,8 @@ def _check_submission(meta: dict[str, Any], label: str, layout: Layout, error: A
         if missing:
             error("meta-authors", "submission.authors", f"author {number} has no {', '.join(missing)}")
         email = author.get("email")
-        if email and not _EMAIL.fullmatch(str(email)):
-            error("meta-authors", "submission.authors", f"author {number}: {email!r} is no e-mail address")
+        if email and not _EMAIL.fullmatch(email if isinstance(email, str) else ""):
+            error("meta-authors", "submission.authors", f"author {number}: {reprlib.repr(email)} is no e-mail address")
     corresponding = [author for author in authors if author.get("corresponding") is True]
     if len(corresponding) != 1:
         error("meta-corresponding", "submission.authors", f"{len(corresponding)} authors are corresponding, expected 1")
@@ -104,7 +114,7 @@ def _check_scores(meta: dict[str, Any], layout: Layout, track: Track, error: Any
     if overall in (_MISSING, None):
         return
     if not isinstance(overall, dict):
-        error("meta-scores", "results.development_dataset.overall", f"must hold scores, got {overall!r}")
+        error("meta-scores", "results.development_dataset.overall", f"must hold scores, got {reprlib.repr(overall)}")
         return
     for name, figure in layout.scores[track].items():
         field = f"results.development_dataset.overall.{name}"
@@ -114,7 +124,7 @@ def _check_scores(meta: dict[str, Any], layout: Layout, track: Track, error: Any
         elif value is None:
             error("meta-scores", field, "is null; give the score on the development test set")
         elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            error("meta-scores", field, f"must be a number, got {value!r}")
+            error("meta-scores", field, f"must be a number, got {reprlib.repr(value)}")
         elif value < 0 or (figure in layout.percent and value > 100):
             error("meta-scores", field, f"{value} is out of range")
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dcase_seld.errors import SeldError, listing
 
@@ -94,6 +94,15 @@ def find_run(path: Path, track: str) -> Run:
             f"Name the one that is meant, as {path / next(iter(fitting))}.",
         )
     return run_of_steps(next(iter(fitting.values())), None, track=track, near=folder)
+
+
+def stated_track(path: Path) -> Literal["a", "b"]:
+    """Return the track that a run was exported for, or "b" where that is not stated or not clear."""
+    folder = follow(path)
+    step = read_step(folder) if folder.is_dir() else None
+    steps = [step] if step else [one for _, one in _linked_steps(folder)] if folder.is_dir() else []
+    tracks = {one.facts.get("track") for one in steps if one.produces in ("csv", "scores")}
+    return "a" if tracks == {"a"} else "b"
 
 
 def run_of_steps(csv: Step, scores: Step | None, *, track: str, near: Path | None = None) -> Run:

@@ -81,7 +81,7 @@ def _system_sentence(entry: Entry) -> str:
     return (
         f"{entry.label} ({entry.name}) takes {found.get('input_format')} at {found.get('input_sampling_rate') or '?'}. "
         f"Its acoustic features are {_words(found.get('acoustic_features'))}; its visual features "
-        f"{_words(found.get('visual_features'))}. It is a {found.get('machine_learning_method') or '?'} with "
+        f"{_words(found.get('visual_features'))}. Its method: {found.get('machine_learning_method') or '?'}, with "
         f"{'an unknown number of' if parameters is None else format(parameters, ',')} parameters."
     )
 

@@ -298,7 +298,8 @@ def test_several_mistakes_of_one_file_are_all_named(good, tmp_path):
 @pytest.mark.parametrize(
     "text",
     ["", "- a", "a: [", "submission: 3", "submission: {authors: 3}", "submission: {authors: [3]}", "results: []",
-     "a: &a [*a]", "\t", "? !!python/object:os.system x", "results: {development_dataset: {overall: 5}}"],
+     "a: &a [*a]", "a: &a [1]\nb: &b [*a, *a]\nc: [*b, *b]", "[" * 5000, "\t", "? !!python/object:os.system x",
+     "results: {development_dataset: {overall: 5}}"],
 )  # fmt: skip
 def test_strange_meta_files_are_findings_not_crashes(good, tmp_path, text):
     path = make.rewrite(tmp_path / "x.zip", {**make.contents(good), META_B: text.encode()})

@@ -21,7 +21,7 @@ from dcase_seld.submission.check import check_submission
 from dcase_seld.submission.fill import fill_yaml, latex
 from dcase_seld.submission.layout import BUILT_IN, load_layout, plain
 from dcase_seld.submission.package import make_entries, notes, write_package
-from dcase_seld.submission.runs import find_run
+from dcase_seld.submission.runs import find_run, stated_track
 from dcase_seld.submission.team import load_team
 from dcase_seld.task.dcase_csv import read_folder, write_folder
 
@@ -149,6 +149,16 @@ def test_runs_are_found_by_recipe_step_link_and_result(tmp_path):
     link = tmp_path / "demo" / "as_text"
     link.write_text("../.results/export-test\n")  # how links are written where the system refuses them
     assert find_run(link, "b").csv == test.resolve()
+
+
+def test_the_track_of_a_run_is_what_it_was_exported_for(tmp_path):
+    recipe = make.work(tmp_path)
+    assert stated_track(recipe) == stated_track(recipe / "csv_test") == stated_track(tmp_path / "nowhere") == "b"
+    step = make.step(tmp_path / ".results", "export-a", "csv", facts={"track": "a"})
+    assert stated_track(step) == "a" and stated_track(recipe) == "b"
+    write_folder(make.events(), step / "csv")
+    status, text = command("package-submission", "--system", step, "--out", tmp_path / "x.zip")
+    assert "_task3a_1" in text and status == 1  # its networks are not known, so the meta file has gaps
 
 
 def test_what_is_no_run_is_refused(tmp_path):
