@@ -56,11 +56,11 @@ class VideoWriter:
         try:
             self._container.mux(self._stream.encode(None))
             self._container.close()
+            self._container = None
             self._temporary.replace(self.path)
         except (OSError, av.FFmpegError) as error:
+            self.discard()
             raise self._failed(error) from error
-        finally:
-            self._container = None
 
     def discard(self) -> None:
         """Give up an unfinished file."""
