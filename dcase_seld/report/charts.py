@@ -49,7 +49,8 @@ def bars(
                 continue
             length = max(0.5, min(value / most, 1.0) * span)
             body.append(
-                f'<rect class="s{number % COLOURS}" x="{LABEL}" y="{y}" width="{length:.1f}" height="{thick - 2}" rx="1.5"/>'
+                f'<rect class="s{number % COLOURS}" x="{LABEL}" y="{y}" width="{length:.1f}" '
+                f'height="{thick - 2}" rx="1.5"/>'
             )
             end = length
             if len(one.low) > index and math.isfinite(one.low[index]):
@@ -141,8 +142,8 @@ def heatmap(title: str, rows: Sequence[str], columns: Sequence[str], values: Seq
 def legend(names: Sequence[str]) -> str:
     """Return the colours of the runs, in words, for the top of the page."""
     items = "".join(
-        f'<li><svg viewBox="0 0 12 12" aria-hidden="true"><rect class="s{i % COLOURS}" width="12" height="12" rx="2"/></svg>'
-        f"{escape(name)}</li>"
+        f'<li><svg viewBox="0 0 12 12" aria-hidden="true"><rect class="s{i % COLOURS}" width="12" height="12" '
+        f'rx="2"/></svg>{escape(name)}</li>'
         for i, name in enumerate(names)
     )
     return f'<ul class="legend">{items}</ul>'
