@@ -138,7 +138,7 @@ def write_keypoints(
         else:
             advance(len(group))
     index = {"format": FORMAT, "clips": len(names), "clips_per_shard": CLIPS_PER_SHARD, "landmarks": list(LANDMARKS)}
-    _replace(folder / INDEX_FILE, lambda part: part.write_text(json.dumps(index | dict(facts), indent=2) + "\n"))
+    replace_file(folder / INDEX_FILE, lambda part: part.write_text(json.dumps(index | dict(facts), indent=2) + "\n"))
 
 
 class Keypoints(Mapping[str, ClipPeople]):
@@ -180,10 +180,20 @@ def _shard(folder: Path, number: int) -> Path:
     return folder / f"people-{number:05d}.npz"
 
 
-def _replace(path: Path, write: Callable[[Path], object]) -> None:
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` make a file under a temporary name, then give it its own."""
     part = path.with_name(path.name + ".part")
     write(part)
     part.replace(path)
+
+
+def frame_span(
+    frame_clip: npt.NDArray[np.int64], row_frame: npt.NDArray[np.int64], clip: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
+    """Return a clip's frames in a shard, the rows (people, boxes) that lie in them, and its first frame."""
+    frames = np.flatnonzero(frame_clip == clip)
+    first = int(frames[0]) if len(frames) else 0
+    return frames, np.flatnonzero((row_frame >= first) & (row_frame < first + len(frames))), first
 
 
 def _write_shard(path: Path, names: Sequence[str], clips: list[ClipPeople]) -> None:
@@ -207,7 +217,7 @@ def _write_shard(path: Path, names: Sequence[str], clips: list[ClipPeople]) -> N
         with part.open("wb") as stream:
             np.savez_compressed(stream, allow_pickle=False, **arrays)
 
-    _replace(path, write)
+    replace_file(path, write)
 
 
 def _read_shard(path: Path) -> list[ClipPeople]:
@@ -215,9 +225,7 @@ def _read_shard(path: Path) -> list[ClipPeople]:
         a = {name: archive[name] for name in archive.files}
     clips = []
     for index in range(len(a["name"])):
-        frames = np.flatnonzero(a["frame_clip"] == index)
-        first = int(frames[0]) if len(frames) else 0
-        rows = np.flatnonzero((a["person_frame"] >= first) & (a["person_frame"] < first + len(frames)))
+        frames, rows, first = frame_span(a["frame_clip"], a["person_frame"], index)
         clips.append(
             ClipPeople(
                 int(a["width"][index]),

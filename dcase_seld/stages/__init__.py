@@ -17,6 +17,7 @@ STAGE_MODULES = {
         "ensemble",
         "predict",
         "keypoints",
+        "detections",
         "visual",
         "export",
         "score",

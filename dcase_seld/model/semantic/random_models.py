@@ -35,7 +35,7 @@ TINY_OWLVIT_VISION = {
 }
 TINY_OWLVIT_TEXT = {
     "vocab_size": 512,
-    "hidden_size": 32,
+    "hidden_size": 512,  # as wide as the projection: the detection head compares the two
     "intermediate_size": 32,
     "num_hidden_layers": 1,
     "num_attention_heads": 4,
