@@ -1,0 +1,153 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dcase_seld.metrics.counts import COUNTS, count_events
+from dcase_seld.metrics.official import score_events
+from dcase_seld.report.charts import Series, bars, heatmap, lines
+from dcase_seld.report.errors import (
+    calibration,
+    clip_scores,
+    confusion,
+    errors_by,
+    onscreen_table,
+    paired_difference,
+    polyphony,
+)
+from dcase_seld.report.gather import Run
+from dcase_seld.report.pairs import pair
+from dcase_seld.task.events import Events
+
+NAMES = tuple(f"fold4_room1_mix{n:03d}_deg000_start{n:04d}" for n in range(12))
+
+
+def events(rows, clips=("a",), activity=None):
+    """Return a table of rows (clip, frame, class, azimuth, distance, on screen)."""
+    columns = [np.array(column) for column in zip(*rows, strict=True)]
+    clip, frame, kind, azimuth, distance, onscreen = columns
+    source = np.zeros(len(rows), np.int32)
+    return Events(
+        tuple(clips),
+        clip.astype(np.int32),
+        frame.astype(np.int32),
+        kind.astype(np.int32),
+        source,
+        azimuth.astype(float),
+        distance.astype(float),
+        onscreen.astype(bool),
+        None if activity is None else np.array(activity, np.float32),
+    )
+
+
+def random_run(name, seed, spread=15.0):
+    truth_rng, rng = np.random.default_rng(5), np.random.default_rng(seed)
+    rows = [
+        (clip, frame, truth_rng.integers(0, 4), truth_rng.integers(-90, 90), 1.0 + truth_rng.integers(0, 3), 0)
+        for clip in range(len(NAMES))
+        for frame in range(30)
+        for _ in range(truth_rng.integers(0, 3))
+    ]
+    truth = events(rows, NAMES)
+    kept = truth.take(rng.random(len(truth)) < 0.8)
+    guess = replace(kept, azimuth_deg=np.clip(np.rint(kept.azimuth_deg + rng.normal(0, spread, len(kept))), -90, 90))
+    return Run(name, guess, truth)
+
+
+def test_pairs_are_those_that_are_scored():
+    run = random_run("x", 1)
+    pairs = pair(run.prediction, run.reference, 13)
+    counts = count_events(run.prediction, run.reference, protocol="complete").values.sum(axis=(1, 2))
+    assert len(pairs.reference) == counts[COUNTS.index("matches")]
+    error = np.abs(run.reference.azimuth_deg[pairs.reference] - run.prediction.azimuth_deg[pairs.prediction])
+    assert error.sum() == pytest.approx(counts[COUNTS.index("azimuth_error")])
+    assert len(pairs.reference) + len(pairs.confused_reference) + len(pairs.missed) == len(run.reference)
+    assert len(pairs.prediction) + len(pairs.confused_prediction) + len(pairs.extra) == len(run.prediction)
+
+
+def test_confusion_sees_right_wrong_missed_and_invented():
+    truth = events([(0, 0, 2, 10, 2, 1), (0, 0, 5, -60, 2, 0), (0, 1, 5, -60, 2, 0), (0, 2, 7, 0, 2, 0)])
+    guess = events([(0, 0, 2, 80, 2, 1), (0, 0, 6, -55, 2, 1), (0, 1, 6, 60, 2, 0), (0, 2, 7, 5, 2, 1)])
+    run = Run("x", guess, truth)
+    pairs = pair(guess, truth, 13)
+    table = confusion(run, pairs)
+    assert {(i, j): int(table[i, j]) for i, j in zip(*np.nonzero(table), strict=True)} == {
+        (2, 2): 1,
+        (5, 6): 1,
+        (5, 13): 1,
+        (7, 7): 1,
+        (13, 6): 1,
+    }
+    assert onscreen_table(run, pairs).tolist() == [[0, 1], [0, 1]]
+
+
+def test_errors_in_bins():
+    truth = events([(0, 0, 0, 0, 2, 0), (0, 0, 1, 40, 2, 0), (0, 1, 0, -90, 8, 0), (0, 2, 0, 90, 0.5, 0)])
+    guess = events([(0, 0, 0, 10, 3, 0), (0, 0, 1, 70, 2, 0), (0, 2, 0, 90, 2, 0)])
+    run = Run("x", guess, truth)
+    pairs = pair(guess, truth, 13)
+    assert polyphony(run).tolist() == [2, 2, 1, 1]
+    by = errors_by(run, pairs, "azimuth")
+    assert by.labels[0] == "-80" and by.count.tolist() == [1, 0, 0, 0, 1, 0, 1, 0, 1]
+    assert by.azimuth[4] == 10 and by.azimuth[6] == 30 and math.isnan(by.azimuth[0])
+    assert by.recall[[0, 4, 6, 8]].tolist() == [0, 1, 0, 0]
+    far = errors_by(run, pairs, "distance")
+    assert far.labels[-1] == "6+" and far.distance[0] == 3.0 and far.distance[3] == 0.25
+    assert errors_by(run, pairs, "polyphony").count.tolist() == [2, 2, 0, 0]
+    assert errors_by(run, pairs, "class").count[:2].tolist() == [3, 1]
+
+
+def test_calibration_is_the_share_of_right_predictions():
+    truth = events([(0, frame, 0, 0, 2, 0) for frame in range(10)])
+    activity = [0.55] * 5 + [0.95] * 5
+    guess = events([(0, f, 0, 0 if f in (0, 5, 6, 7, 8, 9) else 50, 2, 0) for f in range(10)], activity=activity)
+    run = Run("x", guess, truth)
+    mean, right, count = calibration(run, pair(guess, truth, 13))
+    assert mean == pytest.approx([0.55, 0.95]) and right.tolist() == [0.2, 1.0] and count.tolist() == [5, 5]
+    assert calibration(replace(run, prediction=replace(guess, activity=None)), pair(guess, truth, 13)) is None
+
+
+def test_paired_difference_equals_leaving_each_recording_out():
+    first, second = random_run("x", 1), random_run("y", 2, spread=40)
+    found = paired_difference(first, second)["f_score"]
+
+    def f_score(run, names):
+        return score_events(run.prediction.select_clips(names), run.reference.select_clips(names)).f_score
+
+    whole = f_score(second, NAMES) - f_score(first, NAMES)
+    parts = []
+    for left_out in NAMES:
+        names = [name for name in NAMES if name != left_out]
+        parts.append(f_score(second, names) - f_score(first, names))
+    n, mean = len(parts), np.mean(parts)
+    error = math.sqrt((n - 1) * np.mean((np.array(parts) - mean) ** 2))
+    estimate = n * whole - (n - 1) * mean
+    assert found["value"] == pytest.approx(whole) and whole < 0
+    assert (found["low"] + found["high"]) / 2 == pytest.approx(estimate)
+    assert (found["high"] - found["low"]) / 2 == pytest.approx(2.2009851600916384 * error)  # t, 97.5 %, 11 degrees
+    assert found["units"] == 12
+
+
+def test_a_run_does_not_differ_from_itself_and_one_recording_is_not_enough():
+    run = random_run("x", 1)
+    same = paired_difference(run, run)["doa_error_deg"]
+    assert (same["value"], same["low"], same["high"]) == (0, 0, 0)
+    one = Run("x", run.prediction.select_clips(NAMES[:1]), run.reference.select_clips(NAMES[:1]))
+    assert paired_difference(one, one) == {}
+
+
+def test_clip_scores_are_one_for_perfect_clips():
+    run = random_run("x", 1)
+    perfect = Run("p", run.reference, run.reference)
+    assert set(clip_scores(perfect).values()) == {1.0} and min(clip_scores(run).values()) < 1
+
+
+def test_charts_say_what_is_not_there_and_escape_names():
+    bar = bars("a < b", ["one", "two"], [Series("s", [math.nan, 2.0])])
+    assert "a &lt; b" in bar and bar.count("<rect") == 1 and "–" in bar
+    assert "nothing to show" in lines("t", [[]], [Series("s", [])], "x")
+    assert lines("t", [[0, 1, 2]], [Series("s", [1, math.nan, 3])], "x").count("<circle") == 2
+    assert heatmap("t", ["a"], ["a", "b"], [[1, 3]]).count("<rect") == 2 and "75" in heatmap(
+        "t", ["a"], ["a", "b"], [[1, 3]]
+    )
