@@ -60,7 +60,10 @@ steps:
   data: {stage: prepare, corpus: "${NOT_SET_HERE}"}
   audio: {stage: train, data: data, batch_size: 4, model: {kind: crnn}}
   again: {stage: train, data: data, seed: 1, batch_size: 4, model: {kind: crnn}}
-  visual: {stage: train, data: data, model: {track: b, fusion: [vision], encoder: {layers: 1, channels: [8, 16, 32, 64], d_model: 64}}}
+  visual:
+    stage: train
+    data: data
+    model: {track: b, fusion: [vision], encoder: {layers: 1, channels: [8, 16, 32, 64], d_model: 64}}
 """
 
 
