@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.data.store import CHANNELS, FORMAT, SAMPLE_BYTES, frames_of
+from dcase_seld.data.targets import TargetTable
 from dcase_seld.errors import SeldError
 from dcase_seld.media.audio import CONTAINERS, Mono, audio_info, read_int16
 from dcase_seld.progress import progress
@@ -138,6 +139,7 @@ def build_store(
         "labelled": sum(clip.labels is not None for clip in kept),
         "videos": sum(clip.video is not None for clip in kept),
         "events": len(events),
+        "dropped_sources": TargetTable(events, len(taxonomy)).dropped,
         "splits": dict(zip(names.tolist(), counts.tolist(), strict=True)),
         "problems": [*(facts or {}).get("problems", []), *problems],
     }

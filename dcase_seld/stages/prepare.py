@@ -12,6 +12,9 @@ from dcase_seld.config import Config
 from dcase_seld.data.splits import SplitConfig
 from dcase_seld.recipe.stage import Context, Inputs, Outside, Ref, Stage
 
+MOST_PROBLEMS = 50
+"""Problems that a receipt spells out; store.json has all."""
+
 
 class PrepareConfig(Config):
     """What of a corpus goes into the store, and how."""
@@ -44,6 +47,8 @@ def run(config: PrepareConfig, inputs: Inputs, out: Path, context: Context) -> M
     from dcase_seld.data.splits import assign
     from dcase_seld.data.store_builder import AudioOptions, build_store
     from dcase_seld.data.usable import usable_clips
+    from dcase_seld.errors import listing
+    from dcase_seld.progress import say
     from dcase_seld.task.corpus import index_corpus
 
     root = inputs["corpus"][0] if inputs.get("corpus") else Path(config.corpus)
@@ -63,8 +68,16 @@ def run(config: PrepareConfig, inputs: Inputs, out: Path, context: Context) -> M
         quiet=context.quiet,
         facts={"problems": problems},
     )
-    shown = ("clips", "hours", "labelled", "videos", "events", "splits", "problems")
-    return {key: facts[key] for key in shown}
+    found = facts["problems"]
+    if found:
+        say(f"note: {len(found)} problem(s) in {root}: {listing(found, 3)} (`dcase-seld data check` lists all)")
+    if facts["dropped_sources"]:
+        say(
+            f"note: {facts['dropped_sources']} of {facts['events']} label rows are a fourth or later source "
+            "of one class in one frame: training leaves them out."
+        )
+    shown = ("clips", "hours", "labelled", "videos", "events", "dropped_sources", "splits")
+    return {**{key: facts[key] for key in shown}, "problems": found[:MOST_PROBLEMS], "problem_count": len(found)}
 
 
 def _taxonomy(config: PrepareConfig, root: Path) -> Any:

@@ -211,3 +211,21 @@ def test_broken_stores(small, tmp_path):
         stream.write(b"x")
     with pytest.raises(SeldError, match=r"432,001 bytes; 432,000 are expected"):
         Store.open(out)
+
+
+def test_a_fourth_source_of_one_class_is_reported(small, tmp_path, capsys):
+    labels = sorted((small / "metadata_dev" / "dev-train-tau").iterdir())[0]
+    labels.write_text(labels.read_text() + "".join(f"2,7,{source},0,100,0\n" for source in range(5)))
+    facts = prepare(small, tmp_path / "s")
+    assert (
+        facts["dropped_sources"] == 2 and "2 of 32 label rows are a fourth or later source " in capsys.readouterr().err
+    )
+    assert len(Store.open(tmp_path / "s").events) == 32
+
+
+def test_problems_that_do_not_stop_are_told(small, tmp_path, capsys):
+    sorted((small / "metadata_dev" / "dev-train-tau").iterdir())[0].unlink()
+    facts = prepare(small, tmp_path / "s")
+    assert facts["problem_count"] == 1 and "no labels" in facts["problems"][0]
+    assert "1 problem(s)" in capsys.readouterr().err
+    assert facts["labelled"] == 8 and facts["clips"] == 9
