@@ -155,7 +155,13 @@ def _files(folders: list[Path], root: Path, problems: list[Problem]) -> Iterator
         if not folder.exists():
             continue
         for part in _scan(folder, root, problems):
-            if not part.is_dir():
+            try:
+                is_folder = part.is_dir()
+            except OSError as error:  # a link that leads in a circle
+                where = f"{folder.name}/{part.name}"
+                problems.append(Problem("unreadable", where, f"{where}: {error.strerror}"))
+                continue
+            if not is_folder:
                 problems.append(
                     Problem("stray-file", part.name, f"{folder.name}/{part.name}: expected sub-folders such as eval")
                 )

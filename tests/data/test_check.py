@@ -112,6 +112,12 @@ def test_unreadable_folder(corpus):
         folder.chmod(0o755)
 
 
+def test_folder_that_is_a_link_to_itself(corpus):
+    (corpus / "stereo_dev" / "dev-train-sony").symlink_to("dev-train-sony")
+    report = check_corpus(corpus, HALF)
+    assert kinds(report) == ["unreadable"] and report.problems[0].where == "stereo_dev/dev-train-sony"
+
+
 def test_dangling_link_is_unreadable(corpus):
     path = files(corpus, "stereo")[0]
     path.unlink()
