@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -28,15 +27,23 @@ LARGEST_PX = 1500
 """Largest height of a scaled sprite in pixels: of a nearer thing the frame shows a part, but not of a huge picture."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Placement:
     """A sprite in one video frame: what, where (column, row of its sounding point), how large, how far."""
 
     sprite: Sprite
+    image: Image
     column: float
     row: float
     pixels_per_m: float
     distance_m: float
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether the other shows the very same image at the same place to a hundredth of a pixel."""
+        if not isinstance(other, Placement) or self.image is not other.image:
+            return False
+        mine = (self.column, self.row, self.pixels_per_m)
+        return all(abs(a - b) < 0.01 for a, b in zip(mine, (other.column, other.row, other.pixels_per_m), strict=True))
 
 
 @dataclass(frozen=True)
@@ -74,16 +81,20 @@ def compose(
     """
     background = pictures.background(scene.room, scene.split, seed, view)
     actors = list_actors(scene, bank, config, rooms, view)
-    previous: tuple[object, ...] | None = None
+    tracks = [_track(actor, scene.video_frames) for actor in actors]
+    shown: list[Placement] = []
     frame = background
     for number in range(scene.video_frames):
-        placements = [p for actor in actors if (p := _placement(actor, number, pictures, scene.split, view))]
-        state = tuple((p.sprite, round(p.column, 2), round(p.row, 2), round(p.pixels_per_m, 2)) for p in placements)
-        if state != previous:
+        placements = [
+            placement
+            for actor, track in zip(actors, tracks, strict=True)
+            if (placement := _placement(actor, track[number], number, pictures, scene.split, view))
+        ]
+        if placements != shown:
             frame = background.copy()
             for placement in sorted(placements, key=lambda p: -p.distance_m):
                 paste(frame, placement, view)
-            previous = state
+            shown = placements
         yield frame
 
 
@@ -109,29 +120,35 @@ def list_actors(scene: Scene, bank: SoundBank, config: PictureConfig, rooms: Roo
     return actors
 
 
-def _placement(actor: Actor, number: int, pictures: PictureBank, split: str, view: View) -> Placement | None:
-    """Return where an actor is in a video frame, or None if it is not drawn there."""
-    time = (number + 0.5) / VIDEO_FPS * LABEL_RATE
-    frame = min(int(time), len(actor.drawn) - 1)
-    if not actor.drawn[frame]:
-        return None
+def _track(actor: Actor, video_frames: int) -> np.ndarray:
+    """Return azimuth, elevation (degrees), distance (metres) and label frame (V, 4) of an actor by video frame."""
+    times = (np.arange(video_frames) + 0.5) / VIDEO_FPS * LABEL_RATE
     # Labels hold for the middle of a label frame; between two of them a walking source is interpolated.
     middles = np.arange(len(actor.drawn)) + 0.5
-    radians = np.unwrap(np.radians(actor.azimuth_deg))
-    azimuth = float(np.degrees(np.interp(time, middles, radians)))
-    elevation = float(np.interp(time, middles, actor.elevation_deg))
-    distance = float(np.interp(time, middles, actor.distance_m))
-    where = view.place((azimuth + 180.0) % 360.0 - 180.0, elevation, distance)
+    azimuth = np.degrees(np.interp(times, middles, np.unwrap(np.radians(actor.azimuth_deg))))
+    elevation, distance = (np.interp(times, middles, line) for line in (actor.elevation_deg, actor.distance_m))
+    frames = np.minimum(times.astype(int), len(actor.drawn) - 1)
+    return np.stack([(azimuth + 180.0) % 360.0 - 180.0, elevation, distance, frames], axis=1)
+
+
+def _placement(
+    actor: Actor, at: np.ndarray, number: int, pictures: PictureBank, split: str, view: View
+) -> Placement | None:
+    """Return where an actor is in a video frame, or None if it is not drawn there."""
+    azimuth, elevation, distance, frame = at.tolist()
+    if not actor.drawn[int(frame)]:
+        return None
+    where = view.place(azimuth, elevation, distance)
     if where is None:
         return None
-    sprite = pictures.sprite(actor.class_index, split, actor.seed, bool(actor.sounding[frame]))
-    return Placement(sprite, *where, distance)
+    sprite = pictures.sprite(actor.class_index, split, actor.seed, bool(actor.sounding[int(frame)]))
+    return Placement(sprite, sprite.image_at(number / VIDEO_FPS), *where, distance)
 
 
 def paste(frame: Image, placement: Placement, view: View) -> None:
     """Paint a sprite into a frame in place; on the 360° canvas it goes on at the other edge."""
     height = placement.sprite.height_m * placement.pixels_per_m
-    image, alpha = _scaled(placement.sprite, min(max(2, round(height)), LARGEST_PX))
+    image, alpha = _scaled(placement.image, min(max(2, round(height)), LARGEST_PX))
     share_x, share_y = placement.sprite.sounding
     left = round(placement.column - share_x * image.shape[1])
     top = round(placement.row - share_y * image.shape[0])
@@ -151,14 +168,13 @@ def _blend(frame: Image, image: np.ndarray, alpha: np.ndarray, left: int, top: i
     target[:] = (target * (256 - share) + image[part] * share) >> 8
 
 
-@lru_cache(maxsize=64)
-def _scaled(sprite: Sprite, height: int) -> tuple[np.ndarray, np.ndarray]:
+def _scaled(image: Image, height: int) -> tuple[np.ndarray, np.ndarray]:
     """Return a sprite's colours (H, W, 3) and transparency 0 … 256 (H, W, 1), uint16, at a height in pixels."""
     import cv2
 
-    width = max(1, round(sprite.image.shape[1] * height / sprite.image.shape[0]))
-    method = cv2.INTER_AREA if height < sprite.image.shape[0] else cv2.INTER_LINEAR
-    resized = cv2.resize(sprite.image, (width, height), interpolation=method)
+    width = max(1, round(image.shape[1] * height / image.shape[0]))
+    method = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
+    resized = cv2.resize(image, (width, height), interpolation=method)
     alpha = resized[:, :, 3:].astype(np.uint16)
     # 255 becomes 256, so that shifting by eight bits divides exactly.
     return resized[:, :, :3].astype(np.uint16), alpha + (alpha > 127).astype(np.uint16)

@@ -41,6 +41,10 @@ SOUNDING_POINT = {
 """Where a class's picture sounds, as shares of its width and height; the middle for classes that are not named."""
 
 
+SPRITE_FPS = 10
+"""Images per second that are taken from short videos of sources."""
+
+
 @dataclass(frozen=True, eq=False)
 class Sprite:
     """A picture of a source.
@@ -49,11 +53,22 @@ class Sprite:
         image: (H, W, 4) uint8, blue, green, red, alpha.
         height_m: its height in metres.
         sounding: the sounding point as shares of width and height.
+        moving: images of the same size that follow one another, SPRITE_FPS a second, from a short video; or none.
     """
 
     image: Image
     height_m: float
     sounding: Point
+    moving: tuple[Image, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Return the memory of its images in bytes."""
+        return self.image.nbytes * max(1, len(self.moving))
+
+    def image_at(self, time_s: float) -> Image:
+        """Return the image at a time in seconds; a short video starts again at its end."""
+        return self.moving[int(time_s * SPRITE_FPS) % len(self.moving)] if self.moving else self.image
 
 
 def draw(folder: str, seed: int, sounding: bool) -> Sprite:

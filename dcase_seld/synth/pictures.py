@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,18 +11,22 @@ import numpy as np
 from dcase_seld.errors import SeldError, listing
 from dcase_seld.synth.backdrop import draw_room
 from dcase_seld.synth.camera import View
-from dcase_seld.synth.figures import HEIGHTS_M, PEOPLE, SOUNDING_POINT, Image, Sprite, draw
+from dcase_seld.synth.figures import HEIGHTS_M, PEOPLE, SOUNDING_POINT, SPRITE_FPS, Image, Point, Sprite, draw
 from dcase_seld.synth.rooms import AnyRoom
 from dcase_seld.task.taxonomy import Taxonomy
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-"""Picture files that are taken."""
+STILLS, VIDEOS = (".png", ".jpg", ".jpeg", ".webp", ".bmp"), (".mp4", ".mkv", ".mov", ".webm")
+"""Files that are taken as pictures and as short videos."""
 BACKGROUNDS, CROWD = "backgrounds", "people"
 """Sub-folders of a user's pictures beside those of the classes: what is behind, and people for any class of theirs."""
-KEPT = 300
-"""Sprites that a process keeps."""
+TABLE = "pictures.csv"
+"""Optional table of a user's pictures: file,height_m,x,y with the sounding point as shares of width and height."""
+KEPT_BYTES = 200_000_000
+"""Memory for sprites in a process."""
 KEPT_BACKGROUNDS = 40
 """Backgrounds that a process keeps; a room has the same one in all its clips."""
+LONGEST_S, TALLEST_PX = 5.0, 240
+"""Of a short video so many seconds are shown, at most so many pixels high."""
 SHARES = {"test": 0.25, "val": 0.15}
 """Shares of a sub-folder's pictures that are for the test fold and for validation rooms."""
 
@@ -34,11 +39,13 @@ class PictureBank:
         taxonomy: the classes.
         folder: a user's pictures, or None: everything is drawn.
         files: sub-folder → split → files, relative to `folder`.
+        facts: file → height in metres and sounding point, where the user's table says them.
     """
 
     taxonomy: Taxonomy
     folder: Path | None = None
     files: dict[str, dict[str, list[Path]]] = field(default_factory=dict)
+    facts: dict[Path, tuple[float, Point]] = field(default_factory=dict)
     _backgrounds: dict[tuple[str, int, View], Image] = field(default_factory=dict, repr=False)
     _kept: dict[tuple[str, str, int, bool], Sprite] = field(default_factory=dict, repr=False)
 
@@ -49,9 +56,10 @@ class PictureBank:
             folder = "female_speech"
         key = (folder, split, seed, sounding)
         if key not in self._kept:
-            if len(self._kept) >= KEPT:
+            sprite = self._find(folder, split, seed, sounding)
+            while self._kept and sum(s.size_bytes for s in self._kept.values()) + sprite.size_bytes > KEPT_BYTES:
                 self._kept.pop(next(iter(self._kept)))
-            self._kept[key] = self._find(folder, split, seed, sounding)
+            self._kept[key] = sprite
         return self._kept[key]
 
     def background(self, room: AnyRoom, split: str, seed: int, view: View) -> Image:
@@ -62,19 +70,21 @@ class PictureBank:
                 self._backgrounds.pop(next(iter(self._backgrounds)))
             files = self.files.get(BACKGROUNDS, {}).get(split, [])
             if files and self.folder is not None:
-                picture = _fill(_read(self.folder / files[seed % len(files)]), view)[:, :, :3]
+                picture = _fill(_read(self.folder / files[seed % len(files)])[0], view)[:, :, :3]
             else:
                 picture = draw_room(room, view, seed)
             self._backgrounds[key] = np.ascontiguousarray(picture)
         return self._backgrounds[key]
 
     def _find(self, folder: str, split: str, seed: int, sounding: bool) -> Sprite:
-        names = [folder, CROWD] if folder in PEOPLE else [folder]
-        for name in names:
+        for name in [folder, CROWD] if folder in PEOPLE else [folder]:
             files = self.files.get(name, {}).get(split, [])
             if files and self.folder is not None:
-                image = _read(self.folder / files[seed % len(files)])
-                return Sprite(image, HEIGHTS_M.get(folder, 0.5), SOUNDING_POINT.get(folder, (0.5, 0.5)))
+                file = files[seed % len(files)]
+                images = _read(self.folder / file)
+                usual = (HEIGHTS_M.get(folder, 0.5), SOUNDING_POINT.get(folder, (0.5, 0.5)))
+                height, point = self.facts.get(file, usual)
+                return Sprite(images[0], height, point, tuple(images) if len(images) > 1 else ())
         return draw(folder, seed, sounding)
 
 
@@ -84,7 +94,7 @@ def open_pictures(folder: Path | None, taxonomy: Taxonomy, seed: int) -> Picture
     A sub-folder's pictures are divided among training, validation and test; one with fewer than three serves all.
 
     Raises:
-        SeldError: the folder does not exist or holds no picture in a known sub-folder.
+        SeldError: the folder does not exist, holds no picture in a known sub-folder, or its table is wrong.
     """
     if folder is None:
         return PictureBank(taxonomy)
@@ -94,16 +104,16 @@ def open_pictures(folder: Path | None, taxonomy: Taxonomy, seed: int) -> Picture
     for sub in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
         index = taxonomy.class_of_folder(sub.name)
         name = taxonomy.folders[index] if index is not None else sub.name.lower()
-        found = sorted(p.relative_to(folder) for p in sub.rglob("*") if p.suffix.lower() in SUFFIXES)
+        found = sorted(p.relative_to(folder) for p in sub.rglob("*") if p.suffix.lower() in STILLS + VIDEOS)
         if found and (index is not None or name in (BACKGROUNDS, CROWD)):
             files[name] = _divide(found, seed)
     if not files:
         raise SeldError(
             f"{folder} holds no picture: expected sub-folders {BACKGROUNDS}, {CROWD} or those of classes "
-            f"({listing(taxonomy.folders)}) with {', '.join(SUFFIXES)} files.",
+            f"({listing(taxonomy.folders)}) with {', '.join(STILLS + VIDEOS)} files.",
             "Name the sub-folders after the classes.",
         )
-    return PictureBank(taxonomy, folder, files)
+    return PictureBank(taxonomy, folder, files, _read_table(folder / TABLE) if (folder / TABLE).is_file() else {})
 
 
 def _divide(found: list[Path], seed: int) -> dict[str, list[Path]]:
@@ -114,11 +124,31 @@ def _divide(found: list[Path], seed: int) -> dict[str, list[Path]]:
     return {"test": order[:tests], "val": order[tests : tests + validations], "train": order[tests + validations :]}
 
 
-def _read(path: Path) -> Image:
-    """Return a picture (H, W, 4), BGR and alpha, its transparent border cut off, at most 512 pixels high."""
+def _read_table(path: Path) -> dict[Path, tuple[float, Point]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SeldError(f"{path} cannot be read: {error}.", "Write a CSV file.") from error
+    facts = {}
+    for line, row in enumerate(rows, start=2):
+        try:
+            height, x, y = (float(row[name]) for name in ("height_m", "x", "y"))
+            if not (0.0 < height < 20.0 and 0.0 <= x <= 1.0 and 0.0 <= y <= 1.0):
+                raise ValueError("a height above 0 and shares of 0 to 1 are needed")
+            facts[Path(row["file"])] = (height, (x, y))
+        except (KeyError, TypeError, ValueError) as error:
+            raise SeldError(f"{path}, line {line}: {error}.", "Write the columns file,height_m,x,y.") from error
+    return facts
+
+
+def _read(path: Path) -> list[Image]:
+    """Return a picture (H, W, 4), BGR and alpha, without its transparent border; of a video, its images in turn."""
+    if path.suffix.lower() in VIDEOS:
+        return _read_video(path)
     import cv2
 
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED) if path.stat().st_size else None
     if image is None:
         raise SeldError(f"{path} cannot be read as a picture.", "Give png or jpg files.")
     if image.dtype != np.uint8:
@@ -130,7 +160,22 @@ def _read(path: Path) -> Image:
     rows, columns = (np.flatnonzero((image[:, :, 3] > 8).any(axis=axis)) for axis in (1, 0))
     if len(rows) and len(columns):
         image = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return np.asarray(image, dtype=np.uint8)
+    return [np.asarray(image, dtype=np.uint8)]
+
+
+def _read_video(path: Path) -> list[Image]:
+    import cv2
+
+    from dcase_seld.media.video import read_frames, video_info
+
+    info = video_info(path)
+    scale = min(1.0, TALLEST_PX / info.height)
+    times = np.arange(0.0, min(info.duration_s, LONGEST_S), 1.0 / SPRITE_FPS).tolist()
+    found = read_frames(path, times, size=(max(2, round(info.width * scale)), max(2, round(info.height * scale))))
+    images = [np.asarray(cv2.cvtColor(i, cv2.COLOR_BGR2BGRA), dtype=np.uint8) for i in found.images if i is not None]
+    if not images:
+        raise SeldError(f"{path} holds no readable frame.", "Give another video.")
+    return images
 
 
 def _fill(image: Image, view: View) -> Image:

@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dcase_seld.synth.bands import BANDS_HZ, decay_in_bands, join_bands
 from dcase_seld.synth.config import RoomsConfig
 from dcase_seld.synth.measured import MeasuredRoom
 from dcase_seld.task.facts import SAMPLE_RATE
 
 SPEED_OF_SOUND = 343.0
-BANDS_HZ = (125.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0)
-"""Centres of the octave bands that surfaces and decays are given in; the outer ones reach to 0 and to 12 kHz."""
 SURFACES = {
     "walls": (
         "brickwork",
@@ -195,7 +194,7 @@ def early_response(room: Room, source_m: Floats, channels: int) -> tuple[Respons
     trains = np.stack(
         [[np.bincount(index, (kernel * w[:, None]).ravel(), minlength=length) for w in band] for band in weights]
     )
-    return _join_bands(trains.astype(np.float32)), mixing_s
+    return join_bands(trains.astype(np.float32)), mixing_s
 
 
 def late_response(room: Room, mixing_s: float, channels: int, tail: int) -> Response:
@@ -248,39 +247,7 @@ def _diffuse_field(room: Room, channels: int, number: int) -> Response:
     white = rng.standard_normal((4, length), dtype=np.float32)[:channels] * np.float32(np.sqrt(density))
     white[1:] *= np.float32(np.sqrt(1.0 / 3.0))
     decays = np.stack([np.exp(np.float32(-6.9078 / t) * time) for t in room.rt60_s])
-    return _split_bands(white, decays)
-
-
-def _split_bands(white: Response, decays: npt.NDArray[np.float32]) -> Response:
-    """Return white noise (channels, S) split into bands, each under its decay (bands, S), and summed."""
-    from scipy import fft
-
-    size = 1 << (white.shape[1] - 1).bit_length()
-    spectrum = fft.rfft(white, size)
-    total = np.zeros_like(white)
-    for mask, fall in zip(_masks(size), decays, strict=True):
-        total += fft.irfft(spectrum * mask, size)[:, : white.shape[1]] * fall
-    return np.asarray(total)
-
-
-def _join_bands(trains: Response) -> Response:
-    """Return impulse trains (bands, channels, S), each limited to its band, and summed."""
-    from scipy import fft
-
-    # Zeros beyond the end keep the band filters' ringing from wrapping to the start.
-    size = 1 << (trains.shape[-1] + 512 - 1).bit_length()
-    spectrum = fft.rfft(trains, size)
-    joined = np.einsum("bcf,bf->cf", spectrum, _masks(size))
-    return np.asarray(fft.irfft(joined, size)[:, : trains.shape[-1]], dtype=np.float32)
-
-
-@functools.lru_cache(maxsize=16)
-def _masks(size: int) -> npt.NDArray[np.float32]:
-    """Return (bands, size // 2 + 1) zero-phase octave filters that add up to 1, with raised-cosine borders."""
-    octave = np.log2(np.maximum(np.fft.rfftfreq(size, 1.0 / SAMPLE_RATE), 1.0))
-    place = np.clip(octave - np.log2(BANDS_HZ[0]), 0.0, len(BANDS_HZ) - 1.0)
-    distance = np.clip(np.abs(place[None] - np.arange(len(BANDS_HZ))[:, None]), 0.0, 1.0)
-    return np.asarray(0.5 + 0.5 * np.cos(np.pi * distance), dtype=np.float32)
+    return decay_in_bands(white, decays)
 
 
 def _absorption(surface: str, rng: np.random.Generator) -> Floats:

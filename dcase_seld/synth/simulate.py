@@ -9,9 +9,15 @@ from __future__ import annotations
 import csv
 import io
 import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
+from dcase_seld.errors import SeldError
 from dcase_seld.synth.job import Job
 from dcase_seld.synth.maker import Maker
 
@@ -32,6 +38,7 @@ def simulate(job: Job, workers: int = 1, quiet: bool = True) -> None:
     for fold in job.folds:
         for path in (job.audio_file, job.label_file, *([job.video_file] if job.video is not None else [])):
             path(fold, "any").parent.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(path(fold, "any").parent)
     _write_splits(job)
     _make_missing(job, workers, quiet)
 
@@ -67,8 +74,19 @@ def _make_missing(job: Job, workers: int, quiet: bool) -> None:
         try:
             for future in as_completed([pool.submit(_make_batch, batch) for batch in batches]):
                 advance(future.result())
+        except BrokenProcessPool as error:
+            raise SeldError(
+                "A simulating process was ended from outside (by the system, if memory ran out).",
+                "Run the same again: finished clips are kept. Fewer workers need less memory.",
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the unfinished files of an interrupted run."""
+    for path in (*folder.glob("*.part"), *folder.glob(".*.part")):
+        path.unlink(missing_ok=True)
 
 
 def _write_splits(job: Job) -> None:
@@ -86,9 +104,18 @@ _maker: Maker | None = None
 
 
 def _start(job: Job) -> None:
-    """Prepare a worker process."""
+    """Prepare a worker process: it leaves Ctrl-C to its parent, and ends when the parent was killed."""
     global _maker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _maker = Maker(job)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _make_batch(clips: list[tuple[str, int]]) -> int:

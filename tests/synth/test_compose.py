@@ -5,9 +5,9 @@ import pytest
 from dcase_seld.config import parse_config
 from dcase_seld.errors import SeldError
 from dcase_seld.media.audio import read_audio
-from dcase_seld.media.video import read_frames, video_info
+from dcase_seld.media.video import read_frames, video_info, write_video
 from dcase_seld.synth.camera import PANORAMA, PERSPECTIVE, project
-from dcase_seld.synth.compose import compose, list_actors, paste
+from dcase_seld.synth.compose import Placement, compose, list_actors, paste
 from dcase_seld.synth.config import ClipCounts, PictureConfig, SceneConfig, SoundsConfig
 from dcase_seld.synth.figures import PEOPLE, draw
 from dcase_seld.synth.job import Job
@@ -102,9 +102,8 @@ def test_a_source_at_twice_the_distance_is_half_as_tall():
     for distance in (2.0, 4.0):
         frame = np.zeros((360, 640, 3), np.uint8)
         where = PERSPECTIVE.place(10.0, 0.0, distance)
-        from dcase_seld.synth.compose import Placement
-
-        paste(frame, Placement(draw("male_speech", 0, True), *where, distance), PERSPECTIVE)
+        person = draw("male_speech", 0, True)
+        paste(frame, Placement(person, person.image, *where, distance), PERSPECTIVE)
         rows = np.flatnonzero(frame.any(axis=(1, 2)))
         heights.append((rows[-1] - rows[0]) if rows[-1] < 359 else where[2] * 1.7)
     assert heights[0] / heights[1] == pytest.approx(2.0, rel=0.12)
@@ -173,6 +172,21 @@ def test_a_users_pictures_are_used_and_divided(tmp_path):
         for split, files in broken.files["people"].items():
             for seed in range(len(files)):
                 broken.sprite(0, split, seed, True)
+
+
+def test_short_videos_play_and_a_table_tells_sizes_and_mouths(tmp_path):
+    (tmp_path / "people").mkdir()
+    grey = [np.full((48, 64, 3), 20 + 3 * (number // 6), np.uint8) for number in range(60)]
+    write_video(tmp_path / "people" / "talk.mp4", grey, 30.0)
+    (tmp_path / "pictures.csv").write_text("file,height_m,x,y\npeople/talk.mp4,0.8,0.25,0.5\n")
+    bank = open_pictures(tmp_path, DCASE2025, 0)
+    sprite = bank.sprite(0, "test", 3, True)
+    assert (sprite.height_m, sprite.sounding) == (0.8, (0.25, 0.5)) and 19 <= len(sprite.moving) <= 21
+    assert sprite.image_at(1.5).mean() > sprite.image_at(0.0).mean() + 10
+    assert sprite.image_at(len(sprite.moving) / 10) is sprite.moving[0]
+    (tmp_path / "pictures.csv").write_text("file,height_m,x,y\npeople/talk.mp4,0.8,2,0.5\n")
+    with pytest.raises(SeldError, match="line 2"):
+        open_pictures(tmp_path, DCASE2025, 0)
 
 
 def test_first_order_recordings_with_360_video_suit_the_converter(tmp_path):

@@ -149,6 +149,7 @@ def test_one_and_two_processes_and_an_interrupted_run_write_the_same_files(tmp_p
     for path in kept[:3]:
         path.unlink()
     (folder / "stereo_dev/dev-train-synth" / (kept[0].stem + ".wav")).unlink()
+    (folder / "stereo_dev/dev-train-synth/.half.wav.1.part").write_bytes(b"cut off")
     untouched = {path: path.stat().st_mtime_ns for path in kept[3:]}
     simulate(job(folder, clips=(10, 4)), workers=1)
     assert digest(folder) == expected
