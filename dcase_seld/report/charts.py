@@ -93,8 +93,7 @@ def lines(
         _, y = at(low_x, value)
         body.append(f'<path class="grid" d="M{left} {y:.1f}h{span}"/>')
         body.append(_text(left - 5, y + 4, f"{value:.3g}", "end", "small"))
-    shown = ticks or [(low_x + (high_x - low_x) * s / 4, f"{low_x + (high_x - low_x) * s / 4:.3g}") for s in range(5)]
-    for value, label in shown:
+    for value, label in ticks or _ticks(low_x, high_x, whole=all(float(v).is_integer() for v in xs)):
         body.append(_text(at(value, low_y)[0], top + tall + 15, label, "middle", "small"))
     body.append(_text(left + span / 2, height - 14, x_title, "middle", "small", 80))
     if diagonal:
@@ -164,6 +163,13 @@ def _grid(left: float, span: float, bottom: float, most: float, unit: str, form:
         parts.append(f'<path class="grid" d="M{x:.1f} 0V{bottom:.1f}"/>')
         parts.append(_text(x, bottom + 14, f"{most * step / 4:g}{unit}", "middle", "small"))
     return "".join(parts)
+
+
+def _ticks(low: float, high: float, whole: bool) -> list[tuple[float, str]]:
+    """Return about five places on an axis with their labels; whole numbers only where the values are whole."""
+    step = max(1, math.ceil((high - low) / 5)) if whole else (high - low) / 4
+    places = [low + step * index for index in range(int((high - low) / step + 1e-9) + 1)]
+    return [(place, f"{place:.3g}") for place in places]
 
 
 def _text(x: float, y: float, text: str, anchor: str, kind: str = "", most: int = 19) -> str:

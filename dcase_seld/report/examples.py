@@ -73,13 +73,13 @@ def _picture(clip: str, run: Run) -> str:
         return ""
     lines = []
     for table, kind in ((truth, "truth"), (guess, "guess")):
-        for row in np.flatnonzero(table.frame == frame):
+        for place, row in enumerate(np.flatnonzero(table.frame == frame)):
             azimuth = float(table.azimuth_deg[row])
             if abs(azimuth) <= ONSCREEN_LIMIT_DEG:
                 x = float(np.clip(azimuth_to_column(azimuth), 2, VIDEO_WIDTH - 2))
                 name = escape(run.taxonomy.classes[int(table.class_index[row])])
                 side = ("start", 6) if x < VIDEO_WIDTH / 2 else ("end", -6)
-                y = 26 if kind == "truth" else VIDEO_HEIGHT - 14
+                y = 24 + 21 * place if kind == "truth" else VIDEO_HEIGHT - 12 - 21 * place
                 off = "" if table.onscreen[row] else " (off screen)"
                 lines.append(f'<path class="aim {kind}" d="M{x:.0f} 0V{VIDEO_HEIGHT}"/>')
                 lines.append(

@@ -1,4 +1,5 @@
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -147,6 +148,7 @@ def test_charts_say_what_is_not_there_and_escape_names():
     bar = bars("a < b", ["one", "two"], [Series("s", [math.nan, 2.0])])
     assert "a &lt; b" in bar and bar.count("<rect") == 1 and "–" in bar
     assert "nothing to show" in lines("t", [[]], [Series("s", [])], "x")
+    assert re.findall(r">(\d+)</text>", lines("t", [[1, 12]], [Series("s", [0, 4])], "x"))[-4:] == ["1", "4", "7", "10"]
     assert lines("t", [[0, 1, 2]], [Series("s", [1, math.nan, 3])], "x").count("<circle") == 2
     assert heatmap("t", ["a"], ["a", "b"], [[1, 3]]).count("<rect") == 2 and "75" in heatmap(
         "t", ["a"], ["a", "b"], [[1, 3]]
