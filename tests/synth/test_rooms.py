@@ -81,7 +81,7 @@ def test_sources_are_in_the_room_at_the_distances_and_on_all_sides_asked_for():
     room = rooms(1, length_m=(11.0, 11.0), width_m=(8.0, 8.0))[0]
     rng = np.random.default_rng(0)
     places = np.asarray([sample_source(room, CONFIG, rng) for _ in range(300)])
-    assert np.all(places > 0.29) and np.all(places < np.asarray(room.size_m) - 0.29)
+    assert np.all(places > [0.29, 0.29, 0.19]) and np.all(places < np.asarray(room.size_m) - 0.29)
     azimuth, elevation, distance = np.asarray([direction(room, place) for place in places]).T
     assert distance.min() >= 0.4 and distance.max() <= 8.0 and distance.max() > 4.0
     assert np.abs(elevation).max() <= 65 and elevation.std() > 3
