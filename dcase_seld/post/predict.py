@@ -121,9 +121,16 @@ class Predictor:
 
 
 def open_clips(
-    store: Store, split: str | Sequence[str], tokens: Sequence[Path], predictor: Predictor
+    store: Store, split: str | Sequence[str], tokens: Sequence[Path], predictor: Predictor, video: bool = True
 ) -> tuple[ClipSource, bool]:
     """Return the clips of a split with the tokens that the members read, and whether mirrored tokens are needed.
+
+    Args:
+        store: the data.
+        split: one split or several.
+        tokens: folders of frozen tokens.
+        predictor: the members.
+        video: False: as if no clip had a video.
 
     Raises:
         SeldError: there is no such clip, the store does not fit the members, or tokens are missing.
@@ -144,12 +151,13 @@ def open_clips(
     if not len(indices):
         raise SeldError(f"{store.folder} has no clip in split {split!r}.", f"It has {store.counts}.")
     names = {store.names[index] for index in indices}
+    needs = predictor.needs if video else predictor.needs - {"vision"}
     readers = {}
     for folder in tokens:
         reader = TokenReader.open(folder)
-        if reader.spec.kind in predictor.needs and names <= reader.position.keys():
+        if reader.spec.kind in needs and names <= reader.position.keys():
             readers[reader.spec.kind] = reader
-    missing = sorted(predictor.needs - readers.keys())
+    missing = sorted(needs - readers.keys())
     if missing:
         raise SeldError(
             f"The members read {listing(missing)} tokens, and no tokens folder holds those of all clips of split "
@@ -173,6 +181,7 @@ def predict_store(
     tokens: Sequence[Path] = (),
     batch_size: int = 32,
     hop_frames: int | None = None,
+    video: bool = True,
     quiet: bool = True,
 ) -> Events:
     """Return the events of a split's clips, with activity and on-screen probability; memory does not grow with outputs.
@@ -185,12 +194,13 @@ def predict_store(
         batch_size: windows computed at once.
         hop_frames: label frames between windows of clips longer than one window; where windows overlap, their outputs
             are averaged. None: no overlap.
+        video: False: as if no clip had a video.
         quiet: draw no progress.
 
     Raises:
         SeldError: see `open_clips`; or the members were tuned on recordings among these clips.
     """
-    source, mirror = open_clips(store, split, tokens, predictor)
+    source, mirror = open_clips(store, split, tokens, predictor, video)
     refuse_overlap(
         predictor.settings.tuned_on, [store.names[index] for index in source.indices], "Predictions are asked for"
     )

@@ -21,6 +21,7 @@ STAGE_MODULES = {
         "visual",
         "export",
         "score",
+        "compare",
         "report",
         "package",
     )

@@ -35,6 +35,7 @@ class PredictStageConfig(Config):
         le=50,
         description="label frames between windows of clips longer than 5 s; overlapping windows are averaged",
     )
+    video: bool = Field(default=True, description="false: predict as if no clip had a video, whatever the tokens say")
     batch_size: Annotated[int, RunTime()] = Field(default=32, ge=1, description="clips computed at once")
 
 
@@ -57,6 +58,7 @@ def run(config: PredictStageConfig, inputs: Inputs, out: Path, context: Context)
         tokens=tokens,
         batch_size=config.batch_size,
         hop_frames=config.hop_frames,
+        video=config.video,
         quiet=context.quiet,
     )
     events.save(out / "events.npz")

@@ -10,7 +10,7 @@ import torch
 
 from dcase_seld.errors import SeldError
 from dcase_seld.model.registry import MARKER
-from dcase_seld.model.semantic.transformers_load import import_transformers
+from dcase_seld.model.semantic.transformers_load import import_transformers, quiet_transformers
 
 TINY_CLAP_AUDIO = {
     "patch_embeds_hidden_size": 8,
@@ -65,7 +65,9 @@ def make_random_model(kind: str, folder: Path, tiny: bool = True, seed: int = 0)
     (folder / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        (_make_clap if kind == "clap" else _make_owlvit)(import_transformers(), folder, tiny)
+        transformers = import_transformers()
+        with quiet_transformers(transformers):
+            (_make_clap if kind == "clap" else _make_owlvit)(transformers, folder, tiny)
 
 
 def _make_clap(transformers: Any, folder: Path, tiny: bool) -> None:

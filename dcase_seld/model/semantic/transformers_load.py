@@ -21,8 +21,8 @@ def import_transformers() -> Any:
 
 
 @contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """Silence transformers' own report of keys: ours is an error or nothing."""
+def quiet_transformers(transformers: Any) -> Iterator[None]:
+    """Silence transformers' progress bars and its own report of keys: ours is an error or nothing."""
     level = transformers.logging.get_verbosity()
     bars = transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()
@@ -59,7 +59,7 @@ def load_whole(
             "Give the folder that `save_pretrained` or `dcase-seld models pull` wrote.",
         )
     try:
-        with _quiet(transformers):
+        with quiet_transformers(transformers):
             model, report = model_class.from_pretrained(folder, local_files_only=True, output_loading_info=True)
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -89,7 +89,7 @@ def load_tokenizer(folder: Path) -> Any:
     transformers = import_transformers()
     remedy = "Pull the model again: tokenizer.json, or vocab.json and merges.txt, belong to it."
     try:
-        with _quiet(transformers):
+        with quiet_transformers(transformers):
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SeldError(f"{folder} holds no tokenizer that can be read.", remedy) from error
