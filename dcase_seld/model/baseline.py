@@ -23,13 +23,16 @@ class Crnn(nn.Module):
                 nn.Sequential(
                     nn.Conv2d(inputs, config.filters, 3, padding=1),
                     nn.BatchNorm2d(config.filters),
-                    nn.ReLU(),
+                    # The same numbers as ReLU before pooling, on a fraction of the values.
                     nn.MaxPool2d(pool),
+                    nn.ReLU(),
                     nn.Dropout2d(config.dropout),
                 )
             )
             inputs = config.filters
             mels //= pool[1]
+        # Channels last: convolution, norm and pooling are nearly twice as fast on CPUs, and no slower on GPUs.
+        self.convolutions.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.gru = nn.GRU(
             config.filters * mels,
             config.gru_units,
@@ -55,7 +58,7 @@ class Crnn(nn.Module):
 
         The P tokens of a video frame are averaged; `vision_mask` (B, V) is False where a frame is missing.
         """
-        x: Tensor = self.convolutions(features).transpose(1, 2).flatten(2)
+        x: Tensor = self.convolutions(features.contiguous(memory_format=torch.channels_last)).transpose(1, 2).flatten(2)
         x = torch.tanh(self.gru(x)[0])
         half = x.shape[-1] // 2
         x = x[..., half:] * x[..., :half]

@@ -1,0 +1,158 @@
+"""Speed of training: run `python benchmarks/train_throughput.py [--clips N] [--batch 64] [--threads 2]`.
+
+Our trainer (store, cached features, augmentation by swap and masks, clipping, checks) against a plain loop over
+features in memory with the same loss and optimizer: once over our baseline CRNN, once over the same layers as they are
+usually written (ReLU before pooling, channels first). They run in turns of a few steps, so that what else the machine
+does meets all of them; speeds are of the median step, in time of the clock and of the processor (which other programs
+do not disturb). Then a whole training says how long it waited for data and what validation took. Sound is noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dcase_seld.data.augment import Augment
+from dcase_seld.data.made import make_store
+from dcase_seld.model.adpit import adpit_loss
+from dcase_seld.model.outputs import ModelInput, SeldTarget
+from dcase_seld.model.seld import build_model
+from dcase_seld.train.config import TrainConfig
+from dcase_seld.train.features import add_cached_features
+from dcase_seld.train.history import read_epochs
+from dcase_seld.train.loop import train
+from dcase_seld.train.setup import make_fabric, make_optimizer, open_sources, set_statistics, training_mode
+from dcase_seld.train.step import training_step
+from dcase_seld.train.supply import make_batches
+
+TURN = 3
+
+
+def our_steps(config, sources, fabric):
+    """Yield the seconds of each update of our trainer, data included."""
+    network = build_model(config.model, sources[0].store.taxonomy, 0)
+    set_statistics(network, sources, 64, fabric.device)
+    loss = partial(adpit_loss, onscreen_loss="masked", positive_weight=3.0)
+    wrapped, optimizer = fabric.setup(network, make_optimizer(network, config))
+    augment = Augment(config.augment, network.frontend)
+    batches = make_batches(config, sources, fabric)
+    training_mode(network, config)
+    step, epoch = 0, 0
+    while True:
+        reader = batches.epoch(epoch)
+        for _ in range(len(batches)):
+            start = now()
+            sums = training_step(fabric, wrapped, optimizer, next(reader), loss, augment, config, step)
+            if step % 10 == 0:
+                sums.tolist()
+            step += 1
+            yield now() - start
+        epoch += 1
+
+
+def plain_steps(config, sources, fabric, change=lambda network: network):
+    """Yield the seconds of each update of a plain loop: everything in memory, no augmentation, no clipping."""
+    network = change(build_model(config.model, sources[0].store.taxonomy, 0))
+    set_statistics(network, sources, 64, fabric.device)
+    everything = make_batches(config.model_copy(update={"batch_size": len(sources[0].indices)}), sources, fabric)
+    whole = next(everything.epoch(0))
+    features = network.frontend.standardise(whole.input.features.float())
+    network.frontend.set_statistics(torch.zeros_like(network.frontend.mean), torch.ones_like(network.frontend.std))
+    target = whole.target
+    optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr)
+    network.train()
+    while True:
+        order = torch.randperm(len(features))
+        for first in range(0, len(order) - config.batch_size + 1, config.batch_size):
+            start = now()
+            chosen = order[first : first + config.batch_size]
+            output = network(ModelInput(features=features[chosen]))
+            parts = adpit_loss(output, SeldTarget(target.number[chosen], target.source[chosen]), positive_weight=3.0)
+            optimizer.zero_grad()
+            parts.total.backward()
+            optimizer.step()
+            yield now() - start
+
+
+def now():
+    """Return the clock's and the processor's seconds (2,)."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def as_usually_written(network):
+    """Return the network with its convolution blocks channels first and ReLU before pooling."""
+    for block in network.encoder.convolutions:
+        block[2], block[3] = block[3], block[2]
+    network.encoder.convolutions.to(memory_format=torch.contiguous_format)
+    network.encoder.forward = partial(_contiguous_forward, network.encoder)
+    return network
+
+
+def _contiguous_forward(encoder, features, vision=None, vision_mask=None):
+    x = encoder.convolutions(features).transpose(1, 2).flatten(2)
+    x = torch.tanh(encoder.gru(x)[0])
+    half = x.shape[-1] // 2
+    x = x[..., half:] * x[..., :half]
+    for attention, norm in zip(encoder.attention, encoder.norms, strict=True):
+        x = norm(x + attention(x, x, x, need_weights=False)[0])
+    return x
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=320)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=3, help=f"turns of {TURN} updates each")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    config = TrainConfig(
+        model={"kind": "crnn"},
+        batch_size=arguments.batch,
+        epochs=3,
+        augment={"swap": 0.5, "mask": 0.5},
+        tensorboard=False,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        store = make_store(Path(folder) / "store", arguments.clips)
+        fabric = make_fabric(config, "cpu")
+        sources = open_sources([store], [], ["train"], frozenset())
+        add_cached_features(sources, build_model(config.model, sources[0].store.taxonomy).frontend, fabric, True)
+        runs = {
+            "our trainer, augmentation on": our_steps(config, sources, fabric),
+            "plain loop, our network": plain_steps(config, sources, fabric),
+            "plain loop, network as usually written": plain_steps(config, sources, fabric, as_usually_written),
+        }
+        seconds = {name: [] for name in runs}
+        for steps in runs.values():
+            next(steps)
+        for _ in range(arguments.turns):
+            for name, steps in runs.items():
+                seconds[name] += [next(steps) for _ in range(TURN)]
+        speed = {name: arguments.batch / np.median(found, axis=0) for name, found in seconds.items()}
+        print(f"baseline CRNN, batch {arguments.batch}, {arguments.threads} thread(s); at least 1 is wanted of ratios")
+        print("                                          clips/s  ours / it, clock   processor")
+        ours = next(iter(speed.values()))
+        for name, found in speed.items():
+            print(f"  {name:38} {found[0]:8.1f}         {ours[0] / found[0]:8.2f}  {ours[1] / found[1]:10.2f}")
+        out = Path(folder) / "out"
+        out.mkdir()
+        train(config, [store], out, device="cpu")
+        rows = read_epochs(out / "epochs.csv")
+        counts = {split: int((sources[0].store.split == split).sum()) for split in ("train", "val")}
+    wait = statistics.median(row["wait_share"] for row in rows)
+    train_clip = statistics.median(1 / row["clips_per_second"] for row in rows)
+    val_clip = statistics.median(row["val_seconds"] for row in rows) / counts["val"]
+    print(f"  share of time waiting for data (< 5 %)   {100 * wait:8.1f} %")
+    print(f"  validating 600 clips / epoch of 3,000 (< 25 %) {100 * 600 * val_clip / (3000 * train_clip):2.1f} %")
+
+
+if __name__ == "__main__":
+    main()
