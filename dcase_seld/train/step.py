@@ -1,0 +1,79 @@
+"""One weight update: augmentation, front end, loss over all processes, gradient, clipping."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from dcase_seld.data.augment import Augment
+from dcase_seld.data.batches import Batch
+from dcase_seld.model.outputs import ModelInput, SeldTarget
+from dcase_seld.model.seld import SeldNetwork
+from dcase_seld.train.config import TrainConfig
+from dcase_seld.train.setup import network_features
+
+PARTS = ("loss", "loss_doa", "loss_distance", "loss_onscreen")
+"""What `training_step` returns."""
+
+
+def training_step(
+    fabric: Fabric,
+    wrapped: Any,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    loss: Any,
+    augment: Augment,
+    config: TrainConfig,
+    step: int,
+) -> Tensor:
+    """Return the loss parts (4,) of one weight update over a batch, computed in `config.accumulate` parts.
+
+    Everything random in it follows from (seed, step, rank), so a resumed run repeats it exactly.
+    """
+    seed = _mix(config.seed, step, fabric.global_rank)
+    torch.manual_seed(seed)
+    network: SeldNetwork = wrapped.module
+    inputs, target = batch.input, batch.target
+    assert target is not None
+    with torch.no_grad():
+        inputs = inputs.to(fabric.device, non_blocking=True)
+        target = SeldTarget(*(tensor.to(fabric.device, non_blocking=True) for tensor in target))
+        if config.augment.active:
+            mirror = None if batch.mirror is None else batch.mirror.to(fabric.device)
+            inputs, target = augment(inputs, target, torch.Generator().manual_seed(seed), mirror)
+        features = network_features(network, inputs.features, inputs.wave, fabric.device)
+        inputs = inputs._replace(wave=None, features=features)
+    sums = torch.zeros(len(PARTS), dtype=torch.float64, device=fabric.device)
+    for number in range(config.accumulate):
+        part = slice(number * len(features) // config.accumulate, (number + 1) * len(features) // config.accumulate)
+        few = ModelInput(*(None if t is None else t[part] for t in inputs))
+        with fabric.no_backward_sync(wrapped, enabled=number + 1 < config.accumulate):
+            parts = loss(wrapped(few), SeldTarget(*(t[part] for t in target)))
+            total = parts.total
+            if fabric.world_size > 1 and config.loss.onscreen_loss == "masked":
+                # A mean over active class-frames: weigh this process' mean by its share of them.
+                everyone = fabric.all_reduce(parts.active.float(), reduce_op="sum")
+                share = parts.active * fabric.world_size / everyone.clamp(min=1)  # type: ignore[union-attr]
+                onscreen = parts.total - parts.doa - parts.distance
+                total = parts.doa + parts.distance + onscreen * share
+                parts = parts._replace(total=total, onscreen=parts.onscreen * share)
+            fabric.backward(total / config.accumulate)
+        shown = torch.stack([total.detach(), parts.doa.detach(), parts.distance.detach(), parts.onscreen.detach()])
+        sums += shown.double() / config.accumulate
+    if config.clip_norm > 0:
+        fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return sums
+
+
+def _mix(*numbers: int) -> int:
+    """Return a well-mixed 63-bit seed of small numbers."""
+    value = 0x9E3779B97F4A7C15
+    for number in numbers:
+        value = ((value ^ number) * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) & (2**64 - 1)
+        value ^= value >> 31
+    return value >> 1
