@@ -75,7 +75,9 @@ class Store:
                 f"{folder / 'audio.i16'} has {size:,} bytes; {self._first[-1] * SAMPLE_BYTES:,} are expected.",
                 "Remove the store and prepare it again.",
             )
-        self._pcm: Int16 = np.frombuffer(mmap.mmap(self._file, 0, prot=mmap.PROT_READ), np.int16).reshape(-1, CHANNELS)
+        self._pcm: Int16 = np.frombuffer(mmap.mmap(self._file, 0, access=mmap.ACCESS_READ), np.int16).reshape(
+            -1, CHANNELS
+        )
 
     @staticmethod
     def open(folder: Path) -> Store:

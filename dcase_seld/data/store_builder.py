@@ -2,51 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Sequence
 from math import gcd
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dcase_seld.data.store import CHANNELS, FORMAT, SAMPLE_BYTES, frames_of
+from dcase_seld.data.pack import AudioOptions, pack_audio, run_threads
+from dcase_seld.data.store import CHANNELS, FORMAT, frames_of
 from dcase_seld.data.targets import TargetTable
 from dcase_seld.errors import SeldError
-from dcase_seld.media.audio import CONTAINERS, Mono, audio_info, read_int16
-from dcase_seld.progress import progress
+from dcase_seld.media.audio import CONTAINERS, audio_info, read_int16
 from dcase_seld.task.corpus import Clip
 from dcase_seld.task.dcase_csv import read_csv
 from dcase_seld.task.events import Events, concatenate
-from dcase_seld.task.facts import SAMPLE_RATE
 from dcase_seld.task.taxonomy import DCASE2025, Taxonomy
-
-CHUNK = 32
-"""Clips that are written between two marks of progress: what a kill can lose."""
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class AudioOptions:
-    """What to do with sound that is not as the store needs it; by default it is refused.
-
-    Attributes:
-        rate: samples per second of the store.
-        resample: convert other sample rates.
-        mono: "duplicate" copies mono sound to both channels.
-    """
-
-    rate: int = SAMPLE_RATE
-    resample: bool = False
-    mono: Mono = "refuse"
 
 
 def build_store(
@@ -84,7 +58,7 @@ def build_store(
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / "store.json").unlink(missing_ok=True)
-    loaded = _map(lambda clip: _inspect(clip, audio, len(taxonomy)), clips, workers, "reading labels", quiet)
+    loaded = run_threads(lambda clip: _inspect(clip, audio, len(taxonomy)), clips, workers, "reading labels", quiet)
     problems = [item for item in loaded if isinstance(item, str)]
     if problems and not skip_broken:
         raise SeldError(
@@ -97,7 +71,7 @@ def build_store(
     kept = [clips[index] for index in good]
     lengths, tables = zip(*(item for item in loaded if not isinstance(item, str)), strict=True)
     samples = np.array(lengths, np.int64)
-    late = _pack(kept, samples, out, audio, skip_broken, workers, quiet)
+    late = pack_audio(kept, samples, out, audio, skip_broken, workers, quiet)
     if late:
         # The sound of these clips broke off while it was read; the others are packed again without them.
         lost = {name for name, _ in late}
@@ -190,105 +164,6 @@ def _named(events: Events, name: str) -> Events:
 _COLUMNS = ("clip", "frame", "class_index", "source", "azimuth_deg", "distance_m", "onscreen")
 
 
-def _pack(
-    clips: Sequence[Clip],
-    samples: npt.NDArray[np.int64],
-    out: Path,
-    audio: AudioOptions,
-    skip_broken: bool,
-    workers: int,
-    quiet: bool,
-) -> list[tuple[str, str]]:
-    """Write audio.i16; return (clip, problem) of sounds that broke off, for which the caller packs again."""
-    first = np.concatenate([[0], np.cumsum(samples)]) * SAMPLE_BYTES
-    target, journal = out / "audio.i16", out / "pack.done"
-    chunks = [range(start, min(start + CHUNK, len(clips))) for start in range(0, len(clips), CHUNK)]
-    done = _resume(out, clips, audio, len(chunks), int(first[-1]))
-    broken: list[tuple[str, str]] = []
-
-    with (
-        closing(_Descriptor(target)) as pcm,
-        journal.open("r+b") as marks,
-        progress("packing audio", len(clips), "clips", quiet) as advance,
-    ):
-        advance(sum(len(chunks[index]) for index in np.flatnonzero(done)))
-
-        def write(chunk: int) -> None:
-            for index in chunks[chunk]:
-                clip = clips[index]
-                assert clip.audio is not None
-                try:
-                    sound = read_int16(clip.audio, rate=audio.rate, resample=audio.resample, mono=audio.mono)
-                    if sound.shape[1] != samples[index]:
-                        raise SeldError(f"{clip.audio} changed, or its sound breaks off.", "Check the file.")
-                except SeldError as error:
-                    if not skip_broken:
-                        raise
-                    broken.append((clip.name, error.problem))
-                    continue
-                pcm.write(np.ascontiguousarray(sound.T).tobytes(), int(first[index]))
-            os.pwrite(marks.fileno(), b"\1", chunk)
-            advance(len(chunks[chunk]))
-
-        _map(write, np.flatnonzero(~done).tolist(), workers, "", True)
-    return broken
-
-
-class _Descriptor:
-    """An open file that several threads write at positions."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.number = os.open(path, os.O_WRONLY)
-
-    def write(self, content: bytes, offset: int) -> None:
-        try:
-            while content:
-                wrote = os.pwrite(self.number, content, offset)
-                content, offset = content[wrote:], offset + wrote
-        except OSError as error:
-            raise _no_room(self.path, len(content), error) from error
-
-    def close(self) -> None:
-        os.close(self.number)
-
-
-def _resume(out: Path, clips: Sequence[Clip], audio: AudioOptions, chunks: int, size: int) -> npt.NDArray[np.bool_]:
-    """Return which chunks an interrupted attempt of the very same plan has finished; reserve the disk space."""
-    stamps = [(str(clip.audio), *_stamp(clip.audio)) for clip in clips]
-    plan = hashlib.sha256(json.dumps([stamps, vars(audio), CHUNK, size]).encode()).hexdigest()
-    target, journal, plan_file = out / "audio.i16", out / "pack.done", out / "pack.json"
-    same = plan_file.exists() and plan_file.read_text(encoding="utf-8") == plan
-    if same and target.exists() and target.stat().st_size == size and journal.exists():
-        marks = np.frombuffer(journal.read_bytes(), np.uint8)
-        if len(marks) == chunks:
-            return np.asarray(marks == 1)
-    plan_file.unlink(missing_ok=True)
-    try:
-        with target.open("wb") as stream:
-            # Reserving all of it now tells of a full disk before an hour of work, not after.
-            os.posix_fallocate(stream.fileno(), 0, size)
-        journal.write_bytes(bytes(chunks))
-        plan_file.write_text(plan, encoding="utf-8")
-    except OSError as error:
-        target.unlink(missing_ok=True)
-        raise _no_room(target, size, error) from error
-    return np.zeros(chunks, np.bool_)
-
-
-def _stamp(path: Path | None) -> tuple[int, int]:
-    assert path is not None
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
-
-
-def _no_room(path: Path, size: int, error: OSError) -> SeldError:
-    return SeldError(
-        f"{path} cannot be written: {error.strerror}; {size:,} more bytes are needed.",
-        "Make room, or choose another --work folder; finished parts are kept.",
-    )
-
-
 def _save_table(path: Path, **columns: npt.NDArray[Any]) -> None:
     temporary = path.with_name(path.name + ".part")
     with temporary.open("wb") as stream:
@@ -299,17 +174,3 @@ def _save_table(path: Path, **columns: npt.NDArray[Any]) -> None:
 def _shorten(problems: Sequence[str], most: int = 20) -> list[str]:
     rest = len(problems) - most
     return [*problems[:most], *([f"… and {rest} more"] if rest > 0 else [])]
-
-
-def _map(work: Callable[[Item], Result], items: Sequence[Item], workers: int, title: str, quiet: bool) -> list[Result]:
-    """Return work(item) of all items in order, done by threads; the first error cancels what has not begun."""
-    with progress(title, len(items), "clips", quiet) as advance:
-        pool = ThreadPoolExecutor(max(1, workers))
-        try:
-            results = []
-            for result in pool.map(work, items):
-                results.append(result)
-                advance()
-            return results
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)

@@ -44,8 +44,9 @@ class PrepareConfig(Config):
 
 def run(config: PrepareConfig, inputs: Inputs, out: Path, context: Context) -> Mapping[str, Any]:
     """Write the store of a corpus into `out`; return its counts, splits and problems."""
+    from dcase_seld.data.pack import AudioOptions
     from dcase_seld.data.splits import assign
-    from dcase_seld.data.store_builder import AudioOptions, build_store
+    from dcase_seld.data.store_builder import build_store
     from dcase_seld.data.usable import usable_clips
     from dcase_seld.errors import listing
     from dcase_seld.progress import say

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from dcase_seld.data import store_builder
+from dcase_seld.data import pack, store_builder
 from dcase_seld.data.store import Store, frames_of
 from dcase_seld.errors import SeldError
 from dcase_seld.media.audio import read_int16, write_wav
@@ -73,7 +73,7 @@ def test_clips_of_any_length(tmp_path, make_corpus):
 
 
 def test_interrupted_build_goes_on(small, tmp_path, monkeypatch):
-    monkeypatch.setattr(store_builder, "CHUNK", 2)
+    monkeypatch.setattr(pack, "CHUNK", 2)
     read, calls = read_int16, []
 
     def dying(path, **options):
@@ -82,7 +82,7 @@ def test_interrupted_build_goes_on(small, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return read(path, **options)
 
-    monkeypatch.setattr(store_builder, "read_int16", dying)
+    monkeypatch.setattr(pack, "read_int16", dying)
     with pytest.raises(KeyboardInterrupt):
         prepare(small, tmp_path / "s")
     with pytest.raises(SeldError, match="no finished store"):
