@@ -120,6 +120,8 @@ class FrontEnd(nn.Module):
         """Return standardised channels (B, A, T', F) of waveforms (B, 2, S)."""
         return self.standardise(self.extract(wave))
 
+    # Fourier transforms gain nothing from torch.compile, which would unroll their loops for minutes.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def extract(self, wave: Tensor) -> Tensor:
         """Return channels (B, A, T', F), not standardised, of waveforms (B, 2, S) in [-1, 1]; whole label frames only.

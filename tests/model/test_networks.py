@@ -196,3 +196,16 @@ def test_bfloat16_autocast_is_close_to_float32():
         output = model(inputs())
     adpit_loss(output, target()).total.backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+@pytest.mark.slow
+def test_compiled_network_gives_the_same_output_and_gradients():
+    model = build_model(small_cmc(encoder={"channels": [8]}), DCASE2025).eval()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=False)
+    gradients = []
+    for network in (model, compiled):
+        model.zero_grad()
+        adpit_loss(network(inputs()), target()).total.backward()
+        gradients.append({name: parameter.grad.clone() for name, parameter in model.named_parameters()})
+    for name, gradient in gradients[0].items():
+        assert torch.allclose(gradient, gradients[1][name], atol=1e-6), name
