@@ -23,6 +23,10 @@ from dcase_seld.task.events import Events, concatenate
 from dcase_seld.task.taxonomy import DCASE2025, Taxonomy
 
 
+CHALLENGE_AUDIO = AudioOptions()
+"""24 kHz stereo, and nothing else."""
+
+
 def build_store(
     clips: Sequence[Clip],
     out: Path,
@@ -30,7 +34,7 @@ def build_store(
     root: Path,
     splits: Sequence[str],
     taxonomy: Taxonomy = DCASE2025,
-    audio: AudioOptions = AudioOptions(),
+    audio: AudioOptions = CHALLENGE_AUDIO,
     skip_broken: bool = False,
     workers: int = 1,
     quiet: bool = True,
