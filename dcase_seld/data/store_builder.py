@@ -22,7 +22,6 @@ from dcase_seld.task.dcase_csv import read_csv
 from dcase_seld.task.events import Events, concatenate
 from dcase_seld.task.taxonomy import DCASE2025, Taxonomy
 
-
 CHALLENGE_AUDIO = AudioOptions()
 """24 kHz stereo, and nothing else."""
 
