@@ -12,9 +12,12 @@ from dcase_seld.progress import progress, say
 
 if TYPE_CHECKING:
     from dcase_seld.post.predict import Predictor
+    from dcase_seld.post.recording import Recording
     from dcase_seld.task.events import Events
 
 FORMATS = ("csv", "json", "audacity")
+OVERLAY_FPS = 15.0
+"""Frames per second of the annotated video."""
 
 
 @click.command(name="predict")
@@ -40,6 +43,11 @@ FORMATS = ("csv", "json", "audacity")
 @click.option("--tta", type=click.Choice(["none", "swap"]), help="swap: average with the left-right mirrored input.")
 @click.option("--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True),
               help="Activity threshold. Default: what the ensemble says, else 0.5.")  # fmt: skip
+@click.option(
+    "--overlay", is_flag=True, help="Also write NAME.mp4: the video, or a plain ground, with the events drawn in."
+)
+@click.option("--fov", default=100.0, show_default=True, type=click.FloatRange(1, 179),
+              help="Horizontal field of view of the video in degrees, for --overlay.")  # fmt: skip
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1), help="Windows computed at once.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, …")
 @click.option("--quiet", is_flag=True, help="No live progress.")
@@ -58,6 +66,8 @@ def predict(
     owlvit: str | None,
     tta: str | None,
     threshold: float | None,
+    overlay: bool,
+    fov: float,
     batch_size: int,
     device: str,
     quiet: bool,
@@ -99,6 +109,8 @@ def predict(
             output = predict_recording(predictor, recording, tokens, hop_frames=hop, batch_size=batch_size, spent=spent)
             events = events_of(predictor, recording, output)
             _write(events, predictor, out, formats)
+            if overlay:
+                _overlay(events, predictor, recording, out, fov)
             heard += recording.seconds
             advance()
     for maker in tokens.values():
@@ -154,3 +166,15 @@ def _write(events: Events, predictor: Predictor, out: Path, formats: tuple[str, 
             temporary = path.with_name(path.name + ".part")
             temporary.write_text(text(segments, taxonomy), encoding="utf-8")
             temporary.replace(path)
+
+
+def _overlay(events: Events, predictor: Predictor, recording: Recording, out: Path, fov: float) -> None:
+    """Write the recording as a video with its events drawn in, and its sound."""
+    from dcase_seld.post.drawing import Scene
+    from dcase_seld.post.show import write_overlay
+
+    path = out / f"{recording.name}.mp4"
+    if recording.video is not None and path.resolve() == recording.video.resolve():
+        raise SeldError(f"{path} would be written over the recording itself.", "Give another --out.")
+    scene = Scene(recording.name, predictor.networks[0].taxonomy.classes, events, None, None, None, fov)
+    write_overlay(path, scene, recording.video, recording.seconds, OVERLAY_FPS, recording.sound, recording.rate)

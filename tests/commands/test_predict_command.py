@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 from dcase_seld.commands.predict import predict
 from dcase_seld.errors import SeldError
+from dcase_seld.media.video import video_info
 from dcase_seld.model.config import parse_model_config
 from dcase_seld.model.seld import build_model
 from dcase_seld.model.weights import save_model
@@ -90,3 +91,11 @@ def test_one_name_twice_and_no_model(tmp_path, checkpoint):
     twice = run(tmp_path / "a/x.wav", tmp_path / "x.flac", "--checkpoint", checkpoint, "--out", tmp_path / "out")
     assert "have one name" in str(twice.exception)
     assert run(tmp_path / "x.flac", "--out", tmp_path / "out").exit_code == 2
+
+
+def test_the_overlay_is_a_video_with_sound_as_long_as_the_recording(tmp_path, checkpoint):
+    write_sound(tmp_path / "short.wav", 1.5)
+    result = run(tmp_path / "short.wav", "--checkpoint", checkpoint, "--out", tmp_path / "out", "--overlay")
+    assert result.exit_code == 0, result.output
+    info = video_info(tmp_path / "out/short.mp4")
+    assert info.has_audio and abs(info.duration_s - 1.5) < 0.15
