@@ -43,7 +43,7 @@ class ConvBlock(nn.Module):
         """Return the block's output."""
         y = functional.relu(self.first_norm(self.first(x)), inplace=True)
         y = functional.relu(self.second_norm(self.second(y)), inplace=True)
-        # The stride is a slice: torch 2.13's strided 1×1 convolution corrupts memory on CPUs in the channels-last layout.
+        # The stride is a slice: torch 2.13's strided 1×1 convolution corrupts memory on CPUs in channels-last layout.
         kept = x[:, :, :: self.stride[0], :: self.stride[1]].contiguous(memory_format=torch.channels_last)
         out: Tensor = functional.avg_pool2d(y, self.stride) + self.shortcut_norm(self.shortcut(kept))
         return out
