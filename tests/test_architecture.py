@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "dcase_seld"
-EVERYONE = {"errors", "config", "progress", "__version__"}
+EVERYONE = {"errors", "config", "progress", "processes", "__version__"}
 MARKS = "dcase_seld.recipe.stage"  # Ref, Outside, RunTime: what any configuration may mark its fields with
 MAY_IMPORT = {
     "task": set(),

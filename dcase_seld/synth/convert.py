@@ -18,6 +18,7 @@ import numpy as np
 
 from dcase_seld.errors import SeldError
 from dcase_seld.media.audio import read_audio, write_wav
+from dcase_seld.processes import deaf_to_ctrl_c
 from dcase_seld.progress import progress, say
 from dcase_seld.synth.cuts import COLUMNS, Cut, read_cuts, sample_cuts
 from dcase_seld.synth.perspective import perspective_view
@@ -178,7 +179,8 @@ def _run(job: Job, chunks: Sequence[tuple[Recording, list[Cut]]], workers: int) 
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context, initializer=_one_thread)
     try:
-        futures = [pool.submit(convert_chunk, job, recording, cuts) for recording, cuts in chunks]
+        with deaf_to_ctrl_c():
+            futures = [pool.submit(convert_chunk, job, recording, cuts) for recording, cuts in chunks]
         yield from (future.result() for future in as_completed(futures))
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -18,6 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from dcase_seld.errors import SeldError
+from dcase_seld.processes import deaf_to_ctrl_c
 from dcase_seld.synth.job import Job
 from dcase_seld.synth.maker import Maker
 
@@ -72,7 +73,9 @@ def _make_missing(job: Job, workers: int, quiet: bool) -> None:
             workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start, initargs=(job,)
         )
         try:
-            for future in as_completed([pool.submit(_make_batch, batch) for batch in batches]):
+            with deaf_to_ctrl_c():
+                futures = [pool.submit(_make_batch, batch) for batch in batches]
+            for future in as_completed(futures):
                 advance(future.result())
         except BrokenProcessPool as error:
             raise SeldError(
