@@ -136,7 +136,9 @@ def _plucked(rng: Generator, pitch_hz: float, seconds: float, colour: float) -> 
     string[0] = low_pass(noise(rng, period), 1500.0 + 6000.0 * colour)
     for loop in range(1, loops):
         before = string[loop - 1]
-        string[loop] = 0.498 * (before + np.roll(before, 1))
+        np.add(before[1:], before[:-1], out=string[loop, 1:])
+        string[loop, 0] = before[0] + before[-1]
+        string[loop] *= 0.498
     return np.asarray(string.ravel()[:samples] * swell(samples, 0.001, 0.05), dtype=np.float32)
 
 
