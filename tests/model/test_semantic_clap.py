@@ -155,6 +155,13 @@ def test_gaps_in_the_weights_are_never_filled(folder, tmp_path):
         load_clap(broken)
 
 
+def test_weights_in_the_older_format_are_read_too(clap, folder, tmp_path):
+    for name in ("config.json", "preprocessor_config.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    torch.save(load_file(folder / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    assert load_clap(tmp_path).weights_fingerprint == clap.weights_fingerprint
+
+
 def test_an_occupied_folder_is_not_overwritten(folder):
     with pytest.raises(SeldError, match="not empty"):
         make_random_model("clap", folder)

@@ -69,6 +69,12 @@ def test_batches_do_not_change_the_tokens(owlvit, folder):
     assert torch.allclose(owlvit.encode(PICTURES), load_owlvit(folder, batch=1).encode(PICTURES), atol=1e-5)
 
 
+def test_low_precision_stays_near(owlvit, folder):
+    half = load_owlvit(folder, dtype="bfloat16").see(PICTURES)
+    assert half.tokens.dtype == torch.float32 and half.feature_map.shape == (3, 4, 4, 32)
+    assert torch.nn.functional.cosine_similarity(half.tokens, owlvit.see(PICTURES).tokens, dim=-1).min() > 0.98
+
+
 def test_published_size_gives_577_tokens():
     transformers = import_transformers()
     vision = transformers.OwlViTConfig().vision_config
