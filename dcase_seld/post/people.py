@@ -60,7 +60,7 @@ class PeopleConfig(Config):
         """Return the settings that the mode stands for."""
         if self.mode == "accurate":
             return self
-        return self.model_copy(update={"face_tiles": (1.0, 0.5), "body_tiles": (), "most": 1})
+        return self.model_copy(update={"face_tiles": (1.0, 0.6), "body_tiles": (), "most": 1})
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,9 @@ class PeopleFinder:
             self._one = self._few = self._many = pose(1, self.config.pose_threshold)
             if self.config.most > 1:
                 self._many = pose(self.config.most, self.config.pose_threshold)
-                self._few = pose(min(3, self.config.most), self.config.pose_threshold)
+                self._few = pose(min(2, self.config.most), self.config.pose_threshold)
             self._strict = pose(1, self.config.check_threshold)
-        self._first = True
+        self._warm = False
 
     def __enter__(self) -> PeopleFinder:
         return self
@@ -114,10 +114,11 @@ class PeopleFinder:
         if scale < 1.0:
             rgb = cv2.resize(rgb, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
         picture = np.asarray(rgb, dtype=np.uint8)
-        # The native code writes a few lines about itself when it first runs.
-        with quiet_native_log() if self._first else contextlib.nullcontext():
-            people = self._match(picture, self._faces(picture), self._bodies(picture))
-        self._first = False
+        # The native code writes a few lines about itself until it has seen its first body.
+        with contextlib.nullcontext() if self._warm else quiet_native_log():
+            bodies = self._bodies(picture)
+            people = self._match(picture, self._faces(picture), bodies)
+        self._warm = self._warm or bool(bodies)
         return [_finish(person, scale, width, height) for person in sorted(people, key=lambda p: -p.score)]
 
     def _view(self, picture: Image) -> Any:
@@ -219,13 +220,13 @@ def _box(points: Floats, margin: float, picture: Image) -> tuple[int, int, int, 
 
 
 def _tiles(picture: Image, fractions: Sequence[float]) -> list[tuple[int, int, int]]:
-    """Return (x, y, size) of square tiles that overlap by at least 40 %."""
+    """Return (x, y, size) of square tiles that overlap by at least a quarter."""
     height, width = picture.shape[:2]
     tiles = []
     for fraction in fractions:
         size = int(min(height, width) * fraction)
-        columns = np.linspace(0, width - size, int(np.ceil((width - size) / (0.6 * size))) + 1)
-        rows = np.linspace(0, height - size, int(np.ceil((height - size) / (0.6 * size))) + 1)
+        columns = np.linspace(0, width - size, int(np.ceil((width - size) / (0.75 * size))) + 1)
+        rows = np.linspace(0, height - size, int(np.ceil((height - size) / (0.75 * size))) + 1)
         tiles += [(int(x), int(y), size) for y in rows for x in columns]
     return tiles
 

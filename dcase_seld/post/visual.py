@@ -50,10 +50,12 @@ class PartRule(Config):
 class LogisticWeights(Config):
     """Weights of one body part, or of detected objects."""
 
-    bias: float = Field(default=0.0, description="Constant.")
-    network: float = Field(default=0.5, description="Weight of the logit of the network's on-screen probability.")
-    near: float = Field(default=4.0, description="Weight of the nearness n in [-1, 1].")
-    refine: float = Field(default=0.7, ge=0, le=1, description="Share of the way that azimuth moves to the part.")
+    bias: float = Field(default=-0.5, description="Constant.")
+    network: float = Field(default=0.8, description="Weight of the logit of the network's on-screen probability.")
+    near: float = Field(default=3.5, description="Weight of the nearness n in [-1, 1].")
+    refine: float = Field(
+        default=0.9, ge=0, le=1, description="Share of the way to the part, times P(on screen), that azimuth moves."
+    )
 
 
 class VisualConfig(Config):
@@ -222,7 +224,8 @@ def judge(events: Events, evidence: Evidence, config: VisualConfig) -> Judged:
     if config.refine:
         within = np.abs(azimuth) <= config.limit_deg + config.limit_slack_deg
         moved = usable & ~by_object & ~nobody & close & onscreen & within
-        azimuth[moved] += share[moved] * gap[moved]
+        # What is doubtfully on screen moves less: the expected direction lies between the part and the sound.
+        azimuth[moved] += share[moved] * probability[moved] * gap[moved]
     beyond = np.abs(azimuth) > config.limit_deg
     # Without a readable picture an event passes as it is; everywhere else the geometry holds.
     unchanged = reason == REASONS.index("no picture")
