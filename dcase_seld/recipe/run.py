@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from dcase_seld.progress import say
 from dcase_seld.recipe.graph import Registry, ancestors, descendants
 from dcase_seld.recipe.lock import locked
 from dcase_seld.recipe.plan import Plan, look, make_plan
+from dcase_seld.recipe.ranks import follow_step, process_rank
 from dcase_seld.recipe.receipt import NAME, link, write_receipt
 from dcase_seld.recipe.stage import Context
 
@@ -58,6 +59,10 @@ def run_recipe(
     _require_inputs(plan, chosen)
     todo = [name for name in plan.steps if name in chosen and (options.force or plan.steps[name].receipt is None)]
     context = Context(options.device, options.workers or core_count(), options.quiet)
+    if process_rank() > 0:
+        for name in todo:
+            follow_step(plan, name, replace(context, quiet=True))
+        return plan, todo
     for name in plan.steps:
         if name in chosen and name not in todo:
             link(plan.link(name), plan.steps[name].folder)

@@ -69,6 +69,8 @@ class Stage:
         run: reads folders and outside data, writes the folder `out` (exists, may hold an interrupted attempt of
             the very same config: resume from it or overwrite it).
         version: raise it when the same config gives another result.
+        shared: run() divides its work over the processes that torchrun or SLURM started, where the config's `devices`
+            and `nodes` say so; it is then called in each of them.
     """
 
     name: str
@@ -76,3 +78,4 @@ class Stage:
     config: type[Config]
     run: Run
     version: int = 1
+    shared: bool = False

@@ -72,6 +72,8 @@ def _launch(config: EmbedConfig, store: Path, out: Path, context: Context) -> No
     """Share the shards between processes: torchrun's or SLURM's, or processes of our own."""
     from lightning_fabric import Fabric
 
+    from dcase_seld.train.launch import launch
+
     outside = "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_NTASKS" in os.environ
     if config.nodes > 1 and not outside:
         raise SeldError(
@@ -87,8 +89,7 @@ def _launch(config: EmbedConfig, store: Path, out: Path, context: Context) -> No
         )
     except (RuntimeError, ValueError) as error:
         raise SeldError(f"The device {context.device!r} cannot be used: {error}.", "Use --device cpu.") from error
-    # As a partial: Fabric looks into the arguments of a launch for modules, and cannot look into frozen dataclasses.
-    fabric.launch(partial(_embed_on_rank, config=config, store=store, out=out, context=context))
+    launch(fabric, partial(_embed_on_rank, config=config, store=store, out=out, context=context), out)
 
 
 def _embed_on_rank(fabric: Any, config: EmbedConfig, store: Path, out: Path, context: Context) -> None:
@@ -145,6 +146,9 @@ def _embed(
     barrier()
     if rank == 0:
         writer.finish()
+    # Nobody reads the folder before it is finished.
+    barrier()
+    barrier()
 
 
 def _spec(config: EmbedConfig, encoder: SemanticEncoder, store: Store, frames: int, samples: int) -> TokenSpec:
@@ -172,4 +176,4 @@ def _silence(samples: int) -> Any:
     return torch.zeros(1, 2, samples)
 
 
-STAGE = Stage("embed", "tokens", EmbedConfig, run)
+STAGE = Stage("embed", "tokens", EmbedConfig, run, shared=True)

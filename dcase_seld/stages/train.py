@@ -34,4 +34,4 @@ def run(config: TrainStageConfig, inputs: Inputs, out: Path, context: Context) -
     )
 
 
-STAGE = Stage("train", "checkpoint", TrainStageConfig, run)
+STAGE = Stage("train", "checkpoint", TrainStageConfig, run, shared=True)

@@ -21,12 +21,8 @@ def launch(fabric: Fabric, work: Callable[[Fabric], None], out: Path) -> None:
     """
     note = out / "error.json"
     note.unlink(missing_ok=True)
-    guarded = _Guarded(work, out, note)
-    if fabric.strategy.launcher is None:
-        guarded(fabric)
-        return
     try:
-        fabric.launch(guarded)
+        fabric.launch(_Guarded(work, out, note))
     except ProcessRaisedException as error:
         if note.is_file():
             raise SeldError(**json.loads(note.read_text(encoding="utf-8"))) from error

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from safetensors.torch import load_file
-from tiny import MODEL, make_store
+from tiny import MODEL, TAXONOMY, make_store
 
 from dcase_seld.errors import SeldError
+from dcase_seld.task.events import Events
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.history import SCORES, read_epochs
 from dcase_seld.train.loop import train
@@ -46,3 +51,33 @@ def test_a_mistake_in_a_process_comes_home_as_a_sentence(tmp_path: Path) -> None
     store = make_store(tmp_path, train=8, val=2, test=1)
     with pytest.raises(SeldError, match="batch_size 7 is not divisible by 2 devices"):
         trained(store, tmp_path / "out", 2, batch_size=7)
+
+
+RECIPE = """
+about: Two processes that torchrun starts run one recipe together.
+steps:
+  data: {{stage: prepare, corpus: "{corpus}", taxonomy: "{corpus}/taxonomy.yaml"}}
+  first: {{stage: train, data: data, epochs: 1, batch_size: 8, devices: 2, tensorboard: false, model: {model}}}
+  second: {{stage: train, data: data, init: first, epochs: 1, batch_size: 8, tensorboard: false, model: {model}}}
+  third: {{stage: train, data: data, init: second, epochs: 1, batch_size: 8, devices: 2, tensorboard: false,
+           model: {model}}}
+  events: {{stage: predict, data: data, members: [third]}}
+"""
+
+
+@pytest.mark.slow
+def test_torchrun_runs_a_recipe(tmp_path: Path) -> None:
+    make_store(tmp_path, train=16, val=5, test=3)
+    (tmp_path / "corpus" / "taxonomy.yaml").write_text(yaml.safe_dump(TAXONOMY.to_json()))
+    recipe = tmp_path / "two.yaml"
+    recipe.write_text(RECIPE.format(corpus=tmp_path / "corpus", model=json.dumps(STILL)))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, "-m", "dcase_seld.cli", "run", str(recipe), "--work", str(tmp_path / "w"), "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    results = tmp_path / "w" / "two"
+    for step in ("data", "first", "second", "third", "events"):
+        assert (results / step / "receipt.json").is_file()
+    assert len(Events.load(results / "events" / "events.npz").clips) == 3
+    # Each update saw the whole batch: two of 16 clips in an epoch, not four.
+    assert read_epochs(results / "third" / "epochs.csv")[-1]["step"] == 2
