@@ -11,10 +11,10 @@ from dcase_seld.post.visual import DETECTED, Evidence, LogisticWeights, VisualCo
 from dcase_seld.task.events import Events
 from dcase_seld.task.facts import DOA_THRESHOLD_DEG
 
-LEAST_ROWS = 50
-"""With fewer matched rows of each kind a part keeps the weights that it has."""
-PULL = 1.0
-"""Strength of the pull toward the default weights (inverse variance of a Gaussian prior)."""
+LEAST_EVENTS = 8
+"""With fewer events on or off screen than this a part keeps the weights that it has."""
+PULL = 2.0
+"""Strength of the pull toward the present weights (inverse variance of a Gaussian prior), in events."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -45,6 +45,8 @@ def fit_weights(prediction: Events, reference: Events, evidence: Evidence, confi
     known = (match >= 0) & (evidence.key != "") & evidence.watched
     label = np.zeros(len(prediction), bool)
     label[match >= 0] = reference.onscreen[match[match >= 0]]
+    match_source = np.zeros(len(prediction), np.int64)
+    match_source[match >= 0] = reference.source[match[match >= 0]]
     network, near = network_logit(prediction), evidence.near
     weights: dict[str, LogisticWeights] = {}
     rows_of: dict[str, int] = {}
@@ -53,15 +55,19 @@ def fit_weights(prediction: Events, reference: Events, evidence: Evidence, confi
         rows = np.flatnonzero(known & (evidence.key == name))
         present = config.weights.get(name, LogisticWeights())
         on = label[rows]
-        if min(int(on.sum()), int((~on).sum())) < LEAST_ROWS:
+        # Frames of one event tell the same story: together they count as one.
+        one_event = np.stack([prediction.clip[rows], prediction.class_index[rows], match_source[rows]], axis=1)
+        _, event, size = np.unique(one_event, axis=0, return_inverse=True, return_counts=True)
+        share_of_event = 1.0 / size[event.reshape(-1)]
+        if min(float(share_of_event[on].sum()), float(share_of_event[~on].sum())) < LEAST_EVENTS:
             continue
         design = np.stack([np.ones(len(rows)), network[rows], near[rows]], axis=1)
         start = np.array([present.bias, present.network, present.near])
-        beta = _logistic(design, on.astype(np.float64), start)
+        beta = _logistic(design, on.astype(np.float64), share_of_event, start)
         share = present.refine
         gap = evidence.gap_deg[rows]
         pairs = on & (np.abs(np.nan_to_num(gap, nan=np.inf)) <= evidence.tolerance_deg[rows])
-        if name != DETECTED and int(pairs.sum()) >= LEAST_ROWS:
+        if name != DETECTED and float(share_of_event[pairs].sum()) >= LEAST_EVENTS:
             share = _share(gap[pairs], error_deg[rows][pairs])
         weights[name] = LogisticWeights(
             bias=float(beta[0]), network=float(beta[1]), near=float(beta[2]), refine=float(share)
@@ -102,13 +108,15 @@ def match_rows(prediction: Events, reference: Events) -> tuple[npt.NDArray[np.in
     return match, np.where(far, np.nan, error)
 
 
-def _logistic(design: Floats, label: Floats, start: Floats, steps: int = 50) -> Floats:
+def _logistic(design: Floats, label: Floats, weight: Floats, start: Floats, steps: int = 50) -> Floats:
     """Return the weights that maximise the penalised likelihood, by Newton's method from the prior's mean."""
     beta = start.copy()
     for _ in range(steps):
         probability = 1.0 / (1.0 + np.exp(-np.clip(design @ beta, -30.0, 30.0)))
-        gradient = design.T @ (label - probability) - PULL * (beta - start)
-        curvature = (design * (probability * (1.0 - probability))[:, None]).T @ design + PULL * np.eye(len(beta))
+        gradient = design.T @ (weight * (label - probability)) - PULL * (beta - start)
+        curvature = (design * (weight * probability * (1.0 - probability))[:, None]).T @ design + PULL * np.eye(
+            len(beta)
+        )
         step = np.linalg.solve(curvature, gradient)
         # A bounded step keeps Newton's method from leaping where the classes are nearly separable.
         beta = beta + step * min(1.0, 2.0 / max(float(np.abs(step).max()), 1e-12))
