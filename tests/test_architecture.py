@@ -65,6 +65,11 @@ def test_files_are_rooms_not_halls():
     assert {str(name): lines for name, lines in lengths.items() if lines > LONGEST_FILE} == {}
 
 
+def test_test_files_have_names_of_their_own():
+    names = [path.name for path in (PACKAGE.parent / "tests").rglob("test_*.py")]
+    assert {name for name in names if names.count(name) > 1} == set()
+
+
 PROBE = """
 import json, sys
 from dcase_seld.cli import COMMANDS, main
