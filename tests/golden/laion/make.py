@@ -2,7 +2,7 @@
 
 Run it in an environment of its own, because laion-clap needs NumPy below 2:
 
-    python3.11 -m venv laion && laion/bin/pip install -c constraints-laion.txt laion-clap torch
+    python3.11 -m venv laion && laion/bin/pip install -c constraints-laion.txt laion-clap torch torchaudio
     laion/bin/python tests/golden/laion/make.py
 
 The published weights are not needed: every weight is made from its name (seeded.py), in both environments alike.
