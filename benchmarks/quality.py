@@ -62,6 +62,8 @@ def make_recipe(options):
     without = copy.deepcopy(ours)
     without["frontend"]["features"] = ["log_mel", "ild"]
     rows = [name for name in ROWS if name != "semantic" or options.semantic]
+    if options.rows:
+        rows = [name for name in rows if name in options.rows.split(",")]
     semantic = copy.deepcopy(ours)
     if options.semantic:
         embed = yaml.safe_load(options.semantic.read_text(encoding="utf-8"))
@@ -82,25 +84,29 @@ def make_recipe(options):
         "ema": {"model": semantic, **plain_tokens, "augment": AUGMENT, "ema": 0.99},
     }
     for seed in range(1, options.seeds + 1):
+        together = {"pretrained", "ema", "ensemble", "tta", "thresholds"} & set(rows)
         first = {"data": "pretrain_data", "model": semantic, "augment": AUGMENT, "seed": seed}
         if options.semantic:
             first["tokens"] = ["pretrain_tokens"]
-        steps[f"pretraining_{seed}"] = {**plain, **first}
-        for name in (row for row in rows if row in trained):
+        if together:
+            steps[f"pretraining_{seed}"] = {**plain, **first}
+        needed = {*rows, "ema"} if together - {"pretrained"} else set(rows)
+        for name in (row for row in trained if row in needed):
             step = {**plain, **trained[name], "seed": seed}
             if name in ("pretrained", "ema"):
                 step |= {"init": f"pretraining_{seed}", "lr": options.lr / 2}
             steps[f"{name}_{seed}"] = step
             judge(steps, f"{name}_{seed}", f"{name}_{seed}", plain_tokens, "none")
     members = [f"ema_{seed}" for seed in range(1, options.seeds + 1)]
-    steps["averaged"] = {"stage": "ensemble", "members": members, "thresholds": "none"}
-    steps["tuned"] = {"stage": "ensemble", "members": members, "data": "data", "tta": "swap", **plain_tokens}
-    for row, ensemble, tta in (
-        ("ensemble", "averaged", "none"),
-        ("tta", "averaged", "swap"),
-        ("thresholds", "tuned", "swap"),
-    ):
-        judge(steps, row, ensemble, plain_tokens, tta)
+    if {"ensemble", "tta"} & set(rows):
+        steps["averaged"] = {"stage": "ensemble", "members": members, "thresholds": "none"}
+    if "thresholds" in rows:
+        steps["tuned"] = {"stage": "ensemble", "members": members, "data": "data", "tta": "swap", **plain_tokens}
+    ends = {"ensemble": ("averaged", "none"), "tta": ("averaged", "swap"), "thresholds": ("tuned", "swap")}
+    for row in (row for row in rows if row in ends):
+        judge(steps, row, ends[row][0], plain_tokens, ends[row][1])
+    if not together:
+        del steps["scenes"], steps["pretrain_data"]
     return {"about": "What each mechanism brings.", "steps": steps}, rows
 
 
@@ -169,6 +175,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--rows", help=f"only these rows, of {','.join(ROWS)}")
     parser.add_argument("--table", action="store_true", help="run nothing; print what is there")
     options = parser.parse_args()
     recipe, rows = make_recipe(options)
