@@ -9,7 +9,7 @@ import click
 
 from dcase_seld.errors import SeldError
 from dcase_seld.model.pull import check_model, pull_model, wanted_model
-from dcase_seld.model.registry import KNOWN_MODELS, cache_folder
+from dcase_seld.model.registry import KNOWN_MODELS, cache_folder, pulled_others
 from dcase_seld.progress import say
 
 
@@ -28,6 +28,8 @@ def list_models(kind: str | None) -> None:
         state = check_model(model, contents=False).state
         click.echo(f"{model.name:20} {model.kind:8} {state:8} {model.size_bytes / 1e6:7,.0f} MB  {model.licence}")
         click.echo(f"{'':20} {model.about}\n{'':20} {model.source}")
+    for name in pulled_others() if kind is None else ():
+        click.echo(f"{name:20} {'pulled besides; check it with: dcase-seld models check ' + name}")
     click.echo(f"cache: {cache_folder()} (set DCASE_SELD_CACHE to move it)")
 
 
@@ -50,7 +52,7 @@ def check(names: tuple[str, ...]) -> None:
     Exit status 1 where a named model is missing, or one is broken.
     """
     bad = False
-    for name in names or [model.name for model in KNOWN_MODELS]:
+    for name in names or [*(model.name for model in KNOWN_MODELS), *pulled_others()]:
         model = wanted_model(name)
         found = check_model(model)
         bad = bad or found.state == "broken" or (found.state == "missing" and bool(names))

@@ -143,6 +143,14 @@ def model_folder_of(name: str) -> Path:
     return cache_folder() / "models" / name.replace("/", "--")
 
 
+def pulled_others() -> list[str]:
+    """Return the hub names of models in the cache that are no known ones."""
+    known = {model.name for model in KNOWN_MODELS}
+    folder = cache_folder() / "models"
+    there = (path for path in folder.iterdir() if (path / MARKER).is_file()) if folder.is_dir() else ()
+    return sorted(str(read_marker(path).get("name", path.name)) for path in there if path.name not in known)
+
+
 def find_model(name_or_path: str | Path, kind: str) -> Path:
     """Return the folder (or file) of a model: a path on disk, a known model's name, or a hub name pulled before.
 

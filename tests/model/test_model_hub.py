@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
+from dcase_seld.cli import main
 from dcase_seld.model.pull import check_model, wanted_model
 from dcase_seld.model.registry import MARKER
 from dcase_seld.model.semantic.clap import load_clap
@@ -97,6 +99,16 @@ def test_pull_then_load_by_name(hub):
     assert torch.isfinite(clap.encode(torch.zeros(1, 2, 24000))).all()
     asked = len(Hub.asked)
     assert pull("clap").stdout == done.stdout and len(Hub.asked) == asked  # intact: nobody is asked again
+
+
+def test_any_other_model_of_the_hub(hub):
+    done = pull("someone/else")
+    assert done.returncode == 0 and Path(done.stdout.strip()).name == "someone--else"
+    assert load_clap("someone/else").dimension == 512
+    shown = CliRunner().invoke(main, ["models", "list"]).output
+    assert "someone/else" in shown
+    checked = CliRunner().invoke(main, ["models", "check"])
+    assert checked.exit_code == 0 and "someone/else" in checked.output
 
 
 def test_a_repository_without_weights_is_refused_and_leaves_nothing(hub, tmp_path):
