@@ -8,6 +8,8 @@ import pytest
 from dcase_seld.commands.run import REGISTRY
 from dcase_seld.recipe.graph import build
 from dcase_seld.recipe.load import load_recipe
+from dcase_seld.stages.ensemble import EnsembleStageConfig
+from dcase_seld.stages.predict import PredictStageConfig
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(FOLDER.rglob("*.yaml"))
@@ -35,3 +37,14 @@ def test_the_twin_for_the_evaluation_set_shares_the_pre_training(track, tmp_path
     assert {name: own[name] for name in ("scenes", "synth", "pretrain")} == {
         name: twin[name] for name in ("scenes", "synth", "pretrain")
     }
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_no_step_predicts_the_clips_that_its_ensemble_was_tuned_on(path, tmp_path):
+    environment = {name: str(tmp_path) for name in re.findall(r"\$\{(\w+)", path.read_text())}
+    configs = {name: step.config for name, step in build(load_recipe(path, environment=environment), REGISTRY).items()}
+    tuned = {name: c.data for name, c in configs.items() if isinstance(c, EnsembleStageConfig) and c.needs_data}
+    for name, config in configs.items():
+        if isinstance(config, PredictStageConfig) and config.split not in ("test", "eval"):
+            members = [config.members] if isinstance(config.members, str) else config.members
+            assert not [m for m in members if tuned.get(m) == config.data], f"{name} of {path.name} would be refused"
