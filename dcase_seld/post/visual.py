@@ -44,14 +44,14 @@ class PartRule(Config):
     """How a class of sound is looked for on a body."""
 
     part: Literal["mouth", "wrists", "ankles", "head", "body"] = Field(description="Body part that makes the sound.")
-    tolerance_deg: float = Field(default=20.0, gt=0, le=180, description="Angle at which part and sound still agree.")
+    tolerance_deg: float = Field(default=18.0, gt=0, le=180, description="Angle at which part and sound still agree.")
 
 
 class LogisticWeights(Config):
     """Weights of one body part, or of detected objects."""
 
     bias: float = Field(default=-0.5, description="Constant.")
-    network: float = Field(default=0.8, description="Weight of the logit of the network's on-screen probability.")
+    network: float = Field(default=1.0, description="Weight of the logit of the network's on-screen probability.")
     near: float = Field(default=3.5, description="Weight of the nearness n in [-1, 1].")
     refine: float = Field(
         default=0.9, ge=0, le=1, description="Share of the way to the part, times P(on screen), that azimuth moves."
@@ -86,7 +86,9 @@ class VisualConfig(Config):
     fov_deg: float = Field(default=HORIZONTAL_FOV_DEG, gt=0, lt=180, description="Horizontal field of view (degrees).")
     min_visibility: float = Field(default=0.5, ge=0, le=1, description="Visibility from which a landmark counts.")
     max_gap_s: float = Field(default=0.6, gt=0, description="A sampled frame speaks for this long around it (seconds).")
-    smooth_frames: int = Field(default=5, ge=1, description="Label frames over which evidence is averaged in an event.")
+    smooth_frames: int = Field(
+        default=11, ge=1, description="Label frames over which evidence is averaged in an event."
+    )
     object_tolerance_deg: float = Field(default=15.0, gt=0, description="Tolerance beyond a detected object's edge.")
 
 
@@ -225,7 +227,9 @@ def judge(events: Events, evidence: Evidence, config: VisualConfig) -> Judged:
         within = np.abs(azimuth) <= config.limit_deg + config.limit_slack_deg
         moved = usable & ~by_object & ~nobody & close & onscreen & within
         # What is doubtfully on screen moves less: the expected direction lies between the part and the sound.
-        azimuth[moved] += share[moved] * probability[moved] * gap[moved]
+        # The gap of the frame itself, not its average: the ear's jitter from frame to frame goes too.
+        own = np.where(np.isnan(evidence.gap_deg), gap, evidence.gap_deg)
+        azimuth[moved] += share[moved] * probability[moved] * own[moved]
     beyond = np.abs(azimuth) > config.limit_deg
     # Without a readable picture an event passes as it is; everywhere else the geometry holds.
     unchanged = reason == REASONS.index("no picture")
