@@ -182,6 +182,7 @@ def predict_store(
     batch_size: int = 32,
     hop_frames: int | None = None,
     video: bool = True,
+    allow_tuned: bool = False,
     quiet: bool = True,
 ) -> Events:
     """Return the events of a split's clips, with activity and on-screen probability; memory does not grow with outputs.
@@ -195,15 +196,16 @@ def predict_store(
         hop_frames: label frames between windows of clips longer than one window; where windows overlap, their outputs
             are averaged. None: no overlap.
         video: False: as if no clip had a video.
+        allow_tuned: predict recordings too that the ensemble was tuned on: for tuning a later step, not for scores.
         quiet: draw no progress.
 
     Raises:
         SeldError: see `open_clips`; or the members were tuned on recordings among these clips.
     """
     source, mirror = open_clips(store, split, tokens, predictor, video)
-    refuse_overlap(
-        predictor.settings.tuned_on, [store.names[index] for index in source.indices], "Predictions are asked for"
-    )
+    names = [store.names[index] for index in source.indices]
+    if not allow_tuned:
+        refuse_overlap(predictor.settings.tuned_on, names, "Predictions are asked for")
     collector = EventCollector([source])
     settings = predictor.settings
     options = {

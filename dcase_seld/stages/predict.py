@@ -36,6 +36,11 @@ class PredictStageConfig(Config):
         description="label frames between windows of clips longer than 5 s; overlapping windows are averaged",
     )
     video: bool = Field(default=True, description="false: predict as if no clip had a video, whatever the tokens say")
+    purpose: Literal["judge", "tune"] = Field(
+        default="judge",
+        description="tune: for the tuning of a later step, not for scores; only then may clips be predicted that the "
+        "ensemble itself was tuned on",
+    )
     batch_size: Annotated[int, RunTime()] = Field(default=32, ge=1, description="clips computed at once")
 
 
@@ -59,6 +64,7 @@ def run(config: PredictStageConfig, inputs: Inputs, out: Path, context: Context)
         batch_size=config.batch_size,
         hop_frames=config.hop_frames,
         video=config.video,
+        allow_tuned=config.purpose == "tune",
         quiet=context.quiet,
     )
     events.save(out / "events.npz")

@@ -123,6 +123,7 @@ def test_the_stage_writes_an_ensemble_that_predicts(store: Path, tmp_path: Path)
     opened = Store.open(store)
     with pytest.raises(SeldError, match="tuned on"):
         predict_store(predictor, opened, "val")
+    assert len(predict_store(predictor, opened, "val", allow_tuned=True).clips) == 6
     with pytest.raises(SeldError, match="cannot be mixed"):
         Predictor.load([out, out])
 
