@@ -26,5 +26,5 @@ def refuse_overlap(tuned_on: Sequence[str], clips: Sequence[str], what: str) -> 
         raise SeldError(
             f"{what} on {len(shared)} clip(s) of recordings that this ensemble was tuned on ({listing(shared)}): the "
             "scores would flatter it.",
-            "Predict other recordings; or, if a later step shall be tuned on these and nothing scored, set purpose: tune.",
+            "Predict other recordings; or set purpose: tune, if a later step is tuned on these and nothing is scored.",
         )

@@ -57,7 +57,7 @@ class TrainConfig(Config):
         default=0.0,
         ge=0,
         le=1,
-        description="0: every clip equally often; 1: every class equally often; between: a mixture",
+        description="0: every clip once an epoch; 1: rare classes are shown about as often as frequent ones",
     )
     train_on: tuple[Literal["train", "val", "test"], ...] = Field(
         ("train",),

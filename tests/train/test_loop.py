@@ -164,3 +164,11 @@ def test_mistakes_are_answered_with_a_sentence(
 def test_early_stopping(store: Path, tmp_path: Path) -> None:
     summary = trained(store, tmp_path, epochs=6, lr=1e-12, patience=2, cache_features="no")
     assert summary["epochs"] == 3
+
+
+def test_half_precision_learns_like_full(store: Path, tmp_path: Path) -> None:
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        trained(store, tmp_path / precision, precision=precision, epochs=2)
+        losses[precision] = [row["loss"] for row in read_epochs(tmp_path / precision / "epochs.csv")]
+    assert losses["bf16"] != losses["fp32"] and losses["bf16"] == pytest.approx(losses["fp32"], rel=0.03)
