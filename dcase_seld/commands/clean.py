@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from dcase_seld.errors import SeldError
-from dcase_seld.recipe.clean import forget, leftovers, remove
 
 
 @click.command()
@@ -22,6 +21,8 @@ def clean(work: Path, recipe: str | None, yes: bool) -> None:
     In use is what WORK/<recipe>/<step> leads to, and everything that was made from, unfinished results included.
     Nothing is removed without --yes.
     """
+    from dcase_seld.recipe.clean import forget, leftovers, remove
+
     if not work.is_dir():
         raise SeldError(f"There is no work directory {work}.", "Give it with --work.")
     if recipe is not None:

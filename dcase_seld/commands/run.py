@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from dcase_seld.progress import say
-from dcase_seld.recipe.graph import Registry
-from dcase_seld.recipe.plan import Plan, make_plan
-from dcase_seld.recipe.run import RunOptions, duration, run_recipe, seconds, select
-from dcase_seld.stages import STAGE_MODULES, load_stage
 
-REGISTRY = Registry(tuple(STAGE_MODULES), load_stage)
+if TYPE_CHECKING:
+    from dcase_seld.recipe.graph import Registry
+    from dcase_seld.recipe.plan import Plan
+
+
+def registry() -> Registry:
+    """Return the stages of the package."""
+    from dcase_seld.recipe.graph import Registry
+    from dcase_seld.stages import STAGE_MODULES, load_stage
+
+    return Registry(tuple(STAGE_MODULES), load_stage)
 
 
 @click.command()
@@ -48,12 +55,15 @@ def run(
     nothing, a changed value re-makes exactly what depends on it, and an interrupted run goes on where it was.
     Results are linked under WORK/<recipe>/<step>.
     """
+    from dcase_seld.recipe.plan import make_plan
+    from dcase_seld.recipe.run import RunOptions, duration, run_recipe, seconds, select
+
     if dry_run:
-        plan = make_plan(recipe, REGISTRY, work, overrides, quiet)
+        plan = make_plan(recipe, registry(), work, overrides, quiet)
         print_states(plan, select(plan, until, since), force)
         return
     options = RunOptions(until, since, force, device, workers, quiet)
-    plan, made = run_recipe(recipe, REGISTRY, work, overrides, options)
+    plan, made = run_recipe(recipe, registry(), work, overrides, options)
     chosen = select(plan, until, since)
     if not made:
         say(f"all {len(chosen)} steps of {plan.name} are up to date")
@@ -71,6 +81,8 @@ def run(
 
 def print_states(plan: Plan, chosen: set[str], force: bool = False) -> None:
     """Print one line per step: done, or that it would run and why."""
+    from dcase_seld.recipe.run import duration, seconds
+
     width = max(len(name) for name in plan.steps)
     rerun: set[str] = set()
     for name, planned in plan.steps.items():

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from dcase_seld.commands.run import REGISTRY, print_states
-from dcase_seld.recipe.plan import make_plan
+from dcase_seld.commands.run import print_states, registry
 
 
 @click.command()
@@ -23,7 +22,9 @@ def status(recipe: Path, overrides: tuple[str, ...], work: Path) -> None:
 
     The reason names the keys that differ from the step's most recent result: "epochs: 3 → 5".
     """
-    plan = make_plan(recipe, REGISTRY, work, overrides)
+    from dcase_seld.recipe.plan import make_plan
+
+    plan = make_plan(recipe, registry(), work, overrides)
     if plan.about:
         click.echo(plan.about)
     print_states(plan, set(plan.steps))

@@ -18,7 +18,7 @@ from toy_stages import RECIPE, REGISTRY
 def call(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for command in ("run", "status"):
-        monkeypatch.setattr(importlib.import_module(f"dcase_seld.commands.{command}"), "REGISTRY", REGISTRY)
+        monkeypatch.setattr(importlib.import_module(f"dcase_seld.commands.{command}"), "registry", lambda: REGISTRY)
     (tmp_path / "adding.yaml").write_text(RECIPE)
 
     def invoke(*words):

@@ -129,7 +129,7 @@ def test_the_light_calls_import_nothing_heavy(here):
     assert done.stdout.strip() == "[]"
 
 
-def test_every_yaml_block_is_a_recipe_that_can_be_read_or_a_list_of_classes(tmp_path):
+def test_every_yaml_block_is_a_recipe_that_can_be_read_or_a_part_of_one(tmp_path):
     from dcase_seld.recipe.graph import Registry, build
     from dcase_seld.recipe.load import load_recipe, parse_value
 
@@ -141,7 +141,7 @@ def test_every_yaml_block_is_a_recipe_that_can_be_read_or_a_list_of_classes(tmp_
                     (tmp_path / "r.yaml").write_text(code, encoding="utf-8")
                     assert build(load_recipe(tmp_path / "r.yaml", environment={"DCASE25_ROOT": "data"}), registry)
                 else:
-                    assert parse_value(code)["classes"]
+                    assert isinstance(parse_value(code), dict), page.name
 
 
 def test_the_reference_lists_every_key_of_every_stage(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dcase_seld.commands.run import REGISTRY
+from dcase_seld.commands.run import registry
 from dcase_seld.recipe.graph import build
 from dcase_seld.recipe.load import load_recipe
 from dcase_seld.stages.ensemble import EnsembleStageConfig
@@ -25,7 +25,7 @@ def test_a_recipe_reads_and_its_steps_fit_together(path, tmp_path):
     text = path.read_text()
     environment = {name: str(tmp_path) for name in re.findall(r"\$\{(\w+)", text)}
     recipe = load_recipe(path, environment=environment)
-    steps = build(recipe, REGISTRY)
+    steps = build(recipe, registry())
     assert len(steps) == len(recipe.steps) >= 3 and recipe.about
     assert text.startswith("# Run: ") and path.name in text.split("\n\n")[0]
 
@@ -42,7 +42,9 @@ def test_the_twin_for_the_evaluation_set_shares_the_pre_training(track, tmp_path
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(FOLDER)))
 def test_no_step_predicts_the_clips_that_its_ensemble_was_tuned_on(path, tmp_path):
     environment = {name: str(tmp_path) for name in re.findall(r"\$\{(\w+)", path.read_text())}
-    configs = {name: step.config for name, step in build(load_recipe(path, environment=environment), REGISTRY).items()}
+    configs = {
+        name: step.config for name, step in build(load_recipe(path, environment=environment), registry()).items()
+    }
     tuned = {name: c.data for name, c in configs.items() if isinstance(c, EnsembleStageConfig) and c.needs_data}
     for name, config in configs.items():
         if isinstance(config, PredictStageConfig) and config.split not in ("test", "eval"):

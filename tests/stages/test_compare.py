@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from dcase_seld.commands.run import REGISTRY
+from dcase_seld.commands.run import registry
 from dcase_seld.config import parse_config
 from dcase_seld.errors import SeldError
 from dcase_seld.model.semantic.random_models import make_random_model
@@ -109,7 +109,9 @@ def test_shipped_ablations_in_miniature(tmp_path):
             step["threshold"] = 0.05
     path = tmp_path / "mini.yaml"
     path.write_text(yaml.safe_dump({"about": "mini", "steps": {"scenes": scenes, **steps}}))
-    plan, made = run_recipe(path, REGISTRY, tmp_path / "work", options=RunOptions(device="cpu", workers=1, quiet=True))
+    plan, made = run_recipe(
+        path, registry(), tmp_path / "work", options=RunOptions(device="cpu", workers=1, quiet=True)
+    )
     assert made[-1] == "table"
     receipt = plan.steps["table"].receipt
     assert receipt["facts"]["rows"] == list(rows)
@@ -125,4 +127,4 @@ def test_shipped_ablations_in_miniature(tmp_path):
     with np.load(seen) as one, np.load(blind) as other:
         assert any(not np.array_equal(one[key], other[key]) for key in one.files)
     assert plan.steps["full_events"].receipt["facts"]["random_weights"] == ["clap", "vision"]
-    assert run_recipe(path, REGISTRY, tmp_path / "work", options=RunOptions(device="cpu", quiet=True))[1] == []
+    assert run_recipe(path, registry(), tmp_path / "work", options=RunOptions(device="cpu", quiet=True))[1] == []
