@@ -87,7 +87,7 @@ class VisualConfig(Config):
     min_visibility: float = Field(default=0.5, ge=0, le=1, description="Visibility from which a landmark counts.")
     max_gap_s: float = Field(default=0.6, gt=0, description="A sampled frame speaks for this long around it (seconds).")
     smooth_frames: int = Field(
-        default=11, ge=1, description="Label frames over which evidence is averaged in an event."
+        default=11, ge=1, description="Label frames over which an event's evidence is averaged."
     )
     object_tolerance_deg: float = Field(default=15.0, gt=0, description="Tolerance beyond a detected object's edge.")
 
