@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def runs(folders: tuple[Path, ...], sort: str, as_json: bool) -> None:
     """Compare finished training runs in one table.
 
     FOLDERS are work directories, or folders of train steps (default: ./work). Scores are those of the best epoch on the
-    validation clips; "differs" names the settings in which the runs differ.
+    validation clips; "differs" names the settings of a run that are not what most of the others use.
     """
     places = folders or (Path("work"),)
     missing = [folder for folder in places if not folder.is_dir()]
@@ -98,11 +99,20 @@ def _settings(result: Path) -> dict[str, Any]:
 
 
 def _add_differences(found: list[dict[str, Any]]) -> None:
-    """Give every run the settings in which the runs differ, under "differs"."""
+    """Give every run, under "differs", its settings that are not what most of the runs that have them use."""
     keys = sorted({key for run in found for key in run["settings"]})
-    differing = [key for key in keys if len({json.dumps(run["settings"].get(key)) for run in found}) > 1]
     for run in found:
-        run["differs"] = {key: run["settings"][key] for key in differing if key in run["settings"]}
+        run["differs"] = {}
+    for key in keys:
+        having = [run for run in found if key in run["settings"]]
+        counts = Counter(json.dumps(run["settings"][key]) for run in having)
+        if len(counts) < 2:
+            continue
+        (usual, times), (_, second), *_ = counts.most_common()
+        for run in having:
+            # Where no value is more usual than the others, all are shown.
+            if json.dumps(run["settings"][key]) != usual or times == second:
+                run["differs"][key] = run["settings"][key]
 
 
 def _print_table(found: list[dict[str, Any]]) -> None:
@@ -123,7 +133,7 @@ def _print_table(found: list[dict[str, Any]]) -> None:
             f"{run['parameters']:,}",
             f"{run.get('clips_per_second', 0):,.0f}",
             f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}",
-            ", ".join(f"{key} {value}" for key, value in run["differs"].items()),
+            ", ".join(f"{key} {json.dumps(value)}" for key, value in run["differs"].items()),
         )
     Console(highlight=False).print(table)
 

@@ -31,7 +31,7 @@ def test_runs_are_named_by_their_links_and_sorted_by_score(tmp_path: Path) -> No
     done = CliRunner().invoke(runs, [str(tmp_path), "--json"], catch_exceptions=False)
     table = json.loads(done.output)
     assert [run["run"] for run in table] == [".results/train-bb", "mine/first", ".results/train-cc"]
-    assert [run["differs"] for run in table] == [{"lr": 0.002}, {"lr": 0.001}, {"lr": 0.001}]
+    assert [run["differs"] for run in table] == [{"lr": 0.002}, {}, {}]
     text = CliRunner().invoke(runs, [str(tmp_path)], env={"COLUMNS": "160"}, catch_exceptions=False).output
     assert "37.5" in text and "1,234,567" in text and "0:01:15" in text and "7/9" in text and "width" not in text
 
