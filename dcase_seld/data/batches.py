@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dcase_seld.data.order import Sampling, epoch_order
 from dcase_seld.data.read_ahead import read_ahead
+from dcase_seld.data.source_checks import refuse_tokens_of_long_clips, refuse_unlike
 from dcase_seld.data.store import Store
 from dcase_seld.data.targets import TargetTable
 from dcase_seld.data.tokens import TokenReader
@@ -125,13 +126,14 @@ class Batches:
             self.sources = list(store)
         if not self.sources or not all(len(source.indices) for source in self.sources):
             raise SeldError("There is no clip to make batches of.", "Check the split and the store's counts.")
-        self._check_alike()
         self.batch_size, self.frames, self.tracks = batch_size, frames, tracks
         self.shuffle_seed, self.sampling = shuffle_seed, sampling or Sampling()
         self.rank, self.world_size, self.drop_last = rank, world_size, drop_last
         self.mirror, self.ahead, self.pin = mirror, ahead, pin
+        refuse_unlike(self.sources, mirror)
         for source in self.sources:
             source.windows = _windows(source.store, source.indices, frames, hop_frames or frames)
+            refuse_tokens_of_long_clips(source, frames)
         self._targets = (
             [TargetTable(source.store.events, len(source.store.taxonomy), tracks) for source in self.sources]
             if targets
@@ -259,24 +261,6 @@ class Batches:
         if len(parts) > 1:
             count, place = count[back], place[back]
         return SeldTarget(torch.from_numpy(count), torch.from_numpy(place))
-
-    def _check_alike(self) -> None:
-        """Refuse to mix stores of different classes, sample rates or token kinds."""
-        first = self.sources[0]
-        for other in self.sources[1:]:
-            if other.store.taxonomy.classes != first.store.taxonomy.classes:
-                raise SeldError(
-                    f"{first.store.folder} and {other.store.folder} have different classes.",
-                    "Mix stores of one taxonomy.",
-                )
-            if other.store.sample_rate != first.store.sample_rate:
-                raise SeldError(
-                    f"{first.store.folder} has {first.store.sample_rate} Hz, {other.store.folder} "
-                    f"{other.store.sample_rate} Hz.",
-                    "Mix stores of one sample rate.",
-                )
-            if [r.spec.kind for r in other.tokens] != [r.spec.kind for r in first.tokens]:
-                raise SeldError("Mixed stores need the same kinds of tokens.", "Embed each store in the same way.")
 
 
 def _windows(store: Store, indices: Ints, frames: int, hop: int) -> Ints:

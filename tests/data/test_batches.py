@@ -1,6 +1,7 @@
 import itertools
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,6 +141,16 @@ def test_stores_of_different_classes_are_not_mixed(store, corpus_root, tmp_path)
         Batches([ClipSource(store, np.array([0])), ClipSource(other, np.array([0]))])
 
 
+def test_tokens_of_other_weights_or_without_mirror_are_not_mixed(store, tmp_path):
+    reader, alike = (tokens_of(store, tmp_path / name) for name in "ab")
+    few = np.array([0, 1])
+    assert len(Batches([ClipSource(store, few, [reader]), ClipSource(store, few, [alike])], mirror=True)) == 1
+    for change, mirror in (({"fingerprint": "g"}, False), ({"mirror": False}, True), ({"shape": (5, 3)}, False)):
+        other = TokenReader(alike.folder, replace(alike.spec, **change), alike.names, alike.clips_per_shard)
+        with pytest.raises(SeldError, match="different weights, shapes or"):
+            Batches([ClipSource(store, few, [reader]), ClipSource(store, few, [other])], mirror=mirror)
+
+
 def test_tokens_follow_their_clips(store, tmp_path):
     reader = tokens_of(store, tmp_path)
     batches = Batches(store, store.indices("train"), 8, tokens=[reader], shuffle_seed=1, mirror=True)
@@ -177,6 +188,10 @@ def test_windows_cover_long_clips(make_corpus, tmp_path):
     assert np.array_equal(long[:, :31_000].numpy(), sound / np.float32(32768)) and not long[:, 31_000:].any()
     assert batch.target.number[2:].sum() == 0 and batch.target.number[1].sum() > 0
     assert len(next(iter(Batches(store, [1], 9, frames=5, hop_frames=1))).index) == 9
+    reader = tokens_of(store, tmp_path / "tokens")
+    assert next(iter(Batches(store, [0], 1, tokens=[reader], frames=5))).input.vision is not None
+    with pytest.raises(SeldError, match="13 label frames, more than a window's 5"):
+        Batches(store, [0, 1], 9, tokens=[reader], frames=5)
 
 
 def test_errors_and_early_ends_leave_no_thread(store, monkeypatch):
