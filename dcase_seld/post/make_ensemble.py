@@ -15,7 +15,7 @@ from dcase_seld.errors import SeldError
 from dcase_seld.model.weights import FACTS_FILE, WEIGHTS_FILE, read_facts, save_model
 from dcase_seld.post.predict import Predictor
 from dcase_seld.post.selection import Judged, greedy_weights, judge
-from dcase_seld.post.settings import EnsembleConfig, EnsembleSettings, Member, write_ensemble
+from dcase_seld.post.settings import EnsembleConfig, EnsembleSettings, Member, read_ensemble, write_ensemble
 from dcase_seld.post.soup import average_weights, soup_members
 from dcase_seld.post.thresholds import tune
 from dcase_seld.train.checkpoint import model_folder
@@ -27,6 +27,7 @@ def make_ensemble(
     store: Store | None,
     out: Path,
     *,
+    twin: Path | None = None,
     tokens: Sequence[Path] = (),
     device: torch.device | str = "cpu",
     quiet: bool = True,
@@ -38,6 +39,7 @@ def make_ensemble(
         members: train steps or checkpoints.
         store: clips to choose and tune on; may be None where nothing is.
         out: folder to write to.
+        twin: an ensemble whose thresholds, angle and test-time augmentation are taken over.
         tokens: folders of frozen tokens of these clips.
         device: where networks run.
         quiet: draw no progress.
@@ -53,6 +55,11 @@ def make_ensemble(
         raise SeldError(f"{len(weights)} weights are given for {len(folders)} members.", "Give one weight per member.")
     names = [str(folder.relative_to(out)) for folder in folders]
     settings = EnsembleSettings(tta=config.tta)
+    if twin is not None:
+        known = read_ensemble(twin)
+        if known is None:
+            raise SeldError(f"{twin} is no ensemble.", "Name an ensemble step in settings_of.")
+        settings = known.model_copy(update={"members": ()})
     facts: dict[str, Any] = {"scores": {}}
     predictor = Predictor.load(folders, device, config.tta)
     if config.needs_data:
@@ -151,5 +158,5 @@ def _refuse_trained_on(folders: Sequence[Path]) -> None:
             raise SeldError(
                 f"The member {folder.name} was trained on the validation clips (train_on); tuning on them would choose "
                 "thresholds for clips that it knows by heart.",
-                "Set select: all and thresholds: none, or take over thresholds from an ensemble of its twin.",
+                "Set thresholds: none, or take over the settings of a twin that was not (settings_of).",
             )

@@ -18,6 +18,11 @@ class EnsembleStageConfig(EnsembleConfig):
     data: Annotated[str | None, Ref("store")] = Field(
         default=None, description="the prepare step whose validation clips decide; null: nothing is tuned"
     )
+    settings_of: Annotated[str | None, Ref("ensemble")] = Field(
+        default=None,
+        description="an ensemble step whose thresholds, angle and tta are taken over; nothing is tuned then (for "
+        "networks that were trained on the validation clips too)",
+    )
     tokens: Annotated[str | list[str], Ref("tokens")] = Field(default=[], description="embed steps of the same store")
 
 
@@ -28,13 +33,15 @@ def run(config: EnsembleStageConfig, inputs: Inputs, out: Path, context: Context
     from dcase_seld.train.devices import single_device
 
     stores = inputs.get("data", [])
-    if not stores:
+    twin = next(iter(inputs.get("settings_of", [])), None)
+    if not stores or twin is not None:
         config = config.model_copy(update={"select": "all", "thresholds": "none"})
     return make_ensemble(
         config,
         inputs["members"],
         Store.open(stores[0]) if stores else None,
         out,
+        twin=twin,
         tokens=inputs.get("tokens", []),
         device=single_device(context.device),
         quiet=context.quiet,

@@ -161,6 +161,15 @@ def test_nothing_is_tuned_on_clips_that_members_know(store: Path, tmp_path: Path
     known = network(tmp_path / "known", 0, {"train_on": ["train", "val"]})
     with pytest.raises(SeldError, match="trained on the validation clips"):
         make_ensemble(EnsembleConfig(), [known], Store.open(store), tmp_path / "out")
+    tuned = network(tmp_path / "tuned", 1)
+    (tmp_path / "twin").mkdir()
+    facts = make_ensemble(EnsembleConfig(tta="swap"), [tuned], Store.open(store), tmp_path / "twin")
+    out = tmp_path / "final"
+    out.mkdir()
+    config = EnsembleStageConfig(members=["x"], data="d", settings_of="t")
+    given = {"members": [known], "data": [store], "settings_of": [tmp_path / "twin"]}
+    taken = STAGE.run(config, given, out, Context("cpu"))
+    assert taken is not None and taken["thresholds"] == facts["thresholds"] and taken["tta"] == "swap"
     names = ["fold1_room1_mix001_deg000_start0000"]
     with pytest.raises(SeldError, match="1 clip"):
         refuse_overlap(names, ["fold1_room1_mix001_deg180_start0100"], "Scores")
