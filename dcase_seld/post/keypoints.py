@@ -127,17 +127,36 @@ def write_keypoints(
         facts: what keypoints.json says beside the format and landmarks.
         advance: called with the number of clips done.
     """
-    for shard, start in enumerate(range(0, len(names), CLIPS_PER_SHARD)):
-        path, group = _shard(folder, shard), names[start : start + CLIPS_PER_SHARD]
-        if not path.is_file():
-            clips = []
-            for offset in range(len(group)):
-                clips.append(look(start + offset))
-                advance(1)
-            _write_shard(path, group, clips)
-        else:
-            advance(len(group))
-    index = {"format": FORMAT, "clips": len(names), "clips_per_shard": CLIPS_PER_SHARD, "landmarks": list(LANDMARKS)}
+    for shard in pending_shards(folder, len(names)):
+        write_shard(folder, names, shard, look, advance)
+    finish_keypoints(folder, len(names), facts)
+
+
+def pending_shards(folder: Path, clips: int) -> list[int]:
+    """Return the numbers of the shards that are still to be made."""
+    return [shard for shard in range(-(-clips // CLIPS_PER_SHARD)) if not _shard(folder, shard).is_file()]
+
+
+def write_shard(
+    folder: Path,
+    names: Sequence[str],
+    shard: int,
+    look: Callable[[int], ClipPeople],
+    advance: Callable[..., None] = lambda count: None,
+) -> None:
+    """Look at the clips of one shard and write it."""
+    start = shard * CLIPS_PER_SHARD
+    group = names[start : start + CLIPS_PER_SHARD]
+    clips = []
+    for offset in range(len(group)):
+        clips.append(look(start + offset))
+        advance(1)
+    _write_shard(_shard(folder, shard), group, clips)
+
+
+def finish_keypoints(folder: Path, clips: int, facts: Mapping[str, Any]) -> None:
+    """Write keypoints.json, which makes the folder complete."""
+    index = {"format": FORMAT, "clips": clips, "clips_per_shard": CLIPS_PER_SHARD, "landmarks": list(LANDMARKS)}
     replace_file(folder / INDEX_FILE, lambda part: part.write_text(json.dumps(index | dict(facts), indent=2) + "\n"))
 
 

@@ -86,9 +86,7 @@ class VisualConfig(Config):
     fov_deg: float = Field(default=HORIZONTAL_FOV_DEG, gt=0, lt=180, description="Horizontal field of view (degrees).")
     min_visibility: float = Field(default=0.5, ge=0, le=1, description="Visibility from which a landmark counts.")
     max_gap_s: float = Field(default=0.6, gt=0, description="A sampled frame speaks for this long around it (seconds).")
-    smooth_frames: int = Field(
-        default=11, ge=1, description="Label frames over which an event's evidence is averaged."
-    )
+    smooth_frames: int = Field(default=11, ge=1, description="Label frames over which an event's evidence is averaged.")
     object_tolerance_deg: float = Field(default=15.0, gt=0, description="Tolerance beyond a detected object's edge.")
 
 

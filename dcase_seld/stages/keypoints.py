@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,27 +27,21 @@ class KeypointsConfig(Config):
 
 
 def run(config: KeypointsConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
-    """Write the keypoints folder: shards of people and keypoints.json."""
+    """Write the keypoints folder: shards of people and keypoints.json; several workers share the shards."""
     from dcase_seld.data.store import Store
-    from dcase_seld.post.keypoints import ClipPeople, Keypoints, find_in_video, sample_times, write_keypoints
-    from dcase_seld.post.people import PeopleConfig, PeopleFinder
+    from dcase_seld.post.keypoints import Keypoints, finish_keypoints, pending_shards
     from dcase_seld.progress import progress, say
-    from dcase_seld.task.facts import LABEL_RATE
 
     store = Store.open(inputs["data"][0])
-    indices = store.indices(config.split)
-    names = [store.names[i] for i in indices]
-    people = PeopleConfig(mode=config.mode, model=config.model)
-    facts = {"fps": config.fps, "mode": config.mode, "model": config.model}
-    with PeopleFinder(people) as finder, progress("keypoints", len(names), "clips", context.quiet) as advance:
-
-        def look(position: int) -> ClipPeople:
-            index = indices[position]
-            return find_in_video(
-                finder, store.videos[index], sample_times(float(store.frames[index]) / LABEL_RATE, config.fps)
-            )
-
-        write_keypoints(out, names, look, facts, advance)
+    names = [store.names[i] for i in store.indices(config.split)]
+    shards = pending_shards(out, len(names))
+    with progress("keypoints", len(names), "clips", context.quiet) as advance:
+        workers = min(context.workers, len(shards))
+        if workers > 1:
+            _share(config, inputs["data"][0], out, shards, workers, advance)
+        elif shards:
+            look_at_shards(config, inputs["data"][0], out, shards, advance)
+    finish_keypoints(out, len(names), {"fps": config.fps, "mode": config.mode, "model": config.model})
     result = Keypoints([out])
     problems = [f"{name}: {result[name].problem}" for name in names if result[name].problem]
     if problems:
@@ -54,6 +49,58 @@ def run(config: KeypointsConfig, inputs: Inputs, out: Path, context: Context) ->
     found = sum(len(result[name].frame) for name in names)
     frames = sum(int(result[name].seen.sum()) for name in names)
     return {"clips": len(names), "frames": frames, "people": found, "clips_with_problems": len(problems)}
+
+
+def look_at_shards(
+    config: KeypointsConfig,
+    store_folder: Path,
+    out: Path,
+    shards: list[int],
+    advance: Callable[..., None] = lambda count: None,
+) -> int:
+    """Write some shards of the keypoints folder; return the number of clips looked at."""
+    from dcase_seld.config import parse_config
+    from dcase_seld.data.store import Store
+    from dcase_seld.post.keypoints import ClipPeople, find_in_video, sample_times, write_shard
+    from dcase_seld.post.people import PeopleConfig, PeopleFinder
+    from dcase_seld.task.facts import LABEL_RATE
+
+    store = Store.open(store_folder)
+    indices = store.indices(config.split)
+    names = [store.names[i] for i in indices]
+    people = parse_config(PeopleConfig, {"mode": config.mode, "model": config.model}, "keypoints")
+    done = 0
+    with PeopleFinder(people) as finder:
+
+        def look(position: int) -> ClipPeople:
+            nonlocal done
+            done += 1
+            index = indices[position]
+            seconds = float(store.frames[index]) / LABEL_RATE
+            return find_in_video(finder, store.videos[index], sample_times(seconds, config.fps))
+
+        for shard in shards:
+            write_shard(out, names, shard, look, advance)
+    return done
+
+
+def _share(
+    config: KeypointsConfig,
+    store_folder: Path,
+    out: Path,
+    shards: list[int],
+    workers: int,
+    advance: Callable[..., None],
+) -> None:
+    """Let processes take one shard after the other."""
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+
+    # Spawned, not forked: MediaPipe's threads do not survive a fork.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        jobs = [pool.submit(look_at_shards, config, store_folder, out, [shard]) for shard in shards]
+        for job in as_completed(jobs):
+            advance(job.result())
 
 
 STAGE = Stage("keypoints", "keypoints", KeypointsConfig, run)

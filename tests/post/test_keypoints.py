@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from people_made import WIDTH, body, clip_people
 
+from dcase_seld.data.store import Store
 from dcase_seld.data.store_builder import build_store
 from dcase_seld.errors import SeldError
 from dcase_seld.media.audio import write_wav
@@ -137,3 +138,25 @@ def test_the_stage_finds_people_and_reports_videos_it_cannot_read(store, pose_mo
     seen = see_part(whole, "mouth", 50, fov_deg=100.0, min_visibility=0.5, max_gap_s=1.0)
     np.testing.assert_allclose(seen.azimuth_deg, -20.0, atol=1.5)
     assert "broken.mp4" in folder["broken"].problem and folder["blind"].problem == "there is no video"
+
+
+@pytest.mark.slow
+def test_several_workers_give_the_same_people(store, pose_model, tmp_path):
+    video = next(path for path in Store.open(store).videos if path is not None and path.stem == "whole")
+    clips = []
+    for number in range(CLIPS_PER_SHARD + 2):
+        write_wav(tmp_path / f"c{number}.wav", np.zeros((2, 24_000), np.int16), 24_000)
+        clips.append(Clip(f"c{number}", "part", tmp_path / f"c{number}.wav", None, None if number % 33 else video))
+    root = video.parent.parent
+    for folder in ("store", "1", "2"):
+        (tmp_path / folder).mkdir()
+    build_store(clips, tmp_path / "store", root=root, splits=("test",) * len(clips))
+    stage = load_stage("keypoints")
+    config = stage.config(data="data", fps=1.0, model=str(pose_model))
+    for workers in (1, 2):
+        facts = stage.run(config, {"data": [tmp_path / "store"]}, tmp_path / str(workers), Context(workers=workers))
+        assert facts["people"] == 2 and facts["clips"] == len(clips)
+    alone, shared = Keypoints([tmp_path / "1"]), Keypoints([tmp_path / "2"])
+    assert list(alone) == list(shared)
+    for name in alone:
+        np.testing.assert_array_equal(alone[name].keypoints, shared[name].keypoints)
