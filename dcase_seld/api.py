@@ -125,10 +125,9 @@ def predict(
     recording = read_recording(path, pictures, model.networks[0].config.frontend.sample_rate, mono=mono)
     tokens: Mapping[str, Any] = {}
     if model.needs:
-        from dcase_seld.commands.predict import _tokens
+        from dcase_seld.post.live_tokens import live_tokens
 
-        folders = [Path(member.folder) for member in model.settings.members]
-        tokens = _tokens(model, folders, {}, device)
+        tokens = live_tokens(model, {}, device)
     hop = max(1, round(CLIP_FRAMES * (1 - overlap)))
     return events_of(model, recording, predict_recording(model, recording, tokens, hop_frames=hop))
 

@@ -77,6 +77,7 @@ def predict(
     INPUTS are files or folders. Long recordings are cut into 5-second windows that overlap; their outputs are averaged.
     A file that cannot be used is named, the others are predicted, and the exit status is 1.
     """
+    from dcase_seld.post.live_tokens import live_tokens
     from dcase_seld.post.predict import Predictor
     from dcase_seld.post.recording import Spent, events_of, find_recordings, predict_recording, read_recording
     from dcase_seld.task.facts import CLIP_FRAMES
@@ -91,7 +92,7 @@ def predict(
     if threshold is not None:
         settings = predictor.settings.model_copy(update={"thresholds": (threshold,)})
         predictor = Predictor(predictor.networks, settings)
-    tokens = _tokens(predictor, folders, {"clap": clap, "vision": owlvit}, str(place))
+    tokens = live_tokens(predictor, {"clap": clap, "vision": owlvit}, str(place))
     rate = predictor.networks[0].config.frontend.sample_rate
     hop = max(1, round(CLIP_FRAMES * (1 - overlap)))
     out.mkdir(parents=True, exist_ok=True)
@@ -123,31 +124,6 @@ def predict(
         click.echo(f"speed: {heard / spent.total:,.1f}× real time; " + ", ".join(parts))
     if failed:
         raise SeldError(f"{failed} of {len(recordings)} files could not be used (see above).")
-
-
-def _tokens(predictor: Predictor, folders: list[Path], given: dict[str, str | None], device: str) -> dict:  # type: ignore[type-arg]
-    """Return makers of the tokens that the members read, as their trainings say."""
-    from dcase_seld.model.weights import read_facts
-    from dcase_seld.post.live_tokens import live_tokens
-    from dcase_seld.train.checkpoint import model_folder
-
-    specs: dict[str, dict[str, object]] = {}
-    for member in predictor.settings.members:
-        known = read_facts(model_folder(Path(member.folder))).get("facts", {}).get("tokens", {})
-        for kind in predictor.needs & known.keys():
-            if specs.setdefault(kind, known[kind])["fingerprint"] != known[kind]["fingerprint"]:
-                raise SeldError(
-                    f"The members were trained with {kind} tokens of different encoders.",
-                    "Predict from a store with a recipe, where each step of tokens can be named.",
-                )
-    missing = predictor.needs - specs.keys()
-    if missing:
-        raise SeldError(
-            f"{folders[0]} does not say where its {', '.join(sorted(missing))} tokens come from.",
-            "Train it with this version, or predict from a store with a recipe.",
-        )
-    rate = predictor.networks[0].config.frontend.sample_rate
-    return live_tokens(specs, {k: v for k, v in given.items() if v is not None}, rate, device)
 
 
 def _write(events: Events, predictor: Predictor, out: Path, formats: tuple[str, ...]) -> None:

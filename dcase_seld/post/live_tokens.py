@@ -17,9 +17,14 @@ from dcase_seld.media.video import read_frames
 from dcase_seld.model.semantic.build import build_encoder
 from dcase_seld.model.semantic.config import parse_tokens_config
 from dcase_seld.model.semantic.protocol import SemanticEncoder
+from dcase_seld.model.weights import read_facts
+from dcase_seld.post.predict import Predictor
 from dcase_seld.progress import say
 from dcase_seld.task.facts import CLIP_SECONDS
+from dcase_seld.train.checkpoint import model_folder
 
+OPTIONS = {"vision": "owlvit"}
+"""Option of the predict command for the weights of a kind of token, where it is not the kind's own name."""
 KEPT_FRAMES = 64
 """Embedded frames kept, because overlapping windows look at the same ones."""
 
@@ -75,40 +80,54 @@ class LiveTokens:
         return result
 
 
-def live_tokens(
-    specs: Mapping[str, Mapping[str, Any]], paths: Mapping[str, str], rate: int, device: str
-) -> dict[str, LiveTokens]:
-    """Return makers of the tokens that a network was trained with, by ModelInput field.
+def live_tokens(predictor: Predictor, weights: Mapping[str, str | None], device: str) -> dict[str, LiveTokens]:
+    """Return makers of the tokens that the members read, by ModelInput field, as their trainings say.
 
     Args:
-        specs: specifications of the token folders of its training, by field (model.json, facts.tokens).
-        paths: weights to use instead of the recorded ones, by field: a folder, file, or known name.
-        rate: samples per second of the sound.
+        predictor: the networks.
+        weights: weights to use instead of the recorded ones, by field: a folder, file or known name; None: as recorded.
         device: where the encoders run.
 
     Raises:
-        SeldError: weights are missing, or are not those of the training.
+        SeldError: weights are missing, or are not those of the training; members were trained with different ones.
     """
+    rate = predictor.networks[0].config.frontend.sample_rate
     makers = {}
-    for kind, spec in specs.items():
+    for kind, spec in _specifications(predictor).items():
         settings = dict(spec.get("encoder") or {})
-        if not settings:
-            raise SeldError(
-                f"The checkpoint does not say which encoder made its {kind} tokens.",
-                "Train it again with tokens of an embed step.",
-            )
-        if kind in paths:
-            settings["path" if Path(paths[kind]).exists() else "name"] = paths[kind]
-            settings["name" if Path(paths[kind]).exists() else "path"] = None
+        given = weights.get(kind)
+        if given is not None:
+            settings["path" if Path(given).exists() else "name"] = given
+            settings["name" if Path(given).exists() else "path"] = None
         config = parse_tokens_config(settings, f"{kind} encoder")
         encoder = build_encoder(config, rate, device)
         if encoder.weights_fingerprint != spec["fingerprint"]:
             raise SeldError(
                 f"The {kind} encoder {config.source} has other weights ({encoder.weights_fingerprint}) than the one of "
                 f"the training ({spec['fingerprint']}).",
-                f"Give the weights of the training with --{kind}.",
+                f"Give the weights of the training with --{OPTIONS.get(kind, kind)}.",
             )
         if encoder.random_weights:
             say(f"warning: the {kind} encoder has RANDOM weights (made for tests); its tokens mean nothing.")
         makers[kind] = LiveTokens(kind, encoder, getattr(config, "fps", 1.0))
     return makers
+
+
+def _specifications(predictor: Predictor) -> dict[str, dict[str, Any]]:
+    """Return the specification of each kind of token that the members read."""
+    specs: dict[str, dict[str, Any]] = {}
+    for member in predictor.settings.members:
+        known = read_facts(model_folder(Path(member.folder))).get("facts", {}).get("tokens", {})
+        for kind in predictor.needs & known.keys():
+            if specs.setdefault(kind, known[kind])["fingerprint"] != known[kind]["fingerprint"]:
+                raise SeldError(
+                    f"The members were trained with {kind} tokens of different encoders.",
+                    "Predict from a store with a recipe, where each step of tokens can be named.",
+                )
+    missing = sorted(kind for kind in predictor.needs if not specs.get(kind, {}).get("encoder"))
+    if missing:
+        raise SeldError(
+            f"The checkpoint does not say which encoder made its {', '.join(missing)} tokens.",
+            "Train it again with tokens of an embed step, or predict from a store with a recipe.",
+        )
+    return specs
