@@ -12,16 +12,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.errors import SeldError, listing
 from dcase_seld.model.semantic.grid import mirrored_order
+
+if TYPE_CHECKING:
+    from dcase_seld.data.store import Store
 
 FORMAT = 1
 SHARD_BYTES = 64 * 2**20
@@ -45,6 +48,7 @@ class TokenSpec:
         mirror_by: "stored" in the folder, or "grid_flip": the columns of the token grid in reverse order.
         mask: the folder also says which rows of the first axis are there.
         encoder: configuration of the encoder (an embed step's `model:`), so that a recording can be embedded alike.
+        store: identity of the store whose clips they are of ("" where it was not noted): simulated corpora share names.
     """
 
     kind: str
@@ -56,6 +60,7 @@ class TokenSpec:
     mask: bool = False
     mirror_by: str = "stored"
     encoder: dict[str, Any] = field(default_factory=dict)
+    store: str = ""
 
 
 class TokenWriter:
@@ -230,6 +235,13 @@ class TokenReader:
             here = np.flatnonzero(shards == shard)
             out[here] = table[rows[here] - shard * self.clips_per_shard]
         return out
+
+
+def tokens_of(store: Store, names: Collection[str], readers: Sequence[TokenReader]) -> dict[str, TokenReader]:
+    """Return for each kind the reader that has tokens of all `names`; one that was made of this very store wins."""
+    having = [reader for reader in readers if set(names) <= reader.position.keys()]
+    having.sort(key=lambda reader: reader.spec.store == store.identity)
+    return {reader.spec.kind: reader for reader in having}
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -11,11 +11,11 @@ import torch
 
 from dcase_seld.data.batches import Batch, Batches, ClipSource
 from dcase_seld.data.store import Store
-from dcase_seld.data.tokens import TokenReader
+from dcase_seld.data.tokens import TokenReader, tokens_of
 from dcase_seld.errors import SeldError, listing
 from dcase_seld.model.outputs import ModelInput, SeldOutput
 from dcase_seld.model.seld import SeldNetwork
-from dcase_seld.model.weights import count_parameters, load_model
+from dcase_seld.model.weights import count_parameters, load_model, read_facts
 from dcase_seld.post.ensemble import average_outputs, swap_output
 from dcase_seld.post.guard import refuse_overlap
 from dcase_seld.post.overlap import stitched
@@ -36,10 +36,13 @@ class Predictor:
     Attributes:
         networks: in evaluation mode, on one device; all know the same classes.
         settings: their weights, thresholds and test-time augmentation.
+        token_weights: by kind of tokens, the fingerprints of the encoders that the members were trained with, where
+            they were noted.
     """
 
     networks: tuple[SeldNetwork, ...]
     settings: EnsembleSettings
+    token_weights: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @staticmethod
     def load(folders: Sequence[Path], device: torch.device | str = "cpu", tta: Tta | None = None) -> Predictor:
@@ -74,7 +77,12 @@ class Predictor:
                 f"The members know different classes or sample rates ({len(classes)} lists, {sorted(rates)} Hz).",
                 "Average networks that were trained on one taxonomy.",
             )
-        return Predictor(networks, settings)
+        made: dict[str, frozenset[str]] = {}
+        for member in settings.members:
+            trained = read_facts(model_folder(Path(member.folder))).get("facts", {}).get("tokens", {})
+            for kind, spec in trained.items():
+                made[kind] = made.get(kind, frozenset()) | {spec["fingerprint"]}
+        return Predictor(networks, settings, made)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -133,7 +141,7 @@ def open_clips(
         video: False: as if no clip had a video.
 
     Raises:
-        SeldError: there is no such clip, the store does not fit the members, or tokens are missing.
+        SeldError: there is no such clip, the store does not fit the members, or tokens are missing or of other weights.
     """
     first = predictor.networks[0]
     if store.sample_rate != first.config.frontend.sample_rate:
@@ -150,13 +158,9 @@ def open_clips(
     indices = store.indices(split)
     if not len(indices):
         raise SeldError(f"{store.folder} has no clip in split {split!r}.", f"It has {store.counts}.")
-    names = {store.names[index] for index in indices}
     needs = predictor.needs if video else predictor.needs - {"vision"}
-    readers = {}
-    for folder in tokens:
-        reader = TokenReader.open(folder)
-        if reader.spec.kind in needs and names <= reader.position.keys():
-            readers[reader.spec.kind] = reader
+    found = tokens_of(store, {store.names[index] for index in indices}, [TokenReader.open(path) for path in tokens])
+    readers = {kind: reader for kind, reader in found.items() if kind in needs}
     missing = sorted(needs - readers.keys())
     if missing:
         raise SeldError(
@@ -164,6 +168,13 @@ def open_clips(
             f"{split!r} of {store.folder}.",
             "Name an embed step on the same store in tokens.",
         )
+    for kind, reader in readers.items():
+        if strange := predictor.token_weights.get(kind, frozenset()) - {reader.spec.fingerprint}:
+            raise SeldError(
+                f"{reader.folder} was made by a {kind} encoder with other weights ({reader.spec.fingerprint}) than the "
+                f"tokens that the members were trained on ({listing(sorted(strange))}).",
+                "Embed these clips with the encoder of the training.",
+            )
     mirror = predictor.settings.tta == "swap" and "vision" in readers
     if mirror and not readers["vision"].spec.mirror:
         raise SeldError(

@@ -167,6 +167,7 @@ def _spec(config: EmbedConfig, encoder: SemanticEncoder, store: Store, frames: i
         mask=pictures,
         mirror_by="grid_flip" if config.mirror == "grid_flip" else "stored",
         encoder=config.model.model_dump(mode="json", exclude={"batch"}),
+        store=store.identity,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -54,7 +55,7 @@ def run(config: PredictStageConfig, inputs: Inputs, out: Path, context: Context)
     predictor = Predictor.load(inputs["members"], single_device(context.device), config.tta)
     if config.threshold is not None:
         settings = predictor.settings.model_copy(update={"thresholds": (config.threshold,)})
-        predictor = Predictor(predictor.networks, settings)
+        predictor = replace(predictor, settings=settings)
     tokens = inputs.get("tokens", [])
     events = predict_store(
         predictor,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dcase_seld.data.batches import Batches, ClipSource
 from dcase_seld.data.store import Store
-from dcase_seld.data.tokens import TokenReader
+from dcase_seld.data.tokens import TokenReader, tokens_of
 from dcase_seld.errors import SeldError, listing
 from dcase_seld.model.seld import SeldNetwork
 from dcase_seld.model.weights import read_facts
@@ -91,8 +91,8 @@ def open_sources(
         chosen = chosen[store.labelled[chosen]]
         if not len(chosen):
             continue
-        names = {store.names[index] for index in chosen}
-        found = {r.spec.kind: r for r in readers if r.spec.kind in kinds and names <= r.position.keys()}
+        fitting = tokens_of(store, {store.names[index] for index in chosen}, readers)
+        found = {kind: reader for kind, reader in fitting.items() if kind in kinds}
         missing = sorted(kinds - found.keys())
         if missing:
             raise SeldError(

@@ -1,8 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from dcase_seld.data.tokens import TokenReader, TokenSpec, TokenWriter
+from dcase_seld.data.store import Store
+from dcase_seld.data.tokens import TokenReader, TokenSpec, TokenWriter, tokens_of
 from dcase_seld.errors import SeldError
+from dcase_seld.recipe.stage import Context
+from dcase_seld.stages.prepare import STAGE, PrepareConfig
 
 NAMES = [f"clip{index}" for index in range(7)]
 SPEC = TokenSpec("vision", "tiny", "abc", True, (2, 3, 4), mirror=True, mask=True)
@@ -68,3 +73,24 @@ def test_wrong_shape_and_infinities_are_refused(tmp_path):
         writer.write(0, np.zeros((1, 5)))
     with np.errstate(over="ignore"), pytest.raises(ValueError, match="half precision"):
         writer.write(0, np.full((1, 4), 1e9))
+
+
+def test_of_tokens_with_the_same_names_those_of_the_store_win(store, tmp_path):
+    spec = TokenSpec("clap", "tiny", "abc", True, (1, 4), store=store.identity)
+    own = TokenReader(tmp_path / "own", spec, store.names, 9)
+    strange = TokenReader(tmp_path / "strange", replace(spec, store="another"), [*store.names, "more"], 9)
+    few = TokenReader(tmp_path / "few", replace(spec, kind="vision"), store.names[1:], 9)
+    for readers in ([own, strange, few], [few, strange, own]):
+        assert tokens_of(store, store.names, readers) == {"clap": own}
+    assert tokens_of(store, store.names, [strange]) == {"clap": strange}
+    assert set(tokens_of(store, store.names[1:], [own, few])) == {"clap", "vision"}
+
+
+def test_a_store_is_known_by_names_and_sound(store, make_corpus, tmp_path):
+    found = {store.identity}
+    for number, seed in enumerate((0, 0, 1)):
+        root = make_corpus(tmp_path / f"corpus{number}", [("dev-train-tau", 3, 1, 0)], seed=seed)
+        (tmp_path / str(number)).mkdir()
+        STAGE.run(PrepareConfig(corpus=str(root), split={"fraction": 0}), {}, tmp_path / str(number), Context())
+        found.add(Store.open(tmp_path / str(number)).identity)
+    assert len(found) == 3, "the same sound prepared twice is one store, other sound under the same names another"

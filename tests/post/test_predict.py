@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from dcase_seld.config import parse_config
 from dcase_seld.data.store import Store
 from dcase_seld.data.store_builder import build_store
+from dcase_seld.data.tokens import TokenSpec, TokenWriter
 from dcase_seld.errors import SeldError
 from dcase_seld.media.audio import write_wav
 from dcase_seld.model.config import parse_model_config
@@ -28,13 +30,22 @@ from dcase_seld.task.taxonomy import Taxonomy
 TAXONOMY = Taxonomy("three", ("A", "B", "C"), ("a", "b", "c"))
 
 
-def network(folder: Path, seed: int, track: str = "b", kind: str = "cmc", taxonomy: Taxonomy = TAXONOMY) -> Path:
+def network(
+    folder: Path,
+    seed: int,
+    track: str = "b",
+    kind: str = "cmc",
+    taxonomy: Taxonomy = TAXONOMY,
+    fusion: tuple[str, ...] = (),
+    facts: dict[str, object] | None = None,
+) -> Path:
     """Write a random network that is often active (its last layer is scaled up)."""
     small = {
         "kind": "cmc",
         "frontend": {"features": ["log_mel", "ild"], "hop": 600, "mels": 16},
         "encoder": {"channels": [4, 8], "layers": 1, "d_model": 8, "heads": 2, "feed_forward": 8, "kernel": 5},
-        "cross_modal": {"layers": 1, "heads": 2, "feed_forward": 8, "kernel": 5},
+        "cross_modal": {"layers": 1, "heads": 2, "feed_forward": 8, "kernel": 5, "clap_width": 4},
+        "fusion": list(fusion),
     }
     model = build_model(
         parse_model_config({**(small if kind == "cmc" else {"kind": kind}), "track": track}), taxonomy, seed
@@ -42,7 +53,7 @@ def network(folder: Path, seed: int, track: str = "b", kind: str = "cmc", taxono
     with torch.no_grad():
         model.head.out.weight.mul_(12)
     model.frontend.set_statistics(torch.full_like(model.frontend.mean, -40), torch.full_like(model.frontend.std, 20))
-    save_model(model, folder)
+    save_model(model, folder, facts)
     return folder
 
 
@@ -118,3 +129,31 @@ def test_overlapping_windows_cover_long_clips_and_leave_short_ones_as_they_are(f
     long = overlapping.take(overlapping.clip == 3)
     assert set(np.unique(long.frame)) <= set(range(120)) and long.frame.max() > 100
     assert not np.array_equal(long.azimuth_deg, plain.take(plain.clip == 3).azimuth_deg)
+
+
+def test_tokens_of_other_weights_than_the_trainings_are_refused(folder: Path, tmp_path: Path) -> None:
+    opened = Store.open(folder / "store")
+    store = build_store_of(opened, tmp_path / "short")
+    for name in ("right", "wrong"):
+        spec = TokenSpec("clap", "tiny", name, True, (1, 4), store=store.identity)
+        writer = TokenWriter(tmp_path / name, spec, store.names)
+        writer.write(0, np.ones((len(store), 1, 4)))
+        writer.finish()
+    member = network(
+        tmp_path / "m",
+        0,
+        fusion=("clap",),
+        facts={"tokens": {"clap": asdict(TokenSpec("clap", "t", "right", True, ()))}},
+    )
+    predictor = Predictor.load([member])
+    assert predict_store(predictor, store, "eval", tokens=[tmp_path / "right"]).clips == store.names
+    with pytest.raises(SeldError, match=r"other weights \(wrong\) than .* \(right\)"):
+        predict_store(predictor, store, "eval", tokens=[tmp_path / "wrong"])
+
+
+def build_store_of(store: Store, out: Path) -> Store:
+    """Return a store of another's first three clips, each one window long."""
+    out.mkdir()
+    clips = index_corpus(Path(store.facts["corpus"])).clips[:3]
+    build_store(clips, out, root=Path(store.facts["corpus"]), splits=["eval"] * 3, taxonomy=TAXONOMY)
+    return Store.open(out)
