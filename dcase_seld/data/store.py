@@ -119,7 +119,7 @@ class Store:
         digest = hashlib.sha256("\n".join(self.names).encode())
         last = len(self._pcm) - IDENTITY_SAMPLES
         for start in np.linspace(0, max(0, last), 16).astype(np.int64).tolist():
-            digest.update(np.ascontiguousarray(self._pcm[start : start + IDENTITY_SAMPLES]))
+            digest.update(self._pcm[start : start + IDENTITY_SAMPLES].tobytes())
         return digest.hexdigest()[:16]
 
     def indices(self, split: str | Sequence[str] = "all") -> Ints:

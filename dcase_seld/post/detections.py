@@ -147,7 +147,8 @@ class Detections(Mapping[str, Mapping[int, Sightings]]):
         clip = self.clips[name]
         frames = CLIP_FRAMES
         if len(clip.times_s):
-            frames = max(CLIP_FRAMES, int(np.ceil((clip.times_s[-1] + self._rules.max_gap_s) * LABEL_RATE)) + 1)
+            # Times are the middles of equal steps: the last one ends as far behind as the first begins before.
+            frames = max(CLIP_FRAMES, int(np.ceil((clip.times_s[-1] + clip.times_s[0]) * LABEL_RATE)) + 1)
         return {
             int(index): see_objects(
                 clip, int(index), frames, fov_deg=self._rules.fov_deg, max_gap_s=self._rules.max_gap_s

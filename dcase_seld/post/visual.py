@@ -204,8 +204,8 @@ def judge(events: Events, evidence: Evidence, config: VisualConfig) -> Judged:
         logit[rows] = weight.bias + weight.network * network[rows] + weight.near * near[rows]
         share[rows] = weight.refine
     probability = 1.0 / (1.0 + np.exp(-logit))
-    has_probability = events.onscreen_probability is not None
-    onscreen = np.where(usable | has_probability, probability >= config.threshold, events.onscreen)
+    # Where the pictures say nothing the network's decision stands: its threshold may have been tuned.
+    onscreen = np.where(usable, probability >= config.threshold, events.onscreen)
 
     by_object = evidence.key == DETECTED
     close = ~np.isnan(gap) & (np.abs(gap) <= evidence.tolerance_deg)

@@ -32,9 +32,10 @@ def run(config: VisualStageConfig, inputs: Inputs, out: Path, context: Context) 
     import json
 
     from dcase_seld.data.store import Store
-    from dcase_seld.errors import SeldError
+    from dcase_seld.errors import SeldError, listing
     from dcase_seld.post.changes import count_changes, write_changes
     from dcase_seld.post.checks import check_predictions
+    from dcase_seld.post.guard import recording
     from dcase_seld.post.keypoints import Keypoints
     from dcase_seld.post.visual import gather_evidence, judge
     from dcase_seld.post.visual_fit import fit_weights
@@ -63,6 +64,14 @@ def run(config: VisualStageConfig, inputs: Inputs, out: Path, context: Context) 
             raise SeldError(
                 f"visual: {len(absent)} clips of `fit` are not in the keypoints, first {absent[0]}.",
                 "Add a keypoints step for the validation split to `keypoints`.",
+            )
+        scored = {recording(name) for name in events.clips}
+        shared = [name for name in known.clips if recording(name) in scored]
+        if shared:
+            raise SeldError(
+                f"visual: {len(shared)} clips of `fit` are of recordings whose events are corrected "
+                f"({listing(shared)}); weights learned there would flatter the scores.",
+                "Fit on predictions of the validation split, correct those of another.",
             )
         evidence = gather_evidence(known, people, store.taxonomy, rules, objects)
         fit = fit_weights(known, store.events, evidence, rules)

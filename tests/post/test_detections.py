@@ -54,7 +54,7 @@ def objects(azimuths, class_index=TELEPHONE, half_width=0.03):
 def events_at(azimuth, class_index, probability=0.3):
     zeros = np.zeros(50, np.int32)
     return Events(("clip",), zeros, np.arange(50, dtype=np.int32), zeros + class_index, zeros,
-                  np.full(50, float(azimuth)), np.ones(50), np.zeros(50, bool),
+                  np.full(50, float(azimuth)), np.ones(50), np.full(50, probability >= 0.5),
                   onscreen_probability=np.full(50, probability, np.float32))  # fmt: skip
 
 
@@ -94,6 +94,13 @@ def test_the_folder_gives_back_what_was_written(tmp_path):
         read_detections([tmp_path], Taxonomy("own", ("Bark",), ("bark",)))
     with pytest.raises(SeldError, match="no finished detections folder"):
         read_detections([tmp_path / "none"], DCASE2025)
+
+
+def test_a_long_clip_that_is_looked_at_rarely_has_sightings_to_its_end(tmp_path):
+    clip = replace(objects([20.0]), times_s=np.arange(5) * 4.0 + 2.0)
+    write_detections(tmp_path, ["a"], lambda i: clip, {"classes": list(DCASE2025.classes)})
+    seen = Detections([tmp_path], DCASE2025, VisualConfig())["a"][TELEPHONE]
+    assert len(seen.watched) >= 200 and seen.watched[20] and not seen.watched[199]
 
 
 def test_every_class_has_words_and_own_words_replace_them():

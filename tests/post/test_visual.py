@@ -240,3 +240,13 @@ def test_changes_are_written_with_their_reason(tmp_path):
 def test_an_empty_table_stays_empty():
     assert len(run(Events.empty(("clip",)), clip_people([10.0])).events) == 0
     assert HEIGHT * 16 == WIDTH * 9
+
+
+def test_a_class_left_to_the_network_keeps_a_decision_by_a_tuned_threshold():
+    events = events_at([10.0], 8)
+    tuned = replace(
+        events, onscreen=np.ones(len(events), bool), onscreen_probability=np.full(len(events), 0.3, np.float32)
+    )
+    assert run(tuned, clip_people([10.0])).events.onscreen.all()
+    sure = replace(tuned, onscreen=~tuned.onscreen, onscreen_probability=1 - tuned.onscreen_probability)
+    assert not run(sure, clip_people([10.0])).events.onscreen.any()

@@ -191,3 +191,8 @@ def test_the_stage_refuses_keypoints_of_other_clips(folders, tmp_path):
     inputs = {"events": [folders / "test"], "data": [folders / "store"], "keypoints": [other]}
     with pytest.raises(SeldError, match="10 of 10 clips are not in the keypoints"):
         stage.run(config, inputs, tmp_path, Context())
+
+
+def test_the_stage_does_not_learn_on_what_it_corrects(folders, tmp_path):
+    with pytest.raises(SeldError, match="30 clips of `fit` are of recordings whose events are corrected"):
+        run_stage(folders, tmp_path, folders / "val")
