@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dcase_seld.errors import SeldError
-from dcase_seld.train.folders import replace_folder, settle
+from dcase_seld.train.folders import replace_folder, settle, whole
 from dcase_seld.train.schedule import WeightAverage
 
 TENSORS, PLAIN = "state.safetensors", "state.json"
@@ -137,8 +137,8 @@ def model_folder(path: Path) -> Path:
     Raises:
         SeldError: there is none.
     """
-    for folder in (path, path / "best", path / "last"):
-        if (settle(folder) / "model.safetensors").is_file():
+    for folder in map(whole, (path, path / "best", path / "last")):
+        if (folder / "model.safetensors").is_file():
             return folder
     raise SeldError(
         f"{path} holds no trained network: neither it nor its best/ has a model.safetensors.",

@@ -30,6 +30,17 @@ def settle(target: Path) -> Path:
     return target
 
 
+def whole(target: Path) -> Path:
+    """Return the folder that holds the newest intact version of `target`; unlike `settle` it changes nothing.
+
+    For readers: the training that writes the folder may be running.
+    """
+    new, old = _beside(target, "new"), _beside(target, "old")
+    if target.exists() or not old.exists():
+        return target
+    return new if new.exists() else old
+
+
 @contextmanager
 def replace_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder to write into, which replaces `target` when the block ends without an error.

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from dcase_seld.errors import SeldError
-from dcase_seld.train.folders import replace_folder, settle
+from dcase_seld.train.folders import replace_folder, settle, whole
 
 
 def write(target: Path, text: str) -> None:
@@ -45,6 +45,9 @@ def test_every_interruption_leaves_one_version(tmp_path: Path, moment: str) -> N
         if moment == "taken away":
             shutil.rmtree(new)
             expected = "one"
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+    assert (whole(target) / "a.txt").read_text() == expected
+    assert sorted(str(path) for path in tmp_path.rglob("*")) == before, "a reader takes nothing from a running training"
     assert (settle(target) / "a.txt").read_text() == expected
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
     write(target, "three")
