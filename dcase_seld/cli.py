@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 
 import click
@@ -47,6 +49,16 @@ COMMANDS = {
 }
 """Command name → (module:attribute, loaded when the command is called; its line in the group's help)."""
 
+REFUSALS = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EIO", "ENOENT", "ENOTDIR", "EISDIR", "EEXIST"),
+        *("ENAMETOOLONG", "ELOOP", "EMFILE", "EFBIG"),
+    )
+    if hasattr(errno, name)
+)
+"""What a system says of paths and disks; other numbers of OSError are bugs and keep their traceback."""
+
 
 class LazyGroup(click.Group):
     """A click group that imports a command's module only when the command is used."""
@@ -77,14 +89,25 @@ def main() -> None:
 
 
 def entry() -> None:
-    """Run the command line; a SeldError becomes its sentences and exit status 1, Ctrl-C exit status 130."""
+    """Run the command line; a SeldError becomes its sentences and exit status 1, Ctrl-C exit status 130.
+
+    So does what the system refuses at a path or on a disk (a file where a folder is wanted, no space, no permission).
+    """
     try:
         main(standalone_mode=False)
+        sys.stdout.flush()
     except SeldError as error:
-        click.echo(f"error: {error.problem}", err=True)
-        if error.remedy:
-            click.echo(f"  → {error.remedy}", err=True)
+        _refuse(error.problem, error.remedy)
+    except BrokenPipeError:  # the reader of the output has gone, as `| head` does: nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in REFUSALS or not (error.filename or error.errno in (errno.ENOSPC, errno.EDQUOT)):
+            raise
+        # A file where a folder is wanted is told as "File exists" by the call that makes folders.
+        said = "a file is in the place of a folder" if error.errno == errno.EEXIST else error.strerror
+        notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+        _refuse(f"{error.filename or 'The disk'}: {said}{notes}.", "Check the path, its permissions and the disk.")
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
@@ -93,6 +116,13 @@ def entry() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted: what was finished is kept; the same command goes on from there.", err=True)
         sys.exit(130)
+
+
+def _refuse(problem: str, remedy: str) -> None:
+    click.echo(f"error: {problem}", err=True)
+    if remedy:
+        click.echo(f"  → {remedy}", err=True)
+    sys.exit(1)
 
 
 if __name__ == "__main__":
