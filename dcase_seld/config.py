@@ -16,8 +16,11 @@ class Config(BaseModel):
     Numbers may be written as strings where they are unambiguous, because YAML reads `1e-3` as a string.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
+
+LONGEST_VALUE = 80
+"""Characters of a refused value that an error shows."""
 
 ConfigType = TypeVar("ConfigType", bound=BaseModel)
 
@@ -36,7 +39,7 @@ def describe_errors(error: ValidationError, model: type[BaseModel], where: str =
             lines.append(f"{path}: required, but missing")
         else:
             message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{path}: {message[0].lower()}{message[1:]}, got {item['input']!r}")
+            lines.append(f"{path}: {message[0].lower()}{message[1:]}, got {_short(item['input'])}")
     return lines
 
 
@@ -56,10 +59,20 @@ def parse_config(model: type[ConfigType], data: Any, where: str) -> ConfigType:
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """Return the field names of the nested model at a location of an error."""
     current: Any = model
+    choices: list[Any] = []
     for part in location:
         fields = getattr(current, "model_fields", {})
-        annotation = fields[part].annotation if part in fields else None
-        nested = [a for a in (annotation, *getattr(annotation, "__args__", ())) if hasattr(a, "model_fields")]
-        if nested:
-            current = nested[0]
+        if part in fields:
+            annotation = fields[part].annotation
+            choices = [a for a in (annotation, *getattr(annotation, "__args__", ())) if hasattr(a, "model_fields")]
+            current = choices[0] if choices else current
+        else:  # the tag of a union, which pydantic writes between a field and what is wrong inside it
+            tagged = [c for c in choices if "kind" in c.model_fields and c.model_fields["kind"].default == part]
+            current = tagged[0] if tagged else current
     return list(getattr(current, "model_fields", {}))
+
+
+def _short(value: Any) -> str:
+    """Return a value as it is written in Python; of a long one, its beginning."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"

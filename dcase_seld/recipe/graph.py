@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from dcase_seld.config import Config, describe_errors
 from dcase_seld.errors import SeldError
-from dcase_seld.recipe.fields import KeyPath, MarkedField, marked_fields, replace_values
+from dcase_seld.recipe.fields import KeyPath, MarkedField, marked_fields, replace_values, written_fields
 from dcase_seld.recipe.load import Recipe
 from dcase_seld.recipe.stage import Stage
 
@@ -81,6 +81,7 @@ def build(recipe: Recipe, registry: Registry) -> dict[str, Step]:
                 place: KeyPath = tuple(item["loc"])
                 said = text.removeprefix(".".join(map(str, place))).removeprefix(": ")
                 recipe.complain(("steps", name, *place), said)
+            _look_up(recipe, name, tuple(written_fields(stage.config, data)), stages)
             continue
         steps[name] = _connect(recipe, name, stage, config, stages)
     order = _order(recipe, steps)
@@ -117,6 +118,17 @@ def descendants(steps: dict[str, Step], names: Iterable[str]) -> set[str]:
 def _connect(recipe: Recipe, name: str, stage: Stage, config: Config, stages: dict[str, Stage]) -> Step:
     """Return the step with its references and outside paths looked up; complain of wrong ones."""
     fields = tuple(marked_fields(config))
+    reads, outside, located = _look_up(recipe, name, fields, stages)
+    if located:
+        config = replace_values(config, located.get)
+        fields = tuple(marked_fields(config))
+    return Step(name, stage, config, fields, reads, outside)
+
+
+def _look_up(
+    recipe: Recipe, name: str, fields: tuple[MarkedField, ...], stages: dict[str, Stage]
+) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[Path, ...]], dict[KeyPath, Path]]:
+    """Return the steps and the outside paths by field, and the latter by place; complain of names that are neither."""
     reads: dict[str, tuple[str, ...]] = {}
     outside: dict[str, tuple[Path, ...]] = {}
     located: dict[KeyPath, Path] = {}
@@ -138,10 +150,7 @@ def _connect(recipe: Recipe, name: str, stage: Stage, config: Config, stages: di
                 outside[mark.name] = (*outside.get(mark.name, ()), located[place])
             else:
                 recipe.complain(where, f"no step {text!r}{_near(text, [s for s in recipe.steps if s != name])}")
-    if located:
-        config = replace_values(config, located.get)
-        fields = tuple(marked_fields(config))
-    return Step(name, stage, config, fields, reads, outside)
+    return reads, outside, located
 
 
 def _locate(text: str, recipe_folder: Path) -> Path:

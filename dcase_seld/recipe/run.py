@@ -82,14 +82,17 @@ def select(plan: Plan, until: str | None, since: str | None) -> set[str]:
     """Return the steps that `--until` and `--from` choose: all, where neither is given.
 
     Raises:
-        SeldError: a name is not a step's.
+        SeldError: a name is not a step's, or the two choose nothing.
     """
     steps = {name: planned.step for name, planned in plan.steps.items()}
     for option, name in (("--until", until), ("--from", since)):
         if name is not None and name not in steps:
             raise SeldError(f"{option} {name}: {plan.path} has no such step.", f"Its steps: {', '.join(steps)}.")
     chosen = set(steps) if until is None else ancestors(steps, [until])
-    return chosen if since is None else chosen & descendants(steps, [since])
+    chosen = chosen if since is None else chosen & descendants(steps, [since])
+    if not chosen:
+        raise SeldError(f"--until {until} does not read --from {since}: nothing is selected.", "Give one of the two.")
+    return chosen
 
 
 def make_step(plan: Plan, name: str, context: Context, force: bool = False) -> None:

@@ -169,6 +169,9 @@ def test_input_that_does_not_fit_is_a_users_error(change, words):
     ("data", "words"),
     [
         ({"kind": "crn"}, "kind must be cmc or crnn"),
+        ({"kind": "crn", "encoder": {"channels": [16] * 40}}, r"got \{'kind': 'crn', .{60,70}…$"),
+        ({"kind": "crnn", "encoder": {}}, r"crnn\.encoder: unknown key$"),
+        ({"kind": "crnn", "front": {}}, r"did you mean 'frontend'"),
         ({"fusion": ["vision"]}, "vision needs track: b"),
         ({"encoder": {"layer": 2}}, "did you mean 'layers'"),
         ({"encoder": {"d_model": 100}}, "no multiple of heads"),

@@ -50,9 +50,12 @@ def test_all_errors_of_all_steps_come_at_once(tmp_path):
         "  line 3: steps.b.scale.factr: unknown key; did you mean 'factor'?",
         "  line 3: steps.b.valuess: unknown key; did you mean 'values'?",
         "  line 7: steps.c.rate: input should be greater than 0, got -1",
+        "  line 6: steps.c.numbers.0: no step 'bb'; did you mean 'b'?",
+        "  line 6: steps.c.numbers.1: step 'd' makes 'sum', but 'numbers' is read here; steps that do: b",
         "  line 9: steps.e.numbers.0: step 'd' makes 'sum', but 'numbers' is read here; steps that do: b",
         "  line 9: steps.e.start: step 'b' makes 'numbers', but 'sum' is read here; steps that do: c, d, g",
         "  --set: steps.g.rate: input should be a valid number, unable to parse string as a number, got 'fast'",
+        "  line 11: steps.g.numbers.0: no step 'missing'; there are: a, b, c, d, e, f",
     ]
 
 

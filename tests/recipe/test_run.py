@@ -84,6 +84,10 @@ def test_until_from_and_force_select(recipe, tmp_path):
     assert run(recipe, tmp_path, force=True)[1] == ["a", "b", "total", "more"]
     with pytest.raises(SeldError, match="no such step"):
         run(recipe, tmp_path, until="totl")
+    with pytest.raises(SeldError, match="nothing is selected"):
+        run(recipe, tmp_path, until="a", since="more")
+    with pytest.raises(SeldError, match=r"total\.rate: input should be a finite number, got inf"):
+        run(recipe, tmp_path, "total.rate=.inf")
 
 
 def test_outside_data_by_content_where_an_mtime_changed(tmp_path):
