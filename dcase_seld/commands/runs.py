@@ -119,23 +119,30 @@ def _print_table(found: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    # Names and settings are long: they follow below, by the number of the row, so that 80 columns are enough.
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("run", overflow="fold")
-    for heading in ("epochs", *(heading for _, heading, _, _ in FIGURES), "parameters", "clips/s", "time"):
+    for heading in ("", "epochs", *(heading for _, heading, _, _ in FIGURES), "parameters", "clips/s", "time"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("differs", overflow="fold")
-    for run in found:
+    for number, run in enumerate(found, 1):
         seconds = int(run["seconds"])
         table.add_row(
-            run["run"],
+            str(number),
             f"{run.get('best_epoch', 0)}/{run['epochs']}",
             *(_number(run["val"].get(name), factor, digits) for name, _, factor, digits in FIGURES),
             f"{run['parameters']:,}",
             f"{run.get('clips_per_second', 0):,.0f}",
             f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}",
-            ", ".join(f"{key} {json.dumps(value)}" for key, value in run["differs"].items()),
         )
-    Console(highlight=False).print(table)
+    names = Table(box=None, header_style="bold", pad_edge=False)
+    names.add_column("", justify="right", no_wrap=True)
+    names.add_column("run, and in what it differs", overflow="fold")
+    for number, run in enumerate(found, 1):
+        differs = ", ".join(f"{key} {json.dumps(value)}" for key, value in run["differs"].items())
+        names.add_row(str(number), run["run"] + (f"\n  {differs}" if differs else ""))
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    console.print()
+    console.print(names)
 
 
 def _number(value: float | None, factor: float, digits: int) -> str:

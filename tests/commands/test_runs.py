@@ -51,3 +51,11 @@ def test_nothing_to_compare_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "broken" / "summary.json").write_text("{}")
     with pytest.raises(SeldError, match="cannot be read"):
         CliRunner().invoke(runs, [str(tmp_path)], catch_exceptions=False)
+
+
+def test_the_table_fits_80_columns_and_keeps_names_whole(tmp_path: Path) -> None:
+    finished(tmp_path / "a-rather-long-recipe" / "first-of-two-trainings", 0.5, 0.1, seconds=36_000)
+    finished(tmp_path / "a-rather-long-recipe" / "second-of-two-trainings", 0.25, 0.2)
+    text = CliRunner().invoke(runs, [str(tmp_path)], env={"COLUMNS": "80"}, catch_exceptions=False).output
+    assert max(map(len, text.splitlines())) <= 80
+    assert "1  a-rather-long-recipe/first-of-two-trainings" in text and "10:00:00" in text and "lr 0.1" in text
