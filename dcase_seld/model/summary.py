@@ -106,7 +106,7 @@ def summarise(
     hooks = [
         module.register_forward_hook(lambda module, _, out: shapes.append((names[module], module, _shape(out))))
         for name, module in model.named_modules()
-        if name and name.count(".") < depth
+        if name and name.count(".") < max(depth, 2)  # the parts need their layers, listed or not
     ]
     with counter, torch.no_grad():
         model(one)
@@ -138,7 +138,7 @@ def summarise(
             )
     parameters = count_parameters(model)
     return Summary(
-        tuple(layers),
+        tuple(layer for layer in layers if layer.name.count(".") < depth),
         tuple(parts),
         parameters,
         multiply_adds(""),

@@ -24,6 +24,12 @@ def test_parts_add_up(config):
     assert summary.multiply_adds == sum(part.multiply_adds for part in summary.parts)
 
 
+def test_a_shallow_list_has_the_same_parts():
+    shallow, deep = (summarise(small_cmc(), DCASE2025, depth=depth) for depth in (1, 3))
+    assert shallow.parts == deep.parts and len(shallow.layers) < len(deep.layers)
+    assert not any("." in layer.name for layer in shallow.layers)
+
+
 def test_multiply_adds_of_the_first_layers_by_hand():
     summary = summarise(CmcConfig(), DCASE2025, depth=4)
     layers = {layer.name: layer for layer in summary.layers}
