@@ -47,16 +47,20 @@ def training_step(
         features = network_features(network, inputs.features, inputs.wave, fabric.device)
         inputs = inputs._replace(wave=None, features=features)
     sums = torch.zeros(len(PARTS), dtype=torch.float64, device=fabric.device)
+    shared = config.loss.onscreen_loss == "masked" and fabric.world_size * config.accumulate > 1
+    if shared:
+        everyone = (target.number > 0).sum().float()
+        if fabric.world_size > 1:
+            everyone = fabric.all_reduce(everyone, reduce_op="sum")  # type: ignore[assignment]
     for number in range(config.accumulate):
         part = slice(number * len(features) // config.accumulate, (number + 1) * len(features) // config.accumulate)
         few = ModelInput(*(None if t is None else t[part] for t in inputs))
         with fabric.no_backward_sync(wrapped, enabled=number + 1 < config.accumulate):
             parts = loss(wrapped(few), SeldTarget(*(t[part] for t in target)))
             total = parts.total
-            if fabric.world_size > 1 and config.loss.onscreen_loss == "masked":
-                # A mean over active class-frames: weigh this process' mean by its share of them.
-                everyone = fabric.all_reduce(parts.active.float(), reduce_op="sum")
-                share = parts.active * fabric.world_size / everyone.clamp(min=1)  # type: ignore[union-attr]
+            if shared:
+                # A mean over active class-frames: weigh the mean of this part of the batch by its share of them.
+                share = parts.active * fabric.world_size * config.accumulate / everyone.clamp(min=1)
                 onscreen = parts.total - parts.doa - parts.distance
                 total = parts.doa + parts.distance + onscreen * share
                 parts = parts._replace(total=total, onscreen=parts.onscreen * share)

@@ -97,8 +97,9 @@ def step_of(out: Path) -> int:
         return 0
 
 
-def test_accumulation_changes_nothing_but_rounding(store: Path, tmp_path: Path) -> None:
-    still = {**MODEL, "track": "a"}
+@pytest.mark.parametrize("track", ["a", "b"])
+def test_accumulation_changes_nothing_but_rounding(store: Path, tmp_path: Path, track: str) -> None:
+    still = {**MODEL, "track": track}
     still["encoder"] = {**MODEL["encoder"], "dropout": 0.0}
     still["cross_modal"] = {**MODEL["cross_modal"], "dropout": 0.0}
     for parts in (1, 4):
