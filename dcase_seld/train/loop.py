@@ -28,7 +28,7 @@ from dcase_seld.train.features import add_cached_features
 from dcase_seld.train.folders import settle
 from dcase_seld.train.launch import launch
 from dcase_seld.train.live import LiveLine
-from dcase_seld.train.results import finish, keep_weights
+from dcase_seld.train.results import finish, keep_weights, note_matching
 from dcase_seld.train.schedule import WeightAverage, learning_rate
 from dcase_seld.train.setup import (
     freeze,
@@ -109,9 +109,11 @@ def _train(
     network = build_model(config.model, sources[0].store.taxonomy, config.seed)
     if init is not None:
         fitted = load_matching(network, model_folder(init))
+        if chief:
+            note_matching(out, fitted)
         if not quiet:
             say(f"init: {len(fitted.matched)} weights taken over, {len(fitted.partial)} in part, "
-                f"{len(fitted.fresh)} new, {len(fitted.unused)} left behind")  # fmt: skip
+                f"{len(fitted.fresh)} new, {len(fitted.unused)} left behind: {out / 'init.json'}")  # fmt: skip
     network.to(fabric.device)
     everything = [*sources, *held_out]
     if wants_cache(config, fabric, everything, network):

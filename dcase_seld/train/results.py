@@ -5,16 +5,24 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from dcase_seld.data.batches import ClipSource
 from dcase_seld.model.seld import SeldNetwork
-from dcase_seld.model.weights import count_parameters, save_model
+from dcase_seld.model.weights import Matching, count_parameters, save_model
 from dcase_seld.train import history
 from dcase_seld.train.checkpoint import Position
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.folders import replace_folder
+
+
+def note_matching(out: Path, fitted: Matching) -> None:
+    """Write init.json: every weight's name under matched (taken over), partial, fresh (new) or unused (left behind)."""
+    temporary = out / "init.json.part"
+    temporary.write_text(json.dumps(asdict(fitted), indent=1), encoding="utf-8")
+    temporary.replace(out / "init.json")
 
 
 def keep_weights(

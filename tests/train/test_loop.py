@@ -115,6 +115,9 @@ def test_fine_tuning_starts_from_the_weights_and_freezes(store: Path, tmp_path: 
     config = TrainConfig(**options(epochs=1, freeze=["encoder"], freeze_batch_norm=True))  # type: ignore[arg-type]
     train(config, [store], out, init=tmp_path / "first", device="cpu")
     before, after = weights(tmp_path / "first" / "best"), weights(out / "last")
+    listed = json.loads((out / "init.json").read_text())
+    assert set(listed["matched"]) | set(listed["partial"]) == set(after) and not listed["fresh"] + listed["unused"]
+    assert listed["partial"] == ["head.out.weight", "head.out.bias"]
     encoder = [name for name in after if name.startswith("encoder")]
     assert encoder and all(torch.equal(before[name], after[name]) for name in encoder)
     assert not torch.equal(before["head.hidden.weight"], after["head.hidden.weight"])
