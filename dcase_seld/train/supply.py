@@ -10,6 +10,7 @@ from dcase_seld.data.batches import Batches, ClipSource
 from dcase_seld.data.order import Sampling
 from dcase_seld.errors import SeldError
 from dcase_seld.model.seld import SeldNetwork
+from dcase_seld.task.facts import CLIP_FRAMES
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.features import can_cache
 
@@ -58,9 +59,21 @@ def val_batches(config: TrainConfig, sources: Sequence[ClipSource], fabric: Fabr
 
 
 def wants_cache(config: TrainConfig, fabric: Fabric, sources: Sequence[ClipSource], network: SeldNetwork) -> bool:
-    """Return whether the front end's output shall be read from a cache instead of being computed each time."""
+    """Return whether the front end's output shall be read from a cache instead of being computed each time.
+
+    Raises:
+        SeldError: a cache is demanded of a store with clips longer than a window.
+    """
     if config.cache_features == "auto":
         possible = all(can_cache(source.store, network.frontend) for source in sources)
         possible = possible and not config.augment.needs_wave
         return possible and fabric.device.type == "cpu" and config.epochs >= 3
+    if config.cache_features == "yes":
+        for source in sources:
+            if (longest := int(source.store.frames.max())) > CLIP_FRAMES:
+                raise SeldError(
+                    f"cache_features is yes, but {source.store.folder} has clips of {longest} label frames; a cache "
+                    f"holds one window of {CLIP_FRAMES} per clip.",
+                    "Set cache_features: no.",
+                )
     return config.cache_features == "yes"

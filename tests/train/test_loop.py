@@ -10,15 +10,24 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import MODEL, make_store
+from tiny import MODEL, TAXONOMY, make_store
 
+from dcase_seld.data.batches import ClipSource
+from dcase_seld.data.store import Store
+from dcase_seld.data.store_builder import build_store
 from dcase_seld.errors import SeldError
+from dcase_seld.media.audio import write_wav
+from dcase_seld.model.seld import build_model
+from dcase_seld.task.corpus import Clip
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.history import read_epochs
 from dcase_seld.train.loop import train
+from dcase_seld.train.setup import make_fabric
+from dcase_seld.train.supply import wants_cache
 
 TRAIN = """
 import json, sys
@@ -176,3 +185,15 @@ def test_half_precision_learns_like_full(store: Path, tmp_path: Path) -> None:
         trained(store, tmp_path / precision, precision=precision, epochs=2)
         losses[precision] = [row["loss"] for row in read_epochs(tmp_path / precision / "epochs.csv")]
     assert losses["bf16"] != losses["fp32"] and losses["bf16"] == pytest.approx(losses["fp32"], rel=0.03)
+
+
+def test_a_cache_of_long_clips_is_refused(tmp_path: Path) -> None:
+    clip = Clip("long", "dev-train-synth", tmp_path / "long.wav", None, None)
+    write_wav(tmp_path / "long.wav", np.zeros((2, 240_000), np.int16), 24_000)
+    (tmp_path / "store").mkdir()
+    build_store([clip], tmp_path / "store", root=tmp_path, splits=["train"], taxonomy=TAXONOMY)
+    source = ClipSource(Store.open(tmp_path / "store"), np.array([0]))
+    config = TrainConfig(**options(cache_features="yes"))  # type: ignore[arg-type]
+    network = build_model(config.model, TAXONOMY, 0)
+    with pytest.raises(SeldError, match="clips of 100 label frames"):
+        wants_cache(config, make_fabric(config, "cpu"), [source], network)
