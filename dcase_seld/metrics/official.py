@@ -12,11 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from dcase_seld.errors import SeldError
 from dcase_seld.metrics.counts import COUNTS, Counts, Protocol, count_events
 from dcase_seld.task.events import Events
 
@@ -96,8 +97,15 @@ def score_events(
         track: "b", or "a" for no on-screen figures.
 
     Raises:
-        SeldError: a predicted clip is not among the references.
+        SeldError: a predicted clip is not among the references, or a setting is none of those above.
     """
+    for name, value, known in (
+        ("average", average, get_args(Average)),
+        ("protocol", protocol, get_args(Protocol)),
+        ("track", track, ("a", "b")),
+    ):
+        if value not in known:
+            raise SeldError(f"{name} is {value!r}.", f"Give one of {', '.join(known)}.")
     counts = count_events(prediction, reference, n_classes=n_classes, protocol=protocol)
     return scores_of(counts, average=average, protocol=protocol, track=track)
 

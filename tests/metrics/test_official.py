@@ -200,3 +200,9 @@ def test_student_quantiles_equal_scipy(freedom):
     for probability in (0.6, 0.95, 0.975, 0.999):
         assert student_t(probability, freedom) == pytest.approx(stats.t.ppf(probability, freedom), rel=1e-11)
     assert student_t(0.025, freedom) == -student_t(0.975, freedom)
+
+
+@pytest.mark.parametrize("wrong", [{"track": "c"}, {"average": "mean"}, {"protocol": "Official"}])
+def test_a_mistyped_setting_is_refused_and_not_taken_for_another(wrong):
+    with pytest.raises(SeldError, match=f"{next(iter(wrong))} is .*Give one of"):
+        score_events(*load(CASES[0]), **wrong)
