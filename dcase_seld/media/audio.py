@@ -234,7 +234,7 @@ def _match_channels(sound: Float32, channels: int | None, mono: Mono, path: Path
             "Ask for `mono: duplicate` (command line: --mono duplicate) to copy it to all channels: "
             "its direction is then always the front.",
         )
-    hint = " Four channels look like Ambisonics: `dcase-seld data convert` makes stereo of them." if got == 4 else ""
+    hint = " If they are Ambisonics: `predict --foa DEGREES`, or `data convert` to make stereo." if got == 4 else ""
     raise SeldError(
         f"{path} has {got} channels; {channels} are needed.", f"Give a file with {channels} channels.{hint}"
     )
