@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,13 @@ def registry() -> Registry:
     return Registry(tuple(STAGE_MODULES), load_stage)
 
 
+def _device(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """Return a device's name; a typing error is told now, not hours later at the first step that computes."""
+    if not re.fullmatch(r"(auto|cpu|cuda|mps|xpu|hpu|tpu)(:\d+)?", value):
+        raise click.BadParameter(f"{value!r} is no device; there are auto, cpu, cuda, cuda:1, mps.")
+    return value
+
+
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.option("--until", metavar="STEP", help="Run only STEP and the steps it reads.")
@@ -31,7 +39,7 @@ def registry() -> Registry:
     "--set", "overrides", metavar="STEP.KEY=VALUE", multiple=True, help="Change a value (YAML) of the recipe."
 )
 @click.option("--dry-run", is_flag=True, help="Say what would run, and why; run nothing.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps, …")
+@click.option("--device", default="auto", show_default=True, callback=_device, help="auto, cpu, cuda, cuda:1, mps, …")
 @click.option("--workers", type=click.IntRange(0), default=0, help="Processes a step may use; 0: one per core.")
 @click.option(
     "--work", type=click.Path(path_type=Path), default=Path("work"), show_default=True, help="Results go here."

@@ -4,6 +4,7 @@ import importlib
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -80,3 +81,10 @@ def test_errors_leave_through_the_front_door(call):
         call("run", "adding.yaml", "--set", "a.valeus=[1]")
     with pytest.raises(SeldError, match="no recipe"):
         call("status", "nothing.yaml")
+
+
+def test_a_mistyped_device_is_told_before_anything_runs(call, tmp_path):
+    with pytest.raises(click.BadParameter, match="'gpu0' is no device"):
+        call("run", "adding.yaml", "--device", "gpu0")
+    assert not (tmp_path / "work").exists()
+    call("run", "adding.yaml", "--device", "cuda:1", "--dry-run")
