@@ -163,6 +163,33 @@ def print_table(folder, rows, seeds):
         print(f"last row / baseline: {json.loads(final.read_text())['f_score'] / crnn:.2f}")
 
 
+def print_classes(folder, rows, seeds, sounds):
+    """Print class-wise F of the first and the last row that are there; classes with few test groups are not claimed."""
+    from dcase_seld.synth.config import SoundsConfig
+    from dcase_seld.synth.folder_bank import folder_bank
+    from dcase_seld.task.taxonomy import DCASE2025
+
+    columns = []
+    for row in rows:
+        names = [row] if row in ("ensemble", "tta", "thresholds") else [f"{row}_{seed}" for seed in range(1, seeds + 1)]
+        found = [folder / f"{name}_score" / "scores.json" for name in names]
+        if all(path.exists() for path in found):
+            scores = [json.loads(path.read_text(encoding="utf-8"))["classwise"]["f_score"] for path in found]
+            columns.append((row, [statistics.mean(values) for values in zip(*scores, strict=True)]))
+    if not columns:
+        return
+    groups = None
+    if sounds:
+        recordings = folder_bank(sounds, DCASE2025, SoundsConfig()).recordings
+        groups = [{r.group for r in recordings if r.class_index == c and r.split == "test"} for c in range(13)]
+    shown = [columns[0], columns[-1]] if len(columns) > 1 else columns
+    print(f"\n{'F20/1 % by class':24}" + "".join(f"{row:>12}" for row, _ in shown) + "   test groups")
+    for index, name in enumerate(DCASE2025.classes):
+        count = "" if groups is None else len(groups[index])
+        few = "  too few: not claimed" if groups is not None and len(groups[index]) < 3 else ""
+        print(f"{name:24}" + "".join(f"{100 * values[index]:12.1f}" for _, values in shown) + f"   {count}{few}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="results, kept between runs")
@@ -186,6 +213,7 @@ def main():
         command = [sys.executable, "-m", "dcase_seld.cli", "run", str(path), "--work", str(options.work)]
         subprocess.run(command, check=True)
     print_table(options.work / "quality", rows, options.seeds)
+    print_classes(options.work / "quality", rows, options.seeds, options.sounds)
 
 
 if __name__ == "__main__":
