@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,11 +118,21 @@ def gather(paths: Sequence[Path], references: Path | None = None, track: str = "
     Raises:
         SeldError: a path is none of these, or what it was made of is gone.
     """
-    runs = [run for path in paths for run in _runs_at(path, references, track)]
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise SeldError(f"A run was given twice among {listing(paths)}.", "Give each run once.")
+    found = [(path, run) for path in paths for run in _runs_at(path, references, track)]
+    names = [run.name for _, run in found]
+    # One recipe run in two work directories: the folder above tells them apart.
+    runs = [
+        replace(run, name=f"{path.absolute().parent.name}/{run.name}") if names.count(run.name) > 1 else run
+        for path, run in found
+    ]
     names = [run.name for run in runs]
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
-        raise SeldError(f"Two runs are called {listing(sorted(repeated))}.", "Give each run once.")
+        raise SeldError(
+            f"Two runs are called {listing(sorted(repeated))}.", "Put them into work directories of different names."
+        )
     return runs
 
 

@@ -1,6 +1,7 @@
 import base64
 import io
 import re
+import shutil
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -95,5 +96,13 @@ def test_what_is_no_run_is_refused(finished, inside, said):
 
 
 def test_the_same_run_twice_is_refused(finished):
-    with pytest.raises(SeldError, match="Two runs"):
+    with pytest.raises(SeldError, match="given twice"):
         gather([finished / "work" / "pair", finished / "work" / "pair"])
+
+
+def test_one_recipe_run_in_two_work_directories_can_be_compared(finished, tmp_path):
+    (tmp_path / "copy").mkdir()
+    shutil.copytree(finished / "work", tmp_path / "copy/work2", symlinks=True)
+    names = [run.name for run in gather([finished / "work" / "pair", tmp_path / "copy/work2" / "pair"])]
+    assert len(set(names)) == len(names) and any(n.startswith("work/") for n in names)
+    assert any(n.startswith("work2/") for n in names)
