@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dcase_seld.metrics.official import FIGURES
+
 EPOCH_COLUMNS = (
     "epoch",
     "step",
@@ -17,28 +19,13 @@ EPOCH_COLUMNS = (
     "loss_distance",
     "loss_onscreen",
     "val_loss",
-    "f_score",
-    "f_score_onscreen",
-    "doa_error_deg",
-    "distance_error_cm",
-    "relative_distance_error",
-    "onscreen_accuracy",
+    *FIGURES,
     "clips_per_second",
     "wait_share",
     "train_seconds",
     "val_seconds",
 )
 """Columns of epochs.csv; validation's are empty in epochs without one. wait_share: time spent waiting for data."""
-
-SCORES = (
-    "f_score",
-    "f_score_onscreen",
-    "doa_error_deg",
-    "distance_error_cm",
-    "relative_distance_error",
-    "onscreen_accuracy",
-)
-"""Names of the official scores, as in the JSON of `dcase-seld score`."""
 
 
 def write_tables(out: Path, history: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> None:
@@ -47,8 +34,8 @@ def write_tables(out: Path, history: Sequence[Mapping[str, Any]], classes: Seque
     rows = []
     for row in history:
         for index, name in enumerate(classes if "classwise" in row else ()):
-            rows.append([row["epoch"], index, name, *(_cell(row["classwise"][score][index]) for score in SCORES)])
-    _write_csv(out / "classwise.csv", ("epoch", "class", "name", *SCORES), rows)
+            rows.append([row["epoch"], index, name, *(_cell(row["classwise"][score][index]) for score in FIGURES)])
+    _write_csv(out / "classwise.csv", ("epoch", "class", "name", *FIGURES), rows)
 
 
 def read_epochs(path: Path) -> list[dict[str, float]]:

@@ -17,6 +17,7 @@ from torch import nn
 
 from dcase_seld.data.augment import Augment
 from dcase_seld.errors import SeldError
+from dcase_seld.metrics.official import FIGURES
 from dcase_seld.model.adpit import adpit_loss
 from dcase_seld.model.seld import SeldNetwork, build_model
 from dcase_seld.model.weights import load_matching
@@ -222,7 +223,7 @@ def _train(
             checkpoint()
             if chief:
                 history.write_tables(out, position.history, network.taxonomy.classes)
-                curves.add({name: row.get(name) for name in history.SCORES}, position.step, "val")
+                curves.add({name: row.get(name) for name in FIGURES}, position.step, "val")
                 live.epoch_done(row, config.criterion, position.best, improved)
         if chief:
             finish(out, evaluation_network(), position, config, time.monotonic() - began, sources, origin)

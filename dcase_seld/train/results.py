@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dcase_seld.data.batches import ClipSource
+from dcase_seld.metrics.official import FIGURES
 from dcase_seld.model.seld import SeldNetwork
 from dcase_seld.model.weights import Matching, count_parameters, save_model
 from dcase_seld.train import history
@@ -35,7 +36,7 @@ def keep_weights(
     origin: dict[str, Any],
 ) -> None:
     """Write best/ and top/ where an epoch deserves it."""
-    facts = {"epoch": row["epoch"], "split": "val", **{name: row[name] for name in history.SCORES}, **origin}
+    facts = {"epoch": row["epoch"], "split": "val", **{name: row[name] for name in FIGURES}, **origin}
     if improved:
         with replace_folder(out / "best") as folder:
             save_model(judged, folder, facts)
@@ -73,7 +74,7 @@ def finish(
         "epochs": position.epoch,
         "best_epoch": position.best_epoch + 1,
         "criterion": config.criterion,
-        "val": {name: best.get(name) for name in history.SCORES},
+        "val": {name: best.get(name) for name in FIGURES},
         "final_loss": row["loss"],
         "parameters": count_parameters(final),
         "clips": sum(len(source.indices) for source in sources),

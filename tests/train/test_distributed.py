@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from tiny import MODEL, TAXONOMY, make_store
 
 from dcase_seld.errors import SeldError
+from dcase_seld.metrics.official import FIGURES
 from dcase_seld.task.events import Events
 from dcase_seld.train.config import TrainConfig
-from dcase_seld.train.history import SCORES, read_epochs
+from dcase_seld.train.history import read_epochs
 from dcase_seld.train.loop import train
 
 STILL = {
@@ -42,7 +43,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     first, second = (load_file(folder / "last" / "model.safetensors") for folder in (one, two))
     assert max(float((first[name].double() - second[name].double()).abs().max()) for name in first) < 1e-5
     for a, b in zip(read_epochs(one / "epochs.csv"), read_epochs(two / "epochs.csv"), strict=True):
-        for name in ("loss", "loss_doa", "loss_distance", "loss_onscreen", "val_loss", *SCORES):
+        for name in ("loss", "loss_doa", "loss_distance", "loss_onscreen", "val_loss", *FIGURES):
             assert a.get(name) == pytest.approx(b.get(name), abs=1e-5), name
 
 
