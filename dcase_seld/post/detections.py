@@ -2,33 +2,27 @@
 
 The "detections" folder:
     detections.json          format, model, queries, class names, threshold; the last file written
-    objects-00000.npz        a shard of clips: name (n,), problem (n,), frame_clip (F,), frame_time_s (F,),
-                             frame_seen (F,), box_frame (D,), box (D, 4) left, top, right, bottom as fractions,
-                             class_index (D,), query (D,), score (D,)
+    objects-00000.npz        a shard of clips, as `post/shards.py` writes them: name (n,), problem (n,),
+                             frame_clip (F,), frame_time_s (F,), frame_seen (F,), box_frame (D,),
+                             box (D, 4) left, top, right, bottom as fractions, class_index (D,), query (D,), score (D,)
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.errors import SeldError
-from dcase_seld.post.keypoints import frame_span, replace_file
+from dcase_seld.post.shards import ShardedFolder
 from dcase_seld.post.sightings import Sightings, frame_times, watched_frames
 from dcase_seld.post.visual import VisualConfig
 from dcase_seld.task.angles import column_to_azimuth
 from dcase_seld.task.facts import CLIP_FRAMES, LABEL_RATE
 from dcase_seld.task.taxonomy import Taxonomy
-
-FORMAT = 1
-INDEX_FILE = "detections.json"
-CLIPS_PER_SHARD = 64
 
 QUERIES: dict[str, tuple[str, ...]] = {
     "Female speech": ("a woman speaking", "a woman's face"),
@@ -73,6 +67,18 @@ class ClipObjects:
     problem: str = ""
 
 
+DETECTIONS = ShardedFolder(
+    kind="detections",
+    format=1,
+    prefix="objects",
+    row_frame="box_frame",
+    clip_columns=(),
+    row_columns=("box", "class_index", "query", "score"),
+    make=ClipObjects,
+)
+"""The detections folder."""
+
+
 def queries_of(taxonomy: Taxonomy, own: Mapping[str, Sequence[str]]) -> tuple[list[str], list[int]]:
     """Return the text queries and the class of each; `own` replaces the default words of the classes it names.
 
@@ -114,28 +120,6 @@ def see_objects(objects: ClipObjects, class_index: int, frames: int, *, fov_deg:
     return Sightings(azimuth[nearest], spread[nearest], watched)
 
 
-def write_detections(
-    folder: Path,
-    names: Sequence[str],
-    look: Callable[[int], ClipObjects],
-    facts: Mapping[str, Any],
-    advance: Callable[..., None] = lambda count: None,
-) -> None:
-    """Write the detections folder of clips, a shard at a time; shards that are there are not made again."""
-    for shard, start in enumerate(range(0, len(names), CLIPS_PER_SHARD)):
-        path, group = _shard(folder, shard), names[start : start + CLIPS_PER_SHARD]
-        if not path.is_file():
-            clips = []
-            for offset in range(len(group)):
-                clips.append(look(start + offset))
-                advance(1)
-            _write_shard(path, group, clips)
-        else:
-            advance(len(group))
-    index = {"format": FORMAT, "clips": len(names), "clips_per_shard": CLIPS_PER_SHARD} | dict(facts)
-    replace_file(folder / INDEX_FILE, lambda part: part.write_text(json.dumps(index, indent=2) + "\n"))
-
-
 class Detections(Mapping[str, Mapping[int, Sightings]]):
     """Sightings of objects by clip name and class index, from detections folders, for the visual post-processing."""
 
@@ -171,64 +155,13 @@ def read_detections(folders: Sequence[Path], taxonomy: Taxonomy) -> dict[str, Cl
     """
     clips: dict[str, ClipObjects] = {}
     for folder in folders:
-        try:
-            facts = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
-            if facts["format"] != FORMAT:
-                raise ValueError(f"format {facts['format']}, expected {FORMAT}")
-            if tuple(facts["classes"]) != taxonomy.classes:
-                raise SeldError(
-                    f"{folder} was made for other classes than the taxonomy {taxonomy.name!r} has.",
-                    "Run the detections step on the same store.",
-                )
-            for shard in range(-(-facts["clips"] // facts["clips_per_shard"])):
-                clips |= _read_shard(_shard(folder, shard))
-        except (OSError, ValueError, KeyError) as error:
+        facts, places = DETECTIONS.read_index(folder)
+        if tuple(facts.get("classes", ())) != taxonomy.classes:
             raise SeldError(
-                f"{folder} is no finished detections folder ({error}).", "Give the folder of a detections step."
-            ) from error
-    return clips
-
-
-def _shard(folder: Path, number: int) -> Path:
-    return folder / f"objects-{number:05d}.npz"
-
-
-_BOX_COLUMNS = ("box", "class_index", "query", "score")
-
-
-def _write_shard(path: Path, names: Sequence[str], clips: list[ClipObjects]) -> None:
-    first = np.cumsum([0] + [len(c.times_s) for c in clips])
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "name": np.asarray(names, np.str_),
-        "problem": np.asarray([c.problem for c in clips], np.str_),
-        "frame_clip": np.concatenate([np.full(len(c.times_s), i, np.int64) for i, c in enumerate(clips)]),
-        "frame_time_s": np.concatenate([c.times_s for c in clips]),
-        "frame_seen": np.concatenate([c.seen for c in clips]),
-        "box_frame": np.concatenate([c.frame + first[i] for i, c in enumerate(clips)]),
-    }
-    arrays |= {name: np.concatenate([getattr(c, name) for c in clips]) for name in _BOX_COLUMNS}
-
-    def write(part: Path) -> None:
-        with part.open("wb") as stream:
-            np.savez_compressed(stream, allow_pickle=False, **arrays)
-
-    replace_file(path, write)
-
-
-def _read_shard(path: Path) -> dict[str, ClipObjects]:
-    with np.load(path, allow_pickle=False) as archive:
-        a = {name: archive[name] for name in archive.files}
-    clips = {}
-    for index, name in enumerate(a["name"].tolist()):
-        frames, rows, first = frame_span(a["frame_clip"], a["box_frame"], index)
-        clips[name] = ClipObjects(
-            a["frame_time_s"][frames],
-            a["frame_seen"][frames],
-            a["box_frame"][rows] - first,
-            a["box"][rows],
-            a["class_index"][rows],
-            a["query"][rows],
-            a["score"][rows],
-            str(a["problem"][index]),
-        )
+                f"{folder} was made for other classes than the taxonomy {taxonomy.name!r} has.",
+                "Run the detections step on the same store.",
+            )
+        for path in dict.fromkeys(path for path, _ in places.values()):
+            shard = DETECTIONS.read_shard(path)
+            clips |= {name: shard[index] for name, (own, index) in places.items() if own == path}
     return clips

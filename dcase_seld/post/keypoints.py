@@ -1,7 +1,7 @@
 """People of a clip's sampled frames, and the "keypoints" folder that keeps them.
 
 keypoints.json      format, model, mode, frames per second, landmark names; the last file written
-people-00000.npz    a shard of clips, no pickled objects; tables joined by position:
+people-00000.npz    a shard of clips, as `post/shards.py` writes them:
 name (n,) text, problem (n,) text, width (n,), height (n,)
 frame_clip (F,), frame_time_s (F,), frame_seen (F,)            every sampled frame, seen or not
 person_frame (P,), track (P,), score (P,), face_score (P,), keypoints (P, 33, 3) float32 in pixels
@@ -9,8 +9,7 @@ person_frame (P,), track (P,), score (P,), face_score (P,), keypoints (P, 33, 3)
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,14 +19,11 @@ import numpy.typing as npt
 
 from dcase_seld.errors import SeldError
 from dcase_seld.post.landmarks import LANDMARKS, Floats
+from dcase_seld.post.shards import ShardedFolder
 from dcase_seld.post.tracking import track
 
 if TYPE_CHECKING:
     from dcase_seld.post.people import PeopleFinder
-
-FORMAT = 1
-INDEX_FILE = "keypoints.json"
-CLIPS_PER_SHARD = 64
 
 
 @dataclass(frozen=True)
@@ -111,53 +107,17 @@ def find_in_video(finder: PeopleFinder, path: Path | None, times_s: npt.NDArray[
     )
 
 
-def write_keypoints(
-    folder: Path,
-    names: Sequence[str],
-    look: Callable[[int], ClipPeople],
-    facts: Mapping[str, Any],
-    advance: Callable[..., None] = lambda count: None,
-) -> None:
-    """Write the keypoints folder of clips, a shard at a time; shards that are there are not made again.
-
-    Args:
-        folder: where to; may hold the shards of an interrupted attempt for the same names.
-        names: clip names.
-        look: people of the clip at an index.
-        facts: what keypoints.json says beside the format and landmarks.
-        advance: called with the number of clips done.
-    """
-    for shard in pending_shards(folder, len(names)):
-        write_shard(folder, names, shard, look, advance)
-    finish_keypoints(folder, len(names), facts)
-
-
-def pending_shards(folder: Path, clips: int) -> list[int]:
-    """Return the numbers of the shards that are still to be made."""
-    return [shard for shard in range(-(-clips // CLIPS_PER_SHARD)) if not _shard(folder, shard).is_file()]
-
-
-def write_shard(
-    folder: Path,
-    names: Sequence[str],
-    shard: int,
-    look: Callable[[int], ClipPeople],
-    advance: Callable[..., None] = lambda count: None,
-) -> None:
-    """Look at the clips of one shard and write it."""
-    start = shard * CLIPS_PER_SHARD
-    group = names[start : start + CLIPS_PER_SHARD]
-    clips = []
-    for offset in range(len(group)):
-        clips.append(look(start + offset))
-        advance(1)
-    _write_shard(_shard(folder, shard), group, clips)
-
-
-def finish_keypoints(folder: Path, clips: int, facts: Mapping[str, Any]) -> None:
-    """Write keypoints.json, which makes the folder complete."""
-    index = {"format": FORMAT, "clips": clips, "clips_per_shard": CLIPS_PER_SHARD, "landmarks": list(LANDMARKS)}
-    replace_file(folder / INDEX_FILE, lambda part: part.write_text(json.dumps(index | dict(facts), indent=2) + "\n"))
+KEYPOINTS = ShardedFolder(
+    kind="keypoints",
+    format=1,
+    prefix="people",
+    row_frame="person_frame",
+    clip_columns=("width", "height"),
+    row_columns=("track", "score", "face_score", "keypoints"),
+    make=ClipPeople,
+    about={"landmarks": list(LANDMARKS)},
+)
+"""The keypoints folder."""
 
 
 class Keypoints(Mapping[str, ClipPeople]):
@@ -168,24 +128,14 @@ class Keypoints(Mapping[str, ClipPeople]):
         self._shard: tuple[Path, list[ClipPeople]] | None = None
         self.facts: list[Mapping[str, Any]] = []
         for folder in folders:
-            try:
-                facts = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
-                if facts["format"] != FORMAT:
-                    raise ValueError(f"format {facts['format']}, expected {FORMAT}")
-                for shard in range(-(-facts["clips"] // facts["clips_per_shard"])):
-                    with np.load(_shard(folder, shard), allow_pickle=False) as archive:
-                        for index, name in enumerate(archive["name"].tolist()):
-                            self._place[name] = (_shard(folder, shard), index)
-            except (OSError, ValueError, KeyError) as error:
-                raise SeldError(
-                    f"{folder} is no finished keypoints folder ({error}).", "Give the folder of a keypoints step."
-                ) from error
+            facts, places = KEYPOINTS.read_index(folder)
+            self._place |= places
             self.facts.append(facts)
 
     def __getitem__(self, name: str) -> ClipPeople:
         path, index = self._place[name]
         if self._shard is None or self._shard[0] != path:
-            self._shard = (path, _read_shard(path))
+            self._shard = (path, KEYPOINTS.read_shard(path))
         return self._shard[1][index]
 
     def __iter__(self) -> Iterator[str]:
@@ -193,70 +143,3 @@ class Keypoints(Mapping[str, ClipPeople]):
 
     def __len__(self) -> int:
         return len(self._place)
-
-
-def _shard(folder: Path, number: int) -> Path:
-    return folder / f"people-{number:05d}.npz"
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file under a temporary name, then give it its own."""
-    part = path.with_name(path.name + ".part")
-    write(part)
-    part.replace(path)
-
-
-def frame_span(
-    frame_clip: npt.NDArray[np.int64], row_frame: npt.NDArray[np.int64], clip: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], int]:
-    """Return a clip's frames in a shard, the rows (people, boxes) that lie in them, and its first frame."""
-    frames = np.flatnonzero(frame_clip == clip)
-    first = int(frames[0]) if len(frames) else 0
-    return frames, np.flatnonzero((row_frame >= first) & (row_frame < first + len(frames))), first
-
-
-def _write_shard(path: Path, names: Sequence[str], clips: list[ClipPeople]) -> None:
-    first = np.cumsum([0] + [len(c.times_s) for c in clips])
-    arrays = {
-        "name": np.asarray(names, np.str_),
-        "problem": np.asarray([c.problem for c in clips], np.str_),
-        "width": np.asarray([c.width for c in clips], np.int64),
-        "height": np.asarray([c.height for c in clips], np.int64),
-        "frame_clip": np.concatenate([np.full(len(c.times_s), i, np.int64) for i, c in enumerate(clips)]),
-        "frame_time_s": np.concatenate([c.times_s for c in clips]),
-        "frame_seen": np.concatenate([c.seen for c in clips]),
-        "person_frame": np.concatenate([c.frame + first[i] for i, c in enumerate(clips)]),
-        "track": np.concatenate([c.track for c in clips]),
-        "score": np.concatenate([c.score for c in clips]),
-        "face_score": np.concatenate([c.face_score for c in clips]),
-        "keypoints": np.concatenate([c.keypoints for c in clips]),
-    }
-
-    def write(part: Path) -> None:
-        with part.open("wb") as stream:
-            np.savez_compressed(stream, allow_pickle=False, **arrays)
-
-    replace_file(path, write)
-
-
-def _read_shard(path: Path) -> list[ClipPeople]:
-    with np.load(path, allow_pickle=False) as archive:
-        a = {name: archive[name] for name in archive.files}
-    clips = []
-    for index in range(len(a["name"])):
-        frames, rows, first = frame_span(a["frame_clip"], a["person_frame"], index)
-        clips.append(
-            ClipPeople(
-                int(a["width"][index]),
-                int(a["height"][index]),
-                a["frame_time_s"][frames],
-                a["frame_seen"][frames],
-                a["person_frame"][rows] - first,
-                a["track"][rows],
-                a["score"][rows],
-                a["face_score"][rows],
-                a["keypoints"][rows],
-                str(a["problem"][index]),
-            )
-        )
-    return clips

@@ -36,7 +36,7 @@ def run(config: DetectionsConfig, inputs: Inputs, out: Path, context: Context) -
     """Write the detections folder: shards of boxes and detections.json."""
     from dcase_seld.data.store import Store
     from dcase_seld.model.semantic.open_vocabulary import load_detector
-    from dcase_seld.post.detections import queries_of, read_detections, write_detections
+    from dcase_seld.post.detections import DETECTIONS, queries_of, read_detections
     from dcase_seld.progress import progress, say
     from dcase_seld.train.devices import single_device
 
@@ -59,7 +59,7 @@ def run(config: DetectionsConfig, inputs: Inputs, out: Path, context: Context) -
         "fps": config.fps,
     }
     with progress("detections", len(names), "clips", context.quiet) as advance:
-        write_detections(
+        DETECTIONS.write(
             out, names, lambda k: _look(store, int(indices[k]), detector, classes, limits, config.fps), facts, advance
         )
     clips = read_detections([out], store.taxonomy)

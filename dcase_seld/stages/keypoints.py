@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,19 +30,21 @@ class KeypointsConfig(Config):
 def run(config: KeypointsConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
     """Write the keypoints folder: shards of people and keypoints.json; several workers share the shards."""
     from dcase_seld.data.store import Store
-    from dcase_seld.post.keypoints import Keypoints, finish_keypoints, pending_shards
+    from dcase_seld.post.keypoints import KEYPOINTS, Keypoints
+    from dcase_seld.post.shards import done_clips, share_shards
     from dcase_seld.progress import progress, say
 
     store = Store.open(inputs["data"][0])
     names = [store.names[i] for i in store.indices(config.split)]
-    shards = pending_shards(out, len(names))
+    shards = KEYPOINTS.pending(out, len(names))
     with progress("keypoints", len(names), "clips", context.quiet) as advance:
+        advance(done_clips(len(names), shards))
         workers = min(context.workers, len(shards))
         if workers > 1:
-            _share(config, inputs["data"][0], out, shards, workers, advance)
+            share_shards(partial(look_at_shards, config, inputs["data"][0], out), shards, workers, advance)
         elif shards:
             look_at_shards(config, inputs["data"][0], out, shards, advance)
-    finish_keypoints(out, len(names), {"fps": config.fps, "mode": config.mode, "model": config.model})
+    KEYPOINTS.finish(out, len(names), {"fps": config.fps, "mode": config.mode, "model": config.model})
     result = Keypoints([out])
     problems = [f"{name}: {result[name].problem}" for name in names if result[name].problem]
     if problems:
@@ -61,7 +64,7 @@ def look_at_shards(
     """Write some shards of the keypoints folder; return the number of clips looked at."""
     from dcase_seld.config import parse_config
     from dcase_seld.data.store import Store
-    from dcase_seld.post.keypoints import ClipPeople, find_in_video, sample_times, write_shard
+    from dcase_seld.post.keypoints import KEYPOINTS, ClipPeople, find_in_video, sample_times
     from dcase_seld.post.people import PeopleConfig, PeopleFinder
     from dcase_seld.task.facts import LABEL_RATE
 
@@ -80,27 +83,8 @@ def look_at_shards(
             return find_in_video(finder, store.videos[index], sample_times(seconds, config.fps))
 
         for shard in shards:
-            write_shard(out, names, shard, look, advance)
+            KEYPOINTS.write_shard(out, names, shard, look, advance)
     return done
-
-
-def _share(
-    config: KeypointsConfig,
-    store_folder: Path,
-    out: Path,
-    shards: list[int],
-    workers: int,
-    advance: Callable[..., None],
-) -> None:
-    """Let processes take one shard after the other."""
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-
-    # Spawned, not forked: MediaPipe's threads do not survive a fork.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        jobs = [pool.submit(look_at_shards, config, store_folder, out, [shard]) for shard in shards]
-        for job in as_completed(jobs):
-            advance(job.result())
 
 
 STAGE = Stage("keypoints", "keypoints", KeypointsConfig, run)

@@ -20,13 +20,13 @@ from dcase_seld.model.semantic.open_vocabulary import (
 from dcase_seld.model.semantic.owlvit import load_owlvit
 from dcase_seld.model.semantic.random_models import make_random_model
 from dcase_seld.post.detections import (
+    DETECTIONS,
     QUERIES,
     ClipObjects,
     Detections,
     queries_of,
     read_detections,
     see_objects,
-    write_detections,
 )
 from dcase_seld.post.visual import REASONS, VisualConfig, gather_evidence, judge
 from dcase_seld.recipe.stage import Context
@@ -66,7 +66,7 @@ def test_boxes_become_azimuths_with_a_width():
 
 
 def test_an_object_at_the_sound_puts_it_on_screen_and_its_absence_off(tmp_path):
-    write_detections(tmp_path, ["clip"], lambda i: objects([20.0]), {"classes": list(DCASE2025.classes)})
+    DETECTIONS.write(tmp_path, ["clip"], lambda i: objects([20.0]), {"classes": list(DCASE2025.classes)})
     config = VisualConfig()
     found = Detections([tmp_path], DCASE2025, config)
 
@@ -85,7 +85,7 @@ def test_an_object_at_the_sound_puts_it_on_screen_and_its_absence_off(tmp_path):
 
 def test_the_folder_gives_back_what_was_written(tmp_path):
     made = [objects([20.0, -5.0]), objects([]), replace(objects([1.0]), problem="cut off")]
-    write_detections(tmp_path, ["a", "b", "c"], made.__getitem__, {"classes": list(DCASE2025.classes)})
+    DETECTIONS.write(tmp_path, ["a", "b", "c"], made.__getitem__, {"classes": list(DCASE2025.classes)})
     again = read_detections([tmp_path], DCASE2025)
     for name, clip in zip("abc", made, strict=True):
         for field in fields(ClipObjects):
@@ -98,7 +98,7 @@ def test_the_folder_gives_back_what_was_written(tmp_path):
 
 def test_a_long_clip_that_is_looked_at_rarely_has_sightings_to_its_end(tmp_path):
     clip = replace(objects([20.0]), times_s=np.arange(5) * 4.0 + 2.0)
-    write_detections(tmp_path, ["a"], lambda i: clip, {"classes": list(DCASE2025.classes)})
+    DETECTIONS.write(tmp_path, ["a"], lambda i: clip, {"classes": list(DCASE2025.classes)})
     seen = Detections([tmp_path], DCASE2025, VisualConfig())["a"][TELEPHONE]
     assert len(seen.watched) >= 200 and seen.watched[20] and not seen.watched[199]
 

@@ -13,7 +13,8 @@ from dcase_seld.data.store_builder import build_store
 from dcase_seld.errors import SeldError
 from dcase_seld.media.audio import write_wav
 from dcase_seld.media.video import write_video
-from dcase_seld.post.keypoints import CLIPS_PER_SHARD, ClipPeople, Keypoints, sample_times, write_keypoints
+from dcase_seld.post.keypoints import KEYPOINTS, ClipPeople, Keypoints, sample_times
+from dcase_seld.post.shards import CLIPS_PER_SHARD
 from dcase_seld.post.sightings import see_part
 from dcase_seld.post.tracking import track
 from dcase_seld.recipe.stage import Context
@@ -72,10 +73,10 @@ def test_the_folder_gives_back_what_was_written_and_resumes(tmp_path):
         return look(index)
 
     with pytest.raises(KeyboardInterrupt):
-        write_keypoints(tmp_path, names, cut, {"fps": 2.0})
+        KEYPOINTS.write(tmp_path, names, cut, {"fps": 2.0})
     with pytest.raises(SeldError, match="no finished keypoints folder"):
         Keypoints([tmp_path])
-    write_keypoints(tmp_path, names, look, {"fps": 2.0})
+    KEYPOINTS.write(tmp_path, names, look, {"fps": 2.0})
     assert made == list(range(len(names))), "the shard that was there was not made again"
     folder = Keypoints([tmp_path])
     assert list(folder) == names

@@ -11,7 +11,7 @@ from dcase_seld.data.store_builder import build_store
 from dcase_seld.errors import SeldError
 from dcase_seld.media.audio import write_wav
 from dcase_seld.post.checks import check_predictions
-from dcase_seld.post.keypoints import write_keypoints
+from dcase_seld.post.keypoints import KEYPOINTS
 from dcase_seld.post.visual import VisualConfig, gather_evidence, judge
 from dcase_seld.post.visual_fit import fit_weights, match_rows
 from dcase_seld.recipe.stage import Context
@@ -143,7 +143,7 @@ def folders(tmp_path_factory):
     build_store(clips, root / "store", root=root, splits=("val",) * 30 + ("test",) * 10)
     concatenate([m[2] for m in made[:30]]).save(root / "val" / "events.npz")
     concatenate([m[2] for m in made[30:]]).save(root / "test" / "events.npz")
-    write_keypoints(root / "keypoints", [m[0] for m in made], lambda i: made[i][3], {"fps": 2.0})
+    KEYPOINTS.write(root / "keypoints", [m[0] for m in made], lambda i: made[i][3], {"fps": 2.0})
     return root
 
 
@@ -185,7 +185,7 @@ def test_the_stage_without_pictures_only_applies_the_limit_and_warns(folders, tm
 def test_the_stage_refuses_keypoints_of_other_clips(folders, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
-    write_keypoints(other, ["stranger"], lambda i: clip_people([0.0]), {})
+    KEYPOINTS.write(other, ["stranger"], lambda i: clip_people([0.0]), {})
     stage = load_stage("visual")
     config = stage.config(events="test", data="store", keypoints=["people"])
     inputs = {"events": [folders / "test"], "data": [folders / "store"], "keypoints": [other]}
