@@ -21,12 +21,12 @@ import torch
 
 from dcase_seld.data.augment import Augment
 from dcase_seld.data.made import make_store
+from dcase_seld.metrics.epochs import read_epochs
 from dcase_seld.model.adpit import adpit_loss
 from dcase_seld.model.outputs import ModelInput, SeldTarget
 from dcase_seld.model.seld import build_model
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.features import add_cached_features
-from dcase_seld.train.history import read_epochs
 from dcase_seld.train.loop import train
 from dcase_seld.train.setup import make_fabric, make_optimizer, open_sources, set_statistics, training_mode
 from dcase_seld.train.step import training_step

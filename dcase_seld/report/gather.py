@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dcase_seld.errors import SeldError, listing
 from dcase_seld.metrics.counts import Counts, count_events
+from dcase_seld.metrics.epochs import read_epochs
 from dcase_seld.metrics.jackknife import By, jackknife
 from dcase_seld.metrics.official import Scores, scores_of
 from dcase_seld.recipe.receipt import follow, read_receipt
@@ -100,11 +100,8 @@ class Run:
         """Yield (step, rows of its epochs.csv) of every training that the run rests on."""
         for made in self.steps:
             path = made.folder / "epochs.csv"
-            if path.is_file():
-                with path.open(newline="", encoding="utf-8") as stream:
-                    rows = [{key: float(cell) for key, cell in row.items() if cell} for row in csv.DictReader(stream)]
-                if rows:
-                    yield made.step, rows
+            if path.is_file() and (rows := read_epochs(path)):
+                yield made.step, rows
 
 
 def gather(paths: Sequence[Path], references: Path | None = None, track: str = "b") -> list[Run]:

@@ -8,24 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dcase_seld.metrics.epochs import EPOCH_COLUMNS
 from dcase_seld.metrics.official import FIGURES
-
-EPOCH_COLUMNS = (
-    "epoch",
-    "step",
-    "lr",
-    "loss",
-    "loss_doa",
-    "loss_distance",
-    "loss_onscreen",
-    "val_loss",
-    *FIGURES,
-    "clips_per_second",
-    "wait_share",
-    "train_seconds",
-    "val_seconds",
-)
-"""Columns of epochs.csv; validation's are empty in epochs without one. wait_share: time spent waiting for data."""
 
 
 def write_tables(out: Path, history: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> None:
@@ -36,12 +20,6 @@ def write_tables(out: Path, history: Sequence[Mapping[str, Any]], classes: Seque
         for index, name in enumerate(classes if "classwise" in row else ()):
             rows.append([row["epoch"], index, name, *(_cell(row["classwise"][score][index]) for score in FIGURES)])
     _write_csv(out / "classwise.csv", ("epoch", "class", "name", *FIGURES), rows)
-
-
-def read_epochs(path: Path) -> list[dict[str, float]]:
-    """Return the rows of an epochs.csv as numbers; empty cells are left out."""
-    with path.open(newline="", encoding="utf-8") as stream:
-        return [{key: float(cell) for key, cell in row.items() if cell} for row in csv.DictReader(stream)]
 
 
 def draw_curves(path: Path, history: Sequence[Mapping[str, Any]], best_epoch: int) -> None:

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 from tiny import MODEL, TAXONOMY, make_store
 
 from dcase_seld.errors import SeldError
+from dcase_seld.metrics.epochs import read_epochs
 from dcase_seld.metrics.official import FIGURES
 from dcase_seld.task.events import Events
 from dcase_seld.train.config import TrainConfig
-from dcase_seld.train.history import read_epochs
 from dcase_seld.train.loop import train
 
 STILL = {

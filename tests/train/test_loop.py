@@ -21,10 +21,10 @@ from dcase_seld.data.store import Store
 from dcase_seld.data.store_builder import build_store
 from dcase_seld.errors import SeldError
 from dcase_seld.media.audio import write_wav
+from dcase_seld.metrics.epochs import read_epochs
 from dcase_seld.model.seld import build_model
 from dcase_seld.task.corpus import Clip
 from dcase_seld.train.config import TrainConfig
-from dcase_seld.train.history import read_epochs
 from dcase_seld.train.loop import train
 from dcase_seld.train.setup import make_fabric
 from dcase_seld.train.supply import wants_cache
