@@ -114,14 +114,14 @@ def predict(
     Raises:
         SeldError: the file is missing, broken or mono, or the model's encoders cannot be loaded.
     """
-    from dcase_seld.media.audio import CONTAINERS
+    from dcase_seld.media.audio import VIDEOS
     from dcase_seld.post.recording import events_of, predict_recording, read_recording
     from dcase_seld.task.facts import CLIP_FRAMES
 
     if not 0 <= overlap <= 0.9:
         raise SeldError(f"overlap is {overlap}; 0 to 0.9 is possible.", "Give a share of the window, e.g. 0.5.")
     path = Path(file)
-    pictures = Path(video) if video is not None else path if path.suffix.lower() in CONTAINERS else None
+    pictures = Path(video) if video is not None else path if path.suffix.lower() in VIDEOS else None
     recording = read_recording(path, pictures, model.networks[0].config.frontend.sample_rate, mono=mono)
     tokens: Mapping[str, Any] = {}
     if model.needs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from dcase_seld.post.keypoints import ClipPeople
     from dcase_seld.task.events import Events
     from dcase_seld.task.taxonomy import Taxonomy
-
-VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi")
-SOUNDS = (".wav", ".flac", ".ogg")
 
 
 class Clip(NamedTuple):
@@ -145,27 +143,29 @@ def _from_path(path: Path, video: Path | None) -> Clip:
         raise SeldError(f"{path} does not exist.", "Give a video, a sound file, or a clip's name with --data.")
     if video is not None and not video.is_file():
         raise SeldError(f"The video {video} does not exist.", "Leave out --video, or give an existing file.")
-    from dcase_seld.media.audio import read_audio
+    from dcase_seld.media.audio import CONTAINERS, SOUNDS, VIDEOS, read_audio
     from dcase_seld.media.video import video_info
     from dcase_seld.task.facts import SAMPLE_RATE
 
     audio: Path | None = path
     if path.suffix.lower() in VIDEOS:
         video = path
-        audio = _sibling(path, SOUNDS, ("video_", "stereo_")) or (path if video_info(path).has_audio else None)
+        audio = _sibling(path, SOUNDS | (CONTAINERS - VIDEOS), ("video_", "stereo_")) or (
+            path if video_info(path).has_audio else None
+        )
     else:
         video = video or _sibling(path, VIDEOS, ("stereo_", "video_"))
     sound = None if audio is None else read_audio(audio, rate=SAMPLE_RATE, resample=True, mono="duplicate")
     return Clip(path.stem, video, sound, SAMPLE_RATE)
 
 
-def _sibling(path: Path, suffixes: tuple[str, ...], swap: tuple[str, str]) -> Path | None:
+def _sibling(path: Path, suffixes: frozenset[str], swap: tuple[str, str]) -> Path | None:
     folders = [path.parent]
     if path.parent.parent.name.startswith(swap[0]):
         other = path.parent.parent.name.replace(swap[0], swap[1], 1)
         folders.append(path.parent.parent.parent / other / path.parent.name)
-    found = (folder / f"{path.stem}{suffix}" for folder in folders for suffix in suffixes)
-    return next((file for file in found if file.is_file()), None)
+    beside = (file for folder in folders if folder.is_dir() for file in sorted(folder.glob(f"{escape(path.stem)}.*")))
+    return next((file for file in beside if file.suffix.lower() in suffixes and file.stem == path.stem), None)
 
 
 def _people(found: Clip, keypoints: Path | None, mode: str, times_s: np.ndarray) -> ClipPeople | None:

@@ -20,7 +20,9 @@ import numpy.typing as npt
 from dcase_seld.errors import SeldError
 from dcase_seld.task.facts import SAMPLE_RATE
 
-CONTAINERS = frozenset({".mp4", ".mkv", ".mov", ".m4a", ".avi", ".webm", ".aac"})
+VIDEOS = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm"})
+"""Suffixes of files that may hold pictures."""
+CONTAINERS = VIDEOS | {".m4a", ".aac"}
 """Suffixes that are opened with PyAV; everything else is opened with libsndfile."""
 SOUNDS = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus"})
 """Suffixes that libsndfile opens."""

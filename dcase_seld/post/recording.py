@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from dcase_seld.errors import SeldError, listing
-from dcase_seld.media.audio import CONTAINERS, SOUNDS, Mono, read_audio
+from dcase_seld.media.audio import CONTAINERS, SOUNDS, VIDEOS, Mono, read_audio
 from dcase_seld.model.decode import decode
 from dcase_seld.model.outputs import ModelInput, SeldOutput
 from dcase_seld.post.live_tokens import LiveTokens
@@ -93,8 +93,8 @@ def find_recordings(inputs: Sequence[Path], videos: Path | None = None) -> list[
             found.append(path)
     if not found:
         raise SeldError(f"There is no sound or video file in {listing(inputs)}.", "Give other files or folders.")
-    beside = sorted(p for p in videos.rglob("*") if p.suffix.lower() in CONTAINERS) if videos else []
-    pictures = {p.stem: p for p in [*beside, *found] if p.suffix.lower() in CONTAINERS}
+    beside = sorted(p for p in videos.rglob("*") if p.suffix.lower() in VIDEOS) if videos else []
+    pictures = {p.stem: p for p in [*beside, *found] if p.suffix.lower() in VIDEOS}
     sounds: dict[str, Path] = {}
     for path in sorted(found, key=lambda p: p.suffix.lower() in CONTAINERS):
         first = sounds.setdefault(path.stem, path)

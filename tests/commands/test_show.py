@@ -3,12 +3,13 @@
 import cv2
 import numpy as np
 import pytest
+import soundfile
 from click.testing import CliRunner
 
 from dcase_seld.cli import main
 from dcase_seld.data.store_builder import build_store
 from dcase_seld.errors import SeldError
-from dcase_seld.media.audio import write_wav
+from dcase_seld.media.audio import read_audio, write_wav
 from dcase_seld.media.video import read_frames, video_info, write_video
 from dcase_seld.post.drawing import RULER_HEIGHT, class_colour
 from dcase_seld.task.angles import azimuth_to_column
@@ -101,3 +102,18 @@ def test_what_is_missing_is_said(clip):
     events_at(1.0, [0], name="other").save(clip / "other.npz")
     with pytest.raises(SeldError, match="has no clip 'clip'"):
         show(clip / "clip.wav", "--pred", clip / "other.npz", "--mode", "none", "--out", clip / "out")
+
+
+def test_sound_is_found_beside_the_video_whatever_its_suffix(clip):
+    """A silent video with its sound beside it as .FLAC; another clip's sound has a longer name."""
+    video = clip / "stage" / "take[1].MKV"
+    video.parent.mkdir()
+    write_video(video.with_suffix(".mkv"), [np.full((HEIGHT, WIDTH, 3), 90, np.uint8)] * 10, 10)
+    video.with_suffix(".mkv").rename(video)
+    assert not video_info(video).has_audio
+    tone = (np.sin(np.arange(24_000) * 0.2) * 0.3).astype(np.float32)
+    soundfile.write(clip / "stage" / "take[1].FLAC", np.stack([tone, tone], axis=1), 24_000, format="FLAC")
+    write_wav(clip / "stage" / "take[1].second.wav", np.zeros((2, 24_000), np.int16), 24_000)
+    show(video, "--mode", "none", "--fps", 5, "--out", clip / "out")
+    heard = read_audio(clip / "out" / "take[1].mp4", rate=24_000, resample=True)
+    assert np.abs(heard).max() > 0.2
