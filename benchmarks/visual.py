@@ -26,7 +26,8 @@ from dcase_seld.metrics.official import score_events
 from dcase_seld.model.pose_models import pull_pose
 from dcase_seld.post.keypoints import ClipPeople, find_in_video, sample_times
 from dcase_seld.post.people import Image, PeopleConfig, PeopleFinder
-from dcase_seld.post.visual import VisualConfig, gather_evidence, judge
+from dcase_seld.post.visual import gather_evidence, judge
+from dcase_seld.post.visual_config import VisualConfig
 from dcase_seld.post.visual_fit import fit_weights
 from dcase_seld.task.angles import column_to_azimuth
 from dcase_seld.task.events import Events, concatenate

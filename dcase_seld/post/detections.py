@@ -19,7 +19,7 @@ import numpy.typing as npt
 from dcase_seld.errors import SeldError
 from dcase_seld.post.shards import ShardedFolder
 from dcase_seld.post.sightings import Sightings, frame_times, watched_frames
-from dcase_seld.post.visual import VisualConfig
+from dcase_seld.post.visual_config import VisualConfig
 from dcase_seld.task.angles import column_to_azimuth
 from dcase_seld.task.facts import CLIP_FRAMES, LABEL_RATE
 from dcase_seld.task.taxonomy import Taxonomy

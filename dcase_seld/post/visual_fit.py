@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dcase_seld.post.visual import DETECTED, Evidence, LogisticWeights, VisualConfig, network_logit
+from dcase_seld.post.visual import Evidence, network_logit
+from dcase_seld.post.visual_config import DETECTED, LogisticWeights, VisualConfig
 from dcase_seld.task.events import Events
 from dcase_seld.task.facts import DOA_THRESHOLD_DEG
 

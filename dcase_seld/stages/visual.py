@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from dcase_seld.config import Config
-from dcase_seld.post.visual import VisualConfig
+from dcase_seld.post.visual_config import VisualConfig
 from dcase_seld.recipe.stage import Context, Inputs, Ref, Stage
 
 

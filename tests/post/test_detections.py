@@ -28,7 +28,8 @@ from dcase_seld.post.detections import (
     read_detections,
     see_objects,
 )
-from dcase_seld.post.visual import REASONS, VisualConfig, gather_evidence, judge
+from dcase_seld.post.visual import REASONS, gather_evidence, judge
+from dcase_seld.post.visual_config import VisualConfig
 from dcase_seld.recipe.stage import Context
 from dcase_seld.stages import load_stage
 from dcase_seld.task.angles import azimuth_to_column

@@ -12,7 +12,8 @@ from dcase_seld.errors import SeldError
 from dcase_seld.post.changes import count_changes, write_changes
 from dcase_seld.post.keypoints import ClipPeople
 from dcase_seld.post.landmarks import mirror_keypoints
-from dcase_seld.post.visual import REASONS, LogisticWeights, PartRule, VisualConfig, gather_evidence, judge
+from dcase_seld.post.visual import REASONS, gather_evidence, judge
+from dcase_seld.post.visual_config import LogisticWeights, PartRule, VisualConfig
 from dcase_seld.task.events import Events
 from dcase_seld.task.taxonomy import DCASE2025, Taxonomy
 

@@ -12,7 +12,8 @@ from dcase_seld.errors import SeldError
 from dcase_seld.media.audio import write_wav
 from dcase_seld.post.checks import check_predictions
 from dcase_seld.post.keypoints import KEYPOINTS
-from dcase_seld.post.visual import VisualConfig, gather_evidence, judge
+from dcase_seld.post.visual import gather_evidence, judge
+from dcase_seld.post.visual_config import VisualConfig
 from dcase_seld.post.visual_fit import fit_weights, match_rows
 from dcase_seld.recipe.stage import Context
 from dcase_seld.stages import load_stage
