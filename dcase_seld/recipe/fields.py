@@ -59,13 +59,14 @@ def marked_fields(config: BaseModel, prefix: KeyPath = ()) -> Iterator[MarkedFie
 
 
 def written_fields(model: type[BaseModel], data: dict[str, Any]) -> Iterator[MarkedField]:
-    """Yield the references at the top of plain data that `model` refused: they can be looked up all the same."""
+    """Yield the names and paths at the top of plain data that `model` refused: they can be looked up all the same."""
     for name, info in model.model_fields.items():
         marks = field_marks(info)
         ref = next((mark for mark in marks if isinstance(mark, Ref)), None)
-        if ref is not None and name in data:
-            outside = any(isinstance(mark, Outside) for mark in marks)
-            yield MarkedField((name,), ref, outside, False, data[name])
+        outside = any(isinstance(mark, Outside) for mark in marks)
+        run_time = any(isinstance(mark, RunTime) for mark in marks)
+        if (ref is not None or outside) and name in data:
+            yield MarkedField((name,), ref, outside, run_time, data[name])
 
 
 def replace_values(config: BaseModel, new: Callable[[KeyPath], Any], prefix: KeyPath = ()) -> Any:

@@ -55,12 +55,18 @@ class Step:
         return tuple(dict.fromkeys(name for names in self.reads.values() for name in names))
 
 
-def build(recipe: Recipe, registry: Registry) -> dict[str, Step]:
+def build(recipe: Recipe, registry: Registry, *, check_outside: bool = False) -> dict[str, Step]:
     """Return the recipe's steps, each after those it reads.
 
+    Args:
+        recipe: the recipe as written.
+        registry: the stages that it may name.
+        check_outside: paths of outside data must exist; without it the recipe alone is checked, as for data to come.
+
     Raises:
-        SeldError: lists every error of the recipe at once: keys, values, names, kinds of folder, cycles.
+        SeldError: lists every error of the recipe at once: keys, values, names, kinds of folder, cycles, missing data.
     """
+    missing: _Missing = {} if check_outside else None
     stages: dict[str, Stage] = {}
     for name, data in recipe.steps.items():
         wanted = data.get("stage")
@@ -81,10 +87,14 @@ def build(recipe: Recipe, registry: Registry) -> dict[str, Step]:
                 place: KeyPath = tuple(item["loc"])
                 said = text.removeprefix(".".join(map(str, place))).removeprefix(": ")
                 recipe.complain(("steps", name, *place), said)
-            _look_up(recipe, name, tuple(written_fields(stage.config, data)), stages)
+            _look_up(recipe, name, tuple(written_fields(stage.config, data)), stages, missing)
             continue
-        steps[name] = _connect(recipe, name, stage, config, stages)
+        steps[name] = _connect(recipe, name, stage, config, stages, missing)
     order = _order(recipe, steps)
+    for users in (missing or {}).values():
+        where, problem = users[0]
+        others = [".".join(map(str, other)) for other, _ in users[1:]]
+        recipe.complain(where, problem + (f" (also read by {', '.join(others)})" if others else ""))
     if recipe.problems:
         count = len(recipe.problems)
         raise SeldError(
@@ -115,10 +125,16 @@ def descendants(steps: dict[str, Step], names: Iterable[str]) -> set[str]:
     return found
 
 
-def _connect(recipe: Recipe, name: str, stage: Stage, config: Config, stages: dict[str, Stage]) -> Step:
+_Missing = dict[Path, list[tuple[KeyPath, str]]] | None
+"""Outside path that does not exist → the places that name it and what is said there; None: nobody looks."""
+
+
+def _connect(
+    recipe: Recipe, name: str, stage: Stage, config: Config, stages: dict[str, Stage], missing: _Missing
+) -> Step:
     """Return the step with its references and outside paths looked up; complain of wrong ones."""
     fields = tuple(marked_fields(config))
-    reads, outside, located = _look_up(recipe, name, fields, stages)
+    reads, outside, located = _look_up(recipe, name, fields, stages, missing)
     if located:
         config = replace_values(config, located.get)
         fields = tuple(marked_fields(config))
@@ -126,7 +142,7 @@ def _connect(recipe: Recipe, name: str, stage: Stage, config: Config, stages: di
 
 
 def _look_up(
-    recipe: Recipe, name: str, fields: tuple[MarkedField, ...], stages: dict[str, Stage]
+    recipe: Recipe, name: str, fields: tuple[MarkedField, ...], stages: dict[str, Stage], missing: _Missing
 ) -> tuple[dict[str, tuple[str, ...]], dict[str, tuple[Path, ...]], dict[KeyPath, Path]]:
     """Return the steps and the outside paths by field, and the latter by place; complain of names that are neither."""
     reads: dict[str, tuple[str, ...]] = {}
@@ -148,6 +164,10 @@ def _look_up(
             elif mark.outside:
                 located[place] = _locate(text, recipe.path.parent)
                 outside[mark.name] = (*outside.get(mark.name, ()), located[place])
+                path = located[place]
+                if missing is not None and not mark.run_time and where not in recipe.unknown and not path.exists():
+                    others = [other for other in recipe.steps if other != name] if mark.ref is not None else []
+                    missing.setdefault(path, []).append((where, _not_there(text, path, others)))
             else:
                 recipe.complain(where, f"no step {text!r}{_near(text, [s for s in recipe.steps if s != name])}")
     return reads, outside, located
@@ -158,6 +178,14 @@ def _locate(text: str, recipe_folder: Path) -> Path:
     path = Path(text).expanduser()
     beside = recipe_folder / path
     return beside.absolute() if not path.exists() and beside.exists() else path.absolute()
+
+
+def _not_there(text: str, path: Path, steps: list[str]) -> str:
+    """Return what is said of outside data that does not exist; `steps` could have been meant instead."""
+    where = "" if Path(text).is_absolute() else ", seen from the current directory, nor beside the recipe"
+    near = difflib.get_close_matches(text, steps, n=1)
+    hint = f"; did you mean the step {near[0]!r}?" if near else ", and no step has this name" if steps else ""
+    return f"there is no file or folder {path}{where}{hint}"
 
 
 def _order(recipe: Recipe, steps: dict[str, Step]) -> list[str]:

@@ -35,6 +35,7 @@ class Recipe:
         steps: step name → plain data, `stage` included.
         lines: path of a key (("steps", "train", "lr")) → line number; 0 where `--set` gave the value.
         problems: what is wrong so far, one line each; `graph.build` adds to it and raises them together.
+        unknown: places whose value is not known, since a variable is not set.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Recipe:
     steps: dict[str, dict[str, Any]] = field(default_factory=dict)
     lines: dict[KeyPath, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    unknown: set[KeyPath] = field(default_factory=set)
 
     def complain(self, where: KeyPath, problem: str) -> None:
         """Add a problem at a key, with the line of the key or of the nearest key around it."""
@@ -209,6 +211,7 @@ class _Reader:
             value = self.environment.get(name) or default
             if value is None:
                 self.recipe.complain(where, f"the environment variable {name} is not set (export {name}=…)")
+                self.recipe.unknown.add(where)
                 return ""
             return value
 

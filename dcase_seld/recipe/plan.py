@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dcase_seld.errors import SeldError, listing
+from dcase_seld.errors import listing
 from dcase_seld.recipe.explain import difference, latest_result
 from dcase_seld.recipe.fingerprint import OutsideData, fingerprint, identity, outside_data
 from dcase_seld.recipe.graph import Registry, Step, build
@@ -86,7 +86,7 @@ def make_plan(
         SeldError: the recipe has errors, or outside data is missing.
     """
     recipe = load_recipe(path, overrides)
-    steps = build(recipe, registry)
+    steps = build(recipe, registry, check_outside=True)
     plan = Plan(recipe.name, recipe.path, recipe.about, Path(work).absolute())
     plan.outside = _look_outside(steps, plan.work, quiet)
     fingerprints: dict[str, str] = {}
@@ -133,18 +133,10 @@ def _why_new(plan: Plan, name: str) -> str:
 
 
 def _look_outside(steps: dict[str, Step], work: Path, quiet: bool) -> dict[Path, OutsideData]:
-    wanted: dict[Path, list[str]] = {}
-    for name, step in steps.items():
+    wanted: dict[Path, None] = {}
+    for step in steps.values():
         timeless = {mark.name for mark in step.fields if mark.run_time}
-        for key, paths in step.outside.items():
-            for path in paths if key not in timeless else ():
-                wanted.setdefault(path, []).append(f"steps.{name}.{key}")
-    missing = [f"{', '.join(users)}: {path}" for path, users in wanted.items() if not path.exists()]
-    if missing:
-        raise SeldError(
-            "Data from outside is not there, and no step has this name:\n  " + "\n  ".join(missing),
-            "Mend the path (taken from the current directory, then from the recipe's), or fetch the data.",
-        )
+        wanted |= {path: None for key, paths in step.outside.items() if key not in timeless for path in paths}
     return {path: outside_data(path, work / OUTSIDE, quiet) for path in wanted}
 
 

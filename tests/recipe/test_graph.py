@@ -79,3 +79,48 @@ def test_an_outside_path_is_looked_for_here_and_beside_the_recipe(tmp_path, monk
     steps = build(load_recipe(path), REGISTRY)
     assert steps["a"].config.source == tmp_path / "recipes" / "data"
     assert steps["b"].outside == {"extra": (tmp_path / "here",)} and steps["b"].config.extra == str(tmp_path / "here")
+
+
+def test_outside_data_that_is_not_there_is_reported_with_the_other_errors(tmp_path, monkeypatch):
+    """Once for all steps that read it; also of a step that is refused for something else, and not where a variable
+    is not set, which is an error of its own."""
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("NOT_SET", raising=False)
+    path = tmp_path / "wrong.yaml"
+    path.write_text(
+        """steps:
+  first: {stage: numbers, source: nowhere}
+  second: {stage: numbers, source: nowhere, valuess: [1]}
+  third: {stage: sum, numbers: [first], extra: frist, rate: -1}
+  fourth: {stage: numbers, source: there}
+  fifth: {stage: numbers, source: "${NOT_SET}/x"}
+  sixth: {stage: sum, numbers: [first], extra: /gone}
+"""
+    )
+    with pytest.raises(SeldError) as caught:
+        build(load_recipe(path), REGISTRY, check_outside=True)
+    here = ", seen from the current directory, nor beside the recipe"
+    assert caught.value.problem.splitlines() == [
+        f"{path} has 6 errors:",
+        "  line 6: steps.fifth.source: the environment variable NOT_SET is not set (export NOT_SET=…)",
+        "  line 3: steps.second.valuess: unknown key; did you mean 'values'?",
+        "  line 4: steps.third.rate: input should be greater than 0, got -1",
+        f"  line 2: steps.first.source: there is no file or folder {tmp_path / 'nowhere'}{here} "
+        "(also read by steps.second.source)",
+        f"  line 4: steps.third.extra: there is no file or folder {tmp_path / 'frist'}{here}; "
+        "did you mean the step 'first'?",
+        "  line 7: steps.sixth.extra: there is no file or folder /gone, and no step has this name",
+    ]
+    assert "6 errors" in str(caught.value) and "nothing was run" in caught.value.remedy
+    fixed = ["third.extra=there", "third.rate=1", "sixth.extra=first", "second.source=there"]
+    with pytest.raises(SeldError, match=r"has 2 errors"):
+        build(load_recipe(path, fixed), REGISTRY)
+
+
+def test_an_override_gives_a_path_that_is_there(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text("steps:\n  a: {stage: numbers, source: gone}\n")
+    with pytest.raises(SeldError, match="no file or folder"):
+        build(load_recipe(path), REGISTRY, check_outside=True)
+    assert build(load_recipe(path, [f"a.source={tmp_path}"]), REGISTRY, check_outside=True)["a"].outside
