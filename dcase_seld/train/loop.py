@@ -29,6 +29,7 @@ from dcase_seld.train.features import add_cached_features
 from dcase_seld.train.folders import settle
 from dcase_seld.train.launch import launch
 from dcase_seld.train.live import LiveLine
+from dcase_seld.train.memory import kept_memory
 from dcase_seld.train.results import finish, keep_weights, note_matching
 from dcase_seld.train.schedule import WeightAverage, learning_rate
 from dcase_seld.train.setup import (
@@ -86,6 +87,7 @@ def train(
     return dict(json.loads(summary.read_text(encoding="utf-8")))
 
 
+@kept_memory()
 def _train(
     fabric: Fabric,
     config: TrainConfig,
