@@ -1,18 +1,23 @@
 """Speed of training: run `python benchmarks/train_throughput.py [--clips N] [--batch 64] [--threads 2]`.
 
 Our trainer (store, cached features, augmentation by swap and masks, clipping, checks) against a plain loop over
-features in memory with the same loss and optimizer: once over our baseline CRNN, once over the same layers as they are
-usually written (ReLU before pooling, channels first). They run in turns of a few steps, so that what else the machine
-does meets all of them; speeds are of the median step, in time of the clock and of the processor (which other programs
-do not disturb). Then a whole training says how long it waited for data and what validation took. Sound is noise.
+standardised features in memory with the same loss and optimizer, in a process of its own: over our baseline CRNN, over
+it with the trainer's way of keeping memory, and over the same layers as they are usually written (ReLU before pooling,
+channels first). They run in turns of a few steps, so that what else the machine does meets all of them; speeds are of
+the median step, in time of the clock and of the processor (which other programs do not disturb); every process has
+made a whole turn before. Then a whole training says how long it waited for data and what validation took. Sound is
+noise. Takes about 8 GB of memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import resource
 import statistics
 import tempfile
 import time
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -28,11 +33,13 @@ from dcase_seld.model.seld import build_model
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.features import add_cached_features
 from dcase_seld.train.loop import train
+from dcase_seld.train.memory import kept_memory
+from dcase_seld.train.schedule import learning_rate
 from dcase_seld.train.setup import make_fabric, make_optimizer, open_sources, set_statistics, training_mode
 from dcase_seld.train.step import training_step
 from dcase_seld.train.supply import make_batches
 
-TURN = 3
+TURN = 4
 
 
 def our_steps(config, sources, fabric):
@@ -44,12 +51,14 @@ def our_steps(config, sources, fabric):
     augment = Augment(config.augment, network.frontend)
     batches = make_batches(config, sources, fabric)
     training_mode(network, config)
-    step, epoch = 0, 0
+    step, epoch, sums = 0, 0, 0
     while True:
         reader = batches.epoch(epoch)
         for _ in range(len(batches)):
             start = now()
-            sums = training_step(fabric, wrapped, optimizer, next(reader), loss, augment, config, step)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, 10_000, config.lr, config.schedule)
+            sums += training_step(fabric, wrapped, optimizer, next(reader), loss, augment, config, step)
             if step % 10 == 0:
                 sums.tolist()
             step += 1
@@ -64,7 +73,7 @@ def plain_steps(config, sources, fabric, change=lambda network: network):
     everything = make_batches(config.model_copy(update={"batch_size": len(sources[0].indices)}), sources, fabric)
     whole = next(everything.epoch(0))
     features = network.frontend.standardise(whole.input.features.float())
-    network.frontend.set_statistics(torch.zeros_like(network.frontend.mean), torch.ones_like(network.frontend.std))
+    network.frontend.standardise = lambda standardised: standardised
     target = whole.target
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr)
     network.train()
@@ -105,12 +114,53 @@ def _contiguous_forward(encoder, features, vision=None, vision_mask=None):
     return x
 
 
+RUNS = {
+    "our trainer, augmentation on": (our_steps, kept_memory),
+    "plain loop, our network": (plain_steps, nullcontext),
+    "plain loop, our network, memory kept": (plain_steps, kept_memory),
+    "plain loop, network as usually written": (partial(plain_steps, change=as_usually_written), nullcontext),
+}
+
+
+def work(pipe, name, config, store, threads):
+    """Send, whenever asked, the seconds of a turn's updates (TURN, 2) and the peak of this process' memory in GB."""
+    torch.set_num_threads(threads)
+    fabric = make_fabric(config, "cpu")
+    sources = open_sources([store], [], ["train"], frozenset())
+    add_cached_features(sources, build_model(config.model, sources[0].store.taxonomy).frontend, fabric, True)
+    steps, memory = RUNS[name]
+    with memory():
+        made = steps(config, sources, fabric)
+        while pipe.recv():
+            seconds = [next(made) for _ in range(TURN)]
+            pipe.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))
+
+
+def in_turns(config, store, threads, turns):
+    """Return for every run the seconds of its updates (turns · TURN, 2), and its peak of memory in GB."""
+    context = multiprocessing.get_context("spawn")
+    pipes, seconds, memory = {}, {name: [] for name in RUNS}, {}
+    for name in RUNS:
+        pipes[name], other = context.Pipe()
+        context.Process(target=work, args=(other, name, config, store, threads), daemon=True).start()
+    for turn in range(turns + 1):
+        names = list(RUNS) if turn % 2 else list(RUNS)[::-1]
+        for name in names:
+            pipes[name].send(True)
+            made, memory[name] = pipes[name].recv()
+            if turn:  # the first one warms up
+                seconds[name] += made
+    for pipe in pipes.values():
+        pipe.send(False)
+    return seconds, memory
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=int, default=320)
+    parser.add_argument("--clips", type=int, default=480)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--turns", type=int, default=3, help=f"turns of {TURN} updates each")
+    parser.add_argument("--turns", type=int, default=4, help=f"turns of {TURN} updates each")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     config = TrainConfig(
@@ -122,26 +172,17 @@ def main():
     )
     with tempfile.TemporaryDirectory() as folder:
         store = make_store(Path(folder) / "store", arguments.clips)
-        fabric = make_fabric(config, "cpu")
         sources = open_sources([store], [], ["train"], frozenset())
-        add_cached_features(sources, build_model(config.model, sources[0].store.taxonomy).frontend, fabric, True)
-        runs = {
-            "our trainer, augmentation on": our_steps(config, sources, fabric),
-            "plain loop, our network": plain_steps(config, sources, fabric),
-            "plain loop, network as usually written": plain_steps(config, sources, fabric, as_usually_written),
-        }
-        seconds = {name: [] for name in runs}
-        for steps in runs.values():
-            next(steps)
-        for _ in range(arguments.turns):
-            for name, steps in runs.items():
-                seconds[name] += [next(steps) for _ in range(TURN)]
+        frontend = build_model(config.model, sources[0].store.taxonomy).frontend
+        add_cached_features(sources, frontend, make_fabric(config, "cpu"), True)
+        seconds, memory = in_turns(config, store, arguments.threads, arguments.turns)
         speed = {name: arguments.batch / np.median(found, axis=0) for name, found in seconds.items()}
         print(f"baseline CRNN, batch {arguments.batch}, {arguments.threads} thread(s); at least 1 is wanted of ratios")
-        print("                                          clips/s  ours / it, clock   processor")
+        print("                                          clips/s  ours / it, clock   processor   peak GB")
         ours = next(iter(speed.values()))
         for name, found in speed.items():
-            print(f"  {name:38} {found[0]:8.1f}         {ours[0] / found[0]:8.2f}  {ours[1] / found[1]:10.2f}")
+            ratios = f"{ours[0] / found[0]:8.2f}  {ours[1] / found[1]:10.2f}"
+            print(f"  {name:38} {found[0]:8.1f}         {ratios}  {memory[name]:8.2f}")
         out = Path(folder) / "out"
         out.mkdir()
         train(config, [store], out, device="cpu")
