@@ -184,5 +184,6 @@ def swap_features(features: Tensor, channels: tuple[str, ...]) -> Tensor:
     if "left" in channels:
         left, right = channels.index("left"), channels.index("right")
         order[left], order[right] = right, left
-    sign = torch.tensor([-1.0 if name in SIGNED_CHANNELS else 1.0 for name in channels], device=features.device)
-    return features[:, order] * sign.to(features.dtype)[:, None, None]
+    parts = features.unbind(1)
+    signed = [-parts[row] if name in SIGNED_CHANNELS else parts[row] for row, name in zip(order, channels, strict=True)]
+    return torch.stack(signed, 1)
