@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from dcase_seld.config import Config
-from dcase_seld.post.visual_config import VisualConfig
+from dcase_seld.post.visual_config import DETECTED, VisualConfig
 from dcase_seld.recipe.stage import Context, Inputs, Ref, Stage
 
 
@@ -38,7 +38,7 @@ def run(config: VisualStageConfig, inputs: Inputs, out: Path, context: Context) 
     from dcase_seld.post.guard import recording
     from dcase_seld.post.keypoints import Keypoints
     from dcase_seld.post.visual import gather_evidence, judge
-    from dcase_seld.post.visual_fit import fit_weights
+    from dcase_seld.post.visual_fit import LEAST_EVENTS, fit_weights
     from dcase_seld.progress import say
     from dcase_seld.task.events import Events
 
@@ -75,8 +75,16 @@ def run(config: VisualStageConfig, inputs: Inputs, out: Path, context: Context) 
             )
         evidence = gather_evidence(known, people, store.taxonomy, rules, objects)
         fit = fit_weights(known, store.events, evidence, rules)
+        wanted = {rule.part for rule in rules.parts.values()} if config.keypoints else set()
+        unfitted = sorted((wanted | ({DETECTED} if objects is not None else set())) - set(fit.weights))
+        if unfitted:
+            say(
+                f"warning: visual: the weights of {listing(unfitted)} are not learned: `fit` has fewer than "
+                f"{LEAST_EVENTS} matched events on screen, or off screen; a lower threshold in that step gives more"
+            )
         rules = rules.model_copy(update={"weights": {**rules.weights, **fit.weights}})
         facts = {"fitted_on_rows": fit.rows, "fit_accuracy": {k: list(v) for k, v in fit.accuracy.items()}}
+        facts["not_fitted"] = unfitted
     judged = judge(events, gather_evidence(events, people, store.taxonomy, rules, objects), rules)
     write_changes(out / "changes.csv", events, judged, store.taxonomy)
     labelled = [name for name, there in zip(store.names, store.labelled, strict=True) if there]

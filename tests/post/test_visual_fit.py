@@ -160,9 +160,11 @@ def run_stage(root, out, events=None, fit=True, keypoints=True, **options):
     return stage.run(stage.config(**options), inputs, out, Context())
 
 
-def test_the_stage_learns_judges_and_logs(folders, tmp_path):
+def test_the_stage_learns_judges_and_logs(folders, tmp_path, capsys):
     facts = run_stage(folders, tmp_path)
     assert facts["fitted_on_rows"]["mouth"] > 500 and facts["weights"]["mouth"]["refine"] > 0.5
+    assert facts["not_fitted"] == ["ankles", "wrists"], "nobody walks or claps in these clips"
+    assert "the weights of ankles, wrists are not learned" in capsys.readouterr().err
     after, before = Events.load(tmp_path / "events.npz"), Events.load(folders / "test" / "events.npz")
     assert after.clips == before.clips and len(after) == len(before)
     log = (tmp_path / "changes.csv").read_text().splitlines()
