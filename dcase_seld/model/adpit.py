@@ -17,6 +17,7 @@ from torch.nn import functional
 from dcase_seld.model.outputs import SeldOutput, SeldTarget
 
 OnscreenLoss = Literal["masked", "official", "none"]
+DistanceLoss = Literal["everywhere", "active"]
 
 
 class LossParts(NamedTuple):
@@ -24,7 +25,8 @@ class LossParts(NamedTuple):
 
     Attributes:
         total: doa + distance + weight · onscreen; differentiable.
-        doa: squared error of x and y; doa + distance is the official mean over tracks, x, y and distance.
+        doa: squared error of x and y; doa + distance is the official mean over tracks, x, y and distance, unless active
+            class-frames are weighted.
         distance: squared error of distances (square metres, or of log(1 + metres)).
         onscreen: binary cross-entropy of the on-screen logits, before its weight.
         active: number of active class-frames, which `onscreen` (masked) is a mean over; to weigh ranks by.
@@ -45,6 +47,8 @@ def adpit_loss(
     onscreen_weight: float | None = None,
     positive_weight: float = 3.0,
     log_distance: bool = False,
+    active_weight: float = 1.0,
+    distance_loss: DistanceLoss = "everywhere",
 ) -> LossParts:
     """Return the loss of a batch.
 
@@ -57,6 +61,9 @@ def adpit_loss(
             active class-frames and would drown the other terms.
         positive_weight: weight of "on screen" in the masked term, about off/on of the training labels.
         log_distance: compare log(1 + metres) instead of metres.
+        active_weight: factor of errors of direction and distance where a source is active; 1 is the official loss.
+        distance_loss: everywhere (where nothing sounds the distance should be 0: the official loss), or active, where
+            silence leaves the distance alone.
 
     Source: K. Shimada et al., "Multi-ACCDOA", ICASSP 2022; the official baseline program for the normalisation.
     """
@@ -68,9 +75,13 @@ def adpit_loss(
     predicted_xy = output.xy.float()
     chosen = assign(predicted_xy.detach(), predicted_distance.detach(), target.number, reference)
     count = predicted_distance.numel() * 3
-    doa = functional.mse_loss(predicted_xy, chosen[..., :2], reduction="sum") / count
-    distance = functional.mse_loss(predicted_distance, chosen[..., 2], reduction="sum") / count
-    active = (target.number > 0).sum()
+    sounding = target.number > 0
+    active = sounding.sum()
+    doa_error = functional.mse_loss(predicted_xy, chosen[..., :2], reduction="none").sum((-2, -1))
+    distance_error = functional.mse_loss(predicted_distance, chosen[..., 2], reduction="none").sum(-1)
+    silent = 0.0 if distance_loss == "active" else 1.0
+    doa = (doa_error * torch.where(sounding, active_weight, 1.0)).sum() / count
+    distance = (distance_error * torch.where(sounding, active_weight, silent)).sum() / count
     if output.onscreen is None or onscreen_loss == "none":
         return LossParts(doa + distance, doa, distance, torch.zeros_like(doa), active)
     logits = output.onscreen.float()
@@ -81,7 +92,7 @@ def adpit_loss(
         entropy = functional.binary_cross_entropy_with_logits(
             logits, chosen[..., 3], pos_weight=logits.new_tensor(positive_weight), reduction="none"
         )
-        mask = (target.number > 0).to(entropy.dtype)[..., None]
+        mask = sounding.to(entropy.dtype)[..., None]
         onscreen = (entropy * mask).sum() / (active * logits.shape[-1]).clamp(min=1)
         weight = 0.1 if onscreen_weight is None else onscreen_weight
     return LossParts(doa + distance + weight * onscreen, doa, distance, onscreen, active)

@@ -80,6 +80,12 @@ class EncoderConfig(Config):
         description="what becomes of the mel bands that the blocks leave: mean (the paper), or flatten, which keeps "
         "them apart and learns faster in small networks",
     )
+    shortcut_bands: int = Field(
+        default=0,
+        description="the front end's channels, averaged to label frames and so many bands, join what the blocks leave: "
+        "levels reach the Conformer unchanged; 0: no shortcut (the paper)",
+        ge=0,
+    )
     layers: int = Field(default=4, description="Conformer layers (8 in the deep variant)", ge=0)
     d_model: int = Field(default=512, description="width of the embedding", ge=8)
     heads: int = Field(default=8, description="attention heads", ge=1)
@@ -108,6 +114,11 @@ class CrossModalConfig(Config):
     kernel: int = Field(default=51, description="length of the depthwise convolution in label frames (odd)", ge=1)
     dropout: float = Field(default=0.1, description="dropout", ge=0.0, lt=1.0)
     clap_tokens: int = Field(default=1, description="CLAP tokens per clip; more than 1 get a time embedding", ge=1)
+    clap_attention: Literal["all", "aligned"] = Field(
+        default="all",
+        description="all: a label frame attends to every CLAP token, told apart by a time embedding; aligned: to the "
+        "token of its own time",
+    )
     clap_width: int = Field(default=512, description="width of a CLAP token", ge=1)
     vision_width: int = Field(default=512, description="width of a vision token", ge=1)
     vision_attention: Literal["aligned", "all"] = Field(
@@ -171,6 +182,11 @@ class CmcConfig(_ModelBase):
             raise ValueError(
                 f"frontend.mels ({self.frontend.mels}) must be a multiple of 2 per convolution block "
                 f"({len(self.encoder.channels)}) times encoder.pool_first ({self.encoder.pool_first})"
+            )
+        if self.encoder.shortcut_bands and self.frontend.mels % self.encoder.shortcut_bands:
+            raise ValueError(
+                f"encoder.shortcut_bands ({self.encoder.shortcut_bands}) does not divide frontend.mels "
+                f"({self.frontend.mels})"
             )
         if self.encoder.d_model % self.cross_modal.heads:
             raise ValueError(f"encoder.d_model is no multiple of cross_modal.heads ({self.cross_modal.heads})")

@@ -5,6 +5,8 @@ Letters: B clips, A front-end channels, T' front-end frames, F mel bands, T labe
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -100,6 +102,8 @@ class SeldEncoder(nn.Module):
         last = config.channels[-1]
         if self.keep_bands:
             last *= mels // config.pool_first // 2 ** len(config.channels)
+        self.shortcut = (math.prod(strides), mels // config.shortcut_bands) if config.shortcut_bands else None
+        last += inputs * config.shortcut_bands
         # The paper's embedding has the width of the last block; other widths take a linear layer between.
         self.widen = nn.Identity() if last == config.d_model else nn.Linear(last, config.d_model)
         self.layers = nn.ModuleList(
@@ -116,6 +120,9 @@ class SeldEncoder(nn.Module):
         x = functional.avg_pool2d(features, (1, self.pool_first)) if self.pool_first > 1 else features
         x = self.blocks(x.contiguous(memory_format=torch.channels_last))
         x = x.permute(0, 2, 1, 3).flatten(2) if self.keep_bands else x.mean(3).transpose(1, 2)
+        if self.shortcut is not None:
+            levels = functional.avg_pool2d(features, self.shortcut).transpose(1, 2).flatten(2)
+            x = torch.cat((x, levels), 2)
         x = self.widen(x)
         for layer in self.layers:
             x = layer(x)

@@ -133,7 +133,8 @@ class SeldNetwork(nn.Module):
                     f"The network takes {cross.clap_tokens} CLAP token(s) per clip, the input has {clap.shape[1]}.",
                     "Set cross_modal.clap_tokens to what the tokens step makes.",
                 )
-            x = self.cmc1(x, to_all_tokens(clap.to(x.dtype)[:, :, None]))
+            hearing = to_own_moment if cross.clap_attention == "aligned" else to_all_tokens
+            x = self.cmc1(x, hearing(clap.to(x.dtype)[:, :, None]))
         if self.cmc2 is not None:
             if vision is None:
                 # Without video the layers still run, and their attention contributes nothing.

@@ -26,6 +26,17 @@ class LossConfig(Config):
         default="auto",
         description="weight of on-screen sources; auto: off-screen / on-screen ratio of the training labels",
     )
+    active_weight: float = Field(
+        default=1.0,
+        gt=0,
+        description="weight of direction and distance errors where a class is active; above 1 (4 for short trainings) "
+        "networks learn to speak up sooner; 1: the official loss",
+    )
+    distance_loss: Literal["everywhere", "active"] = Field(
+        default="everywhere",
+        description="everywhere: a silent class should have distance 0 (the official loss); active: silence leaves the "
+        "distance alone",
+    )
 
 
 class ScheduleConfig(Config):

@@ -18,7 +18,6 @@ from torch import nn
 from dcase_seld.data.augment import Augment
 from dcase_seld.errors import SeldError
 from dcase_seld.metrics.official import FIGURES
-from dcase_seld.model.adpit import adpit_loss
 from dcase_seld.model.seld import SeldNetwork, build_model
 from dcase_seld.model.weights import load_matching
 from dcase_seld.progress import say
@@ -35,9 +34,9 @@ from dcase_seld.train.schedule import WeightAverage, learning_rate
 from dcase_seld.train.setup import (
     freeze,
     make_fabric,
+    make_loss,
     make_optimizer,
     open_sources,
-    positive_weight,
     set_statistics,
     training_mode,
     weights_origin,
@@ -123,14 +122,7 @@ def _train(
         add_cached_features(everything, network.frontend, fabric, quiet)
     if init is None:
         set_statistics(network, sources, min(64, config.batch_size), fabric.device)
-    weight = config.loss.positive_weight
-    loss = partial(
-        adpit_loss,
-        onscreen_loss=config.loss.onscreen_loss,
-        onscreen_weight=config.loss.onscreen_weight,
-        positive_weight=positive_weight(sources) if weight == "auto" else weight,
-        log_distance=config.model.head.log_distance,
-    )
+    loss = make_loss(config, sources)
     batches = make_batches(config, sources, fabric)
     augment = Augment(config.augment, network.frontend)
     steps_per_epoch = len(batches)

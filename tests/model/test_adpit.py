@@ -117,3 +117,26 @@ def test_batch_without_events_has_a_finite_loss_and_gradient():
     parts.total.backward()
     assert parts.active == 0 and parts.onscreen == 0 and torch.isfinite(parts.total)
     assert not logits.grad.any()
+
+
+def test_active_weight_scales_the_errors_of_active_class_frames_alone():
+    output, target = random_case(seed=4)
+    active = (target.number > 0)[..., None]
+    still = output._replace(xy=output.xy * active[..., None], distance=output.distance * active)
+    plain, weighted = (adpit_loss(still, target, onscreen_loss="none", active_weight=w) for w in (1.0, 4.0))
+    assert torch.isclose(weighted.total, 4 * plain.total)
+    noise = output._replace(xy=output.xy * ~active[..., None], distance=output.distance * ~active)
+    silent = SeldTarget(torch.zeros_like(target.number), torch.zeros_like(target.source))
+    plain, weighted = (adpit_loss(noise, silent, onscreen_loss="none", active_weight=w) for w in (1.0, 4.0))
+    assert torch.equal(weighted.total, plain.total) and plain.total > 0
+
+
+def test_distance_loss_of_active_frames_leaves_silence_alone():
+    output, target = random_case(seed=6)
+    distance = output.distance.clone().requires_grad_()
+    parts = adpit_loss(output._replace(distance=distance), target, onscreen_loss="none", distance_loss="active")
+    parts.total.backward()
+    active = target.number > 0
+    assert not distance.grad[~active].any() and distance.grad[active].any()
+    everywhere = adpit_loss(output, target, onscreen_loss="none")
+    assert torch.equal(parts.doa, everywhere.doa) and parts.distance < everywhere.distance

@@ -178,6 +178,7 @@ def test_input_that_does_not_fit_is_a_users_error(change, words):
         ({"encoder": {"kernel": 50}}, "must be odd"),
         ({"frontend": {"hop": 700}}, "does not divide a label frame"),
         ({"frontend": {"mels": 40}}, "must be a multiple of 2 per convolution block"),
+        ({"encoder": {"shortcut_bands": 5}}, "does not divide frontend.mels"),
         ({"kind": "crnn", "frontend": {"hop": 150}}, "pooling reduces time by 5"),
     ],
 )
@@ -199,6 +200,43 @@ def test_bfloat16_autocast_is_close_to_float32():
         output = model(inputs())
     adpit_loss(output, target()).total.backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_shortcut_brings_levels_past_the_blocks():
+    network = build_model(small_cmc(encoder={"shortcut_bands": 4}), DCASE2025).eval()
+    channels = len(network.frontend.channels)
+    assert network.encoder.widen.in_features == 16 + 4 * channels
+    with torch.no_grad():
+        features = network.frontend.extract(inputs().wave)
+        blocks = network.encoder.blocks
+        before = network.encoder(network.frontend.standardise(features))
+        for parameter in blocks.parameters():
+            parameter.zero_()
+        silent = network.encoder(network.frontend.standardise(features))
+        louder = network.encoder(network.frontend.standardise(features + 6.0))
+    assert before.shape == silent.shape == (2, 20, 16)
+    assert not torch.allclose(silent, louder), "with dead blocks the levels still arrive"
+
+
+def test_shortcut_follows_the_rate_of_the_blocks():
+    # 5 front-end frames per label frame: no block strides in time, and the Conformer runs at the front end's rate.
+    frontend = {"hop": 480, "window": 960, "n_fft": 1024, "mels": 16}
+    network = build_model(small_cmc(encoder={"shortcut_bands": 2}, frontend=frontend), DCASE2025).eval()
+    with torch.no_grad():
+        assert network(inputs()).xy.shape == (2, 20, 13, 3, 2)
+
+
+def test_aligned_clap_tokens_reach_the_frames_of_their_own_time():
+    # Without the Conformer's convolution over time nothing else mixes frames.
+    cross = {"clap_attention": "aligned", "clap_tokens": 4, "kernel": 1}
+    network = build_model(small_cmc("a", ("clap",), cross_modal=cross, encoder={"layers": 0}), DCASE2025).eval()
+    given = inputs(clap_tokens=4)
+    changed = given.clap.clone()
+    changed[:, 1] += 1.0
+    with torch.no_grad():
+        difference = (network(given).xy - network(given._replace(clap=changed)).xy).abs().amax((0, 2, 3, 4))
+    frames = torch.nonzero(difference > 0).flatten().tolist()
+    assert frames == list(range(5, 10))
 
 
 @pytest.mark.slow
