@@ -34,13 +34,15 @@ PEAK_BF16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense bfloat16 matrix operations per second of a GPU. Source: the makers' data sheets (SXM)."""
 
 
-def batch_of(model: SeldNetwork, clips: int, device: str) -> tuple[ModelInput, SeldTarget]:
-    """Return waveforms, tokens and labels of noise."""
+def batch_of(
+    model: SeldNetwork, clips: int, device: str, vision: tuple[int, ...] = (5, 577, 512)
+) -> tuple[ModelInput, SeldTarget]:
+    """Return waveforms, tokens (of pictures: in the shape `vision` a clip) and labels of noise."""
     generator = torch.Generator().manual_seed(0)
     inputs = ModelInput(
         wave=torch.randn(clips, 2, CLIP_SAMPLES, generator=generator) * 0.1,
         clap=torch.randn(clips, 1, 512, generator=generator) if "clap" in model.needs else None,
-        vision=torch.randn(clips, 5, 577, 512, generator=generator) if "vision" in model.needs else None,
+        vision=torch.randn(clips, *vision, generator=generator) if "vision" in model.needs else None,
     )
     number = (torch.rand(clips, 50, 13, generator=generator) < 0.08).long()
     source = torch.rand(clips, 50, 13, 3, 4, generator=generator) * number[..., None, None]
