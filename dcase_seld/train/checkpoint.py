@@ -121,6 +121,7 @@ def load_state(
         plain = json.loads((folder / PLAIN).read_text(encoding="utf-8"))
         network.load_state_dict(unpack(plain["network"], tensors))
         optimizer.load_state_dict(unpack(plain["optimizer"], tensors))
+        _lay_out(optimizer)
         if average is not None:
             average.load_state_dict(unpack(plain["average"], tensors))
         return Position(**plain["position"]), unpack(plain["scaler"], tensors)
@@ -129,6 +130,17 @@ def load_state(
             f"The training state in {folder} cannot be read: {error}.",
             "Remove that folder to start this training again.",
         ) from error
+
+
+def _lay_out(optimizer: torch.optim.Optimizer) -> None:
+    """Give the optimizer's tensors the memory layout of their parameters, e.g. channels last, which files do not keep.
+
+    The fused AdamW of CPUs walks through all of them by address and takes equal layouts for granted.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter).copy_(value)
 
 
 def model_folder(path: Path) -> Path:

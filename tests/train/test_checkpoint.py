@@ -43,6 +43,28 @@ def test_a_state_comes_back_exactly(tmp_path: Path) -> None:
     assert {path.suffix for path in (tmp_path / "state").iterdir()} == {".safetensors", ".json"}
 
 
+def test_a_state_comes_back_in_the_layout_of_its_parameters(tmp_path: Path) -> None:
+    """The fused AdamW would mistake one weight for another otherwise, without a word."""
+
+    def made(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(seed)
+        network = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return network, torch.optim.AdamW(network.parameters(), lr=0.01, fused=True)
+
+    def updated(network: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
+        network(torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed))).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    first, second = made(0), made(1)
+    updated(*first, 0)
+    save_state(tmp_path / "state", *first, None, {}, Position())
+    load_state(tmp_path / "state", *second, None)
+    for run in (first, second):
+        updated(*run, 1)
+    assert all(torch.equal(a, b) for a, b in zip(first[0].parameters(), second[0].parameters(), strict=True))
+
+
 def test_nothing_saved_is_none_and_damage_is_a_sentence(tmp_path: Path) -> None:
     assert load_state(tmp_path / "state", *stepped(0)) is None
     save_state(tmp_path / "state", *stepped(0), {}, Position())
