@@ -1,5 +1,6 @@
 """Every recipe that is shipped can be read, and its steps fit together."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -17,7 +18,8 @@ RECIPES = sorted(FOLDER.rglob("*.yaml"))
 
 def test_there_are_recipes_for_both_tracks_and_for_a_first_run():
     names = {path.stem for path in RECIPES}
-    assert names >= {"quickstart", "quickstart_av", "real_sounds", "track_a", "track_b", "track_a_eval", "track_b_eval"}
+    assert names >= {"quickstart", "quickstart_av", "small_av", "real_sounds"}
+    assert names >= {"track_a", "track_b", "track_a_eval", "track_b_eval"}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(FOLDER)))
@@ -50,3 +52,32 @@ def test_no_step_predicts_the_clips_that_its_ensemble_was_tuned_on(path, tmp_pat
         if isinstance(config, PredictStageConfig) and config.split not in ("test", "eval"):
             members = [config.members] if isinstance(config.members, str) else config.members
             assert not [m for m in members if tuned.get(m) == config.data], f"{name} of {path.name} would be refused"
+
+
+def test_the_small_twin_goes_the_way_of_track_b(tmp_path):
+    """Every stage but the encoders', which need a download: audio, then both, an ensemble, a fitted visual step."""
+    environment = {name: str(tmp_path) for name in ("SOUNDS", "PICTURES", "DCASE25_ROOT")}
+    small, full = (load_recipe(FOLDER / f"{n}.yaml", environment=environment).steps for n in ("small_av", "track_b"))
+    assert {s["stage"] for s in full.values()} - {"embed"} <= {s["stage"] for s in small.values()}
+    for steps in (small, full):
+        assert steps["ensemble"]["members"] == steps["validate"]["members"] and len(steps["ensemble"]["members"]) > 1
+        assert steps["visual"]["fit"] == "validate" and steps["validate"]["split"] == "val"
+        assert steps["audio"]["model"]["track"] == "a" and steps["finetune_1"]["model"]["track"] == "b"
+
+
+@pytest.mark.parametrize("name", ["track_a", "track_b", "track_a_eval", "track_b_eval"])
+def test_a_full_size_recipe_states_what_it_takes(name):
+    """The passes in its comment are those that its steps make."""
+    path = FOLDER / f"{name}.yaml"
+    spec = importlib.util.spec_from_file_location("recipe_cost", FOLDER.parent / "benchmarks" / "recipe_cost.py")
+    cost = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(cost)
+    steps = cost.recipe_steps(path)
+    trained, validated = map(
+        sum, zip(*(cost.train_passes(steps, n) for n in steps if steps[n].stage.name == "train"), strict=True)
+    )
+    heard = validated + sum(clips for _, clips in cost.forward_passes(steps))
+    text = re.sub(r"\s*\n#\s*", " ", path.read_text(encoding="utf-8").split("\n\n")[0])
+    assert f"{trained / 1e6:.2f} million clips in training and {heard / 1e6:.2f} million in prediction" in text
+    assert f"benchmarks/recipe_cost.py recipes/{path.name}" in text
+    assert all(word in text for word in ("Disk:", "Memory:", "Time:", "computed, not measured"))
