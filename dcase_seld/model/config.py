@@ -144,6 +144,11 @@ class HeadConfig(Config):
     tracks: int = Field(
         default=MAX_TRACKS, description="tracks: simultaneous sources of one class", ge=1, le=MAX_TRACKS
     )
+    direction: Literal["cartesian", "polar"] = Field(
+        default="cartesian",
+        description="cartesian: x and y of the ACCDOA vector by tanh (the paper); polar: its length and its direction "
+        "are outputs of their own, so that a doubtful class does not blur where it is",
+    )
     distance_activation: Literal["softplus", "relu"] = Field(
         default="softplus", description="keeps the distance positive"
     )

@@ -6,6 +6,8 @@ frames, C classes, N tracks, K CLAP tokens, V video frames, P tokens per video f
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,27 +23,39 @@ from dcase_seld.model.outputs import ModelInput, SeldOutput
 from dcase_seld.task.taxonomy import Taxonomy
 
 
+def audio_fields(config: HeadConfig) -> int:
+    """Return how many outputs the head has per track and class, without the on-screen logit."""
+    return 4 if config.direction == "polar" else 3
+
+
 class SeldHead(nn.Module):
-    """Maps embeddings (B, T, E) to a SeldOutput: two linear layers, tanh for x and y, a positive distance."""
+    """Maps embeddings (B, T, E) to a SeldOutput: two linear layers and what keeps their outputs in range.
+
+    The outputs of a track are, in order: x, y, distance, with `direction: polar` the length of (x, y), on-screen.
+    """
 
     def __init__(self, config: HeadConfig, width: int, classes: int, onscreen: bool) -> None:
         super().__init__()
         self.config = config
-        self.fields = 4 if onscreen else 3
-        self.shape = (config.tracks, self.fields, classes)
+        self.onscreen = onscreen
+        self.shape = (config.tracks, audio_fields(config) + onscreen, classes)
         self.hidden = nn.Linear(width, config.hidden)
-        self.out = nn.Linear(config.hidden, config.tracks * self.fields * classes)
+        self.out = nn.Linear(config.hidden, math.prod(self.shape))
 
     def forward(self, x: Tensor) -> SeldOutput:
         """Return directions, distances in metres and, where there is such a head, on-screen logits."""
         # float32: half precision would round azimuths to tenths of a degree and the loss with them.
         fields = self.out(self.hidden(x)).float().unflatten(-1, self.shape)
-        xy = torch.tanh(fields[..., :2, :]).permute(0, 1, 4, 2, 3)
+        if self.config.direction == "polar":
+            xy = functional.normalize(fields[..., :2, :], dim=-2, eps=1e-3) * torch.sigmoid(fields[..., 3:4, :])
+        else:
+            xy = torch.tanh(fields[..., :2, :])
         positive = functional.relu if self.config.distance_activation == "relu" else functional.softplus
         distance = positive(fields[..., 2, :]).transpose(2, 3)
         if self.config.log_distance:
             distance = torch.expm1(distance)
-        return SeldOutput(xy, distance, fields[..., 3, :].transpose(2, 3) if self.fields == 4 else None)
+        onscreen = fields[..., -1, :].transpose(2, 3) if self.onscreen else None
+        return SeldOutput(xy.permute(0, 1, 4, 2, 3), distance, onscreen)
 
 
 class SeldNetwork(nn.Module):

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from dcase_seld import __version__
 from dcase_seld.errors import SeldError, listing
-from dcase_seld.model.config import parse_model_config
-from dcase_seld.model.seld import SeldNetwork, build_model
+from dcase_seld.model.config import HeadConfig, parse_model_config
+from dcase_seld.model.seld import SeldNetwork, audio_fields, build_model
 from dcase_seld.task.taxonomy import Taxonomy
 
 WEIGHTS_FILE = "model.safetensors"
@@ -139,9 +139,15 @@ def load_matching(model: SeldNetwork, folder: Path) -> Matching:
             f"({model.config.frontend}).",
             "Give both the same frontend.",
         )
+    if config.head.direction != model.config.head.direction:
+        raise SeldError(
+            f"The head of the checkpoint {folder} has direction: {config.head.direction}, this model's has "
+            f"{model.config.head.direction}.",
+            "Give both the same head.direction.",
+        )
     weights, own = read_weights(folder), model.state_dict()
     matched = [name for name in own if name in weights and own[name].shape == weights[name].shape]
-    partial = _grow_head(own, weights, config.head.tracks, len(given))
+    partial = _grow_head(own, weights, config.head, len(given))
     fresh = [name for name in own if name not in weights]
     unused = [name for name in weights if name not in own]
     wrong = [name for name in own if name in weights and name not in matched and name not in partial]
@@ -159,18 +165,19 @@ OPTIONAL_PARTS = ("cmc1", "cmc2", "conformer")
 """Parts of a network that a checkpoint may have or lack when another network starts from it."""
 
 
-def _grow_head(own: dict[str, Tensor], weights: dict[str, Tensor], tracks: int, classes: int) -> list[str]:
+def _grow_head(own: dict[str, Tensor], weights: dict[str, Tensor], head: HeadConfig, classes: int) -> list[str]:
     """Return the head's weights that differ only in the on-screen outputs, copied into `own` for what both have."""
     done: list[str] = []
+    both = audio_fields(head)
     for name in ("head.out.weight", "head.out.bias"):
         if name not in own or name not in weights or own[name].shape == weights[name].shape:
             continue
-        fields = [tensor.shape[0] // (tracks * classes) for tensor in (own[name], weights[name])]
+        fields = [tensor.shape[0] // (head.tracks * classes) for tensor in (own[name], weights[name])]
         same_width = own[name].shape[1:] == weights[name].shape[1:]
-        if sorted(fields) != [3, 4] or not same_width:
+        if sorted(fields) != [both, both + 1] or not same_width:
             continue
-        grown, source = (t.clone().reshape(tracks, -1, classes, *t.shape[1:]) for t in (own[name], weights[name]))
-        grown[:, :3] = source[:, :3]
+        grown, source = (t.clone().reshape(head.tracks, -1, classes, *t.shape[1:]) for t in (own[name], weights[name]))
+        grown[:, :both] = source[:, :both]
         own[name] = grown.flatten(0, 2)
         done.append(name)
     return done

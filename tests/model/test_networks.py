@@ -202,6 +202,26 @@ def test_bfloat16_autocast_is_close_to_float32():
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
+@pytest.mark.parametrize("track", ["a", "b"])
+def test_polar_head_separates_length_and_direction(track):
+    fusion = ("clap", "vision") if track == "b" else ("clap",)
+    network = build_model(small_cmc(track, fusion, head={"direction": "polar"}), DCASE2025).eval()
+    given = inputs()
+    with torch.no_grad():
+        before = network(given)
+        bias = network.head.out.bias.view(network.head.shape)
+        assert bias.shape == (3, 5 if track == "b" else 4, 13)
+        bias[:, 3] += 2.0
+        louder = network(given)
+    length, more = (torch.linalg.vector_norm(output.xy, dim=-1) for output in (before, louder))
+    assert (length < more).all() and (more < 1).all()
+    assert torch.allclose(before.xy / length[..., None], louder.xy / more[..., None], atol=1e-5)
+    assert torch.equal(before.distance, louder.distance)
+    assert (before.onscreen is None) == (track == "a")
+    if track == "b":
+        assert torch.equal(before.onscreen, louder.onscreen)
+
+
 def test_shortcut_brings_levels_past_the_blocks():
     network = build_model(small_cmc(encoder={"shortcut_bands": 4}), DCASE2025).eval()
     channels = len(network.frontend.channels)

@@ -49,11 +49,13 @@ def test_weights_of_another_size_are_named(tmp_path):
         load_model(tmp_path)
 
 
-def test_audio_visual_model_starts_from_an_audio_one(tmp_path):
-    audio = build_model(small_cmc("a", ("clap",)), DCASE2025, seed=1)
+@pytest.mark.parametrize("direction, both", [("cartesian", 3), ("polar", 4)])
+def test_audio_visual_model_starts_from_an_audio_one(tmp_path, direction, both):
+    head = {"direction": direction}
+    audio = build_model(small_cmc("a", ("clap",), head=head), DCASE2025, seed=1)
     audio.frontend.mean.fill_(2.0)
     save_model(audio, tmp_path)
-    model = build_model(small_cmc(), DCASE2025, seed=2)
+    model = build_model(small_cmc(head=head), DCASE2025, seed=2)
     fresh_cmc2 = model.cmc2.layers[0].attention.query.weight.clone()
     fresh_out = model.head.out.weight.clone()
     matching = load_matching(model, tmp_path)
@@ -62,11 +64,20 @@ def test_audio_visual_model_starts_from_an_audio_one(tmp_path):
     assert torch.equal(model.cmc2.layers[0].attention.query.weight, fresh_cmc2)
     assert matching.partial == ("head.out.weight", "head.out.bias")
     old, new, start = (w.unflatten(0, (3, -1, 13)) for w in (audio.head.out.weight, model.head.out.weight, fresh_out))
-    assert torch.equal(new[:, :3], old) and torch.equal(new[:, 3], start[:, 3])
+    assert new.shape[1] == both + 1
+    assert torch.equal(new[:, :both], old) and torch.equal(new[:, both], start[:, both])
     assert set(matching.fresh) == {name for name in model.state_dict() if name.startswith("cmc2.")}
     assert not matching.unused
     listed = {*matching.matched, *matching.partial, *matching.fresh}
     assert listed == set(model.state_dict())
+
+
+def test_heads_of_other_directions_do_not_mix(tmp_path):
+    # An audio-visual cartesian head and a polar audio head have equally many outputs, with other meanings.
+    save_model(build_model(small_cmc(), DCASE2025), tmp_path)
+    other = build_model(small_cmc("a", ("clap",), head={"direction": "polar"}), DCASE2025)
+    with pytest.raises(SeldError, match="direction: cartesian, this model's has polar"):
+        load_matching(other, tmp_path)
 
 
 def test_plain_layers_of_a_checkpoint_without_clap_are_listed_as_unused(tmp_path):
