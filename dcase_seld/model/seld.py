@@ -22,6 +22,9 @@ from dcase_seld.model.frontend import FrontEnd
 from dcase_seld.model.outputs import ModelInput, SeldOutput
 from dcase_seld.task.taxonomy import Taxonomy
 
+FIRST_LENGTH = -2.0
+"""Logit of an ACCDOA vector's length in an untrained polar head: 0.12."""
+
 
 def audio_fields(config: HeadConfig) -> int:
     """Return how many outputs the head has per track and class, without the on-screen logit."""
@@ -41,6 +44,10 @@ class SeldHead(nn.Module):
         self.shape = (config.tracks, audio_fields(config) + onscreen, classes)
         self.hidden = nn.Linear(width, config.hidden)
         self.out = nn.Linear(config.hidden, math.prod(self.shape))
+        if config.direction == "polar":
+            # Silence is the rule: from a length of 0.5 everywhere the first updates would only learn that.
+            with torch.no_grad():
+                self.out.bias.view(self.shape)[:, 3] = FIRST_LENGTH
 
     def forward(self, x: Tensor) -> SeldOutput:
         """Return directions, distances in metres and, where there is such a head, on-screen logits."""
