@@ -23,6 +23,7 @@ from dcase_seld.post.settings import EnsembleSettings, Member, read_ensemble
 from dcase_seld.progress import progress
 from dcase_seld.task.events import Events
 from dcase_seld.train.checkpoint import model_folder
+from dcase_seld.train.memory import kept_memory
 from dcase_seld.train.setup import network_features
 from dcase_seld.train.validation import EventCollector
 
@@ -184,6 +185,7 @@ def open_clips(
     return ClipSource(store, indices, [readers[kind] for kind in sorted(readers)]), mirror
 
 
+@kept_memory()
 def predict_store(
     predictor: Predictor,
     store: Store,

@@ -18,6 +18,7 @@ from dcase_seld.post.ensemble import average_outputs
 from dcase_seld.post.predict import Predictor, open_clips
 from dcase_seld.progress import progress
 from dcase_seld.task.events import Events
+from dcase_seld.train.memory import kept_memory
 from dcase_seld.train.validation import EventCollector
 
 CHUNK = 256
@@ -71,6 +72,7 @@ class Judged:
         return float(self.scores(self.events(output, **options))[self.criterion])
 
 
+@kept_memory()
 def judge(
     predictor: Predictor,
     store: Store,

@@ -1,4 +1,4 @@
-"""Memory that one update of a training frees is kept for the next, instead of going to the system and back."""
+"""Memory that one batch frees is kept for the next, in training and prediction, instead of going to the system."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ def kept_memory() -> Iterator[None]:
     """Keep what is freed in this block for what is asked for next; at its end all goes back to the system.
 
     glibc maps every block of some size anew, and the system clears its pages one by one: for the activations of a small
-    network on a CPU that takes a third of each update. The price is a higher peak of memory, since a heap has gaps.
-    Where there is no glibc, or the environment sets one of CHOSEN_BY_USER, nothing is changed.
+    network on a CPU that takes a third of each update and half of a prediction. The price is a higher peak of memory,
+    since a heap has gaps. Where there is no glibc, or the environment sets one of CHOSEN_BY_USER, nothing is changed.
+    Blocks do not nest: the end of the inner one would end both.
     Source: mallopt(3); 65536, 32 MiB and 64 MiB are what glibc's own adjustment reaches at most.
     """
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
