@@ -2,9 +2,10 @@
 
 Run: python benchmarks/embed.py speed [--clips 8] [--rounds 3]
      python benchmarks/embed.py mirror [PICTURES] [--model FOLDER_OR_NAME]
-     python benchmarks/embed.py probe SOUNDS --onnx MODEL.onnx [--output TENSOR] [--scale 0.0479 --zero-point 144]
+     python benchmarks/embed.py probe SOUNDS [--onnx MODEL.onnx [--output TENSOR] [--scale 0.0479 --zero-point 144]]
 
 Without `--model`, networks of the published size with random weights are made: right for speed, not for meaning.
+Without `--onnx`, the probe is of YAMNet (`dcase-seld models pull yamnet`), whose milliseconds per clip are told too.
 SOUNDS has one sub-folder per class; files are grouped by the part of their name before the first "_" (a collection or a
 speaker), and no group is in training and in test at once.
 """
@@ -23,11 +24,17 @@ import numpy as np
 import torch
 
 from dcase_seld.media.audio import read_audio
+from dcase_seld.model.semantic.build import build_encoder
 from dcase_seld.model.semantic.clap import load_clap
-from dcase_seld.model.semantic.config import LogMelConfig, OnnxTokensConfig, QuantisationConfig
+from dcase_seld.model.semantic.config import (
+    LogMelConfig,
+    OnnxTokensConfig,
+    QuantisationConfig,
+    YamnetTokensConfig,
+)
 from dcase_seld.model.semantic.grid import mirrored_order
-from dcase_seld.model.semantic.onnx_model import OnnxEncoder
 from dcase_seld.model.semantic.owlvit import OwlVit, load_owlvit, pool_grid
+from dcase_seld.model.semantic.protocol import SemanticEncoder
 from dcase_seld.model.semantic.random_models import make_random_model
 from dcase_seld.model.semantic.transformers_load import import_transformers
 from dcase_seld.model.semantic.windows import pad_window
@@ -104,16 +111,18 @@ def mirror(owlvit: OwlVit, pictures: list[np.ndarray]) -> None:
             print(f"  pool {pool} ({real.shape[1]:3} tokens): {name:16}              {error:14.3f} {cosine:8.3f}")
 
 
-def probe(sounds: Path, encoder: OnnxEncoder, folds: int = 5, seed: int = 0) -> None:
+def probe(sounds: Path, encoder: SemanticEncoder, folds: int = 5, seed: int = 0) -> None:
     """Print the accuracy per class of a ridge classifier on clip means, grouped cross-validation."""
-    vectors, labels, groups = [], [], []
+    vectors, labels, groups, spent = [], [], [], []
     classes = sorted(folder.name for folder in sounds.iterdir() if folder.is_dir())
     for label, name in enumerate(classes):
         for file in sorted((sounds / name).iterdir()):
             if file.suffix.lower() not in (".wav", ".flac", ".ogg", ".mp3"):
                 continue
             wave = torch.from_numpy(read_audio(file, rate=RATE, resample=True, mono="duplicate"))[None, :, : 5 * RATE]
+            began = time.perf_counter()
             tokens = encoder.encode(wave)[0]
+            spent.append(time.perf_counter() - began)
             vectors.append(torch.cat([tokens.mean(0), tokens.amax(0)]).numpy())
             labels.append(label)
             # By collection alone: two classes of one collection share its microphone and room.
@@ -132,7 +141,10 @@ def probe(sounds: Path, encoder: OnnxEncoder, folds: int = 5, seed: int = 0) -> 
         gram = (a * weight[:, None]) @ a.T + 30.0 * weight.mean() * np.eye(len(a))
         dual = np.linalg.solve(gram, weight[:, None] * (2.0 * np.eye(len(classes))[y[train]] - 1.0))
         guess[test] = (np.c_[(x[test] - mean) / scale, np.ones(test.sum())] @ (a.T @ dual)).argmax(1)
-    print(f"{len(y)} recordings, {len(names)} groups, {x.shape[1]} numbers a clip, {folds}-fold by group")
+    print(
+        f"{len(y)} recordings, {len(names)} groups, {x.shape[1]} numbers a clip, {folds}-fold by group,"
+        f" encoding took {1e3 * statistics.median(spent):.1f} ms a recording (median)"
+    )
     recalls = []
     for label, name in enumerate(classes):
         here = y == label
@@ -155,7 +167,7 @@ def main() -> None:
     flipping.add_argument("--model")
     probing = commands.add_parser("probe")
     probing.add_argument("sounds", type=Path)
-    probing.add_argument("--onnx", required=True)
+    probing.add_argument("--onnx")
     probing.add_argument("--output")
     probing.add_argument("--scale", type=float)
     probing.add_argument("--zero-point", type=int, default=0)
@@ -171,10 +183,16 @@ def main() -> None:
         quantisation = (
             None if given.scale is None else QuantisationConfig(scale=given.scale, zero_point=given.zero_point)
         )
-        config = OnnxTokensConfig(
-            path=given.onnx, output=given.output, log_mel=LogMelConfig(), input_quantisation=quantisation
+        if given.onnx is None and (given.output, quantisation) != (None, None):
+            parser.error("--output and --scale go with --onnx")
+        config = (
+            YamnetTokensConfig()
+            if given.onnx is None
+            else OnnxTokensConfig(
+                path=given.onnx, output=given.output, log_mel=LogMelConfig(), input_quantisation=quantisation
+            )
         )
-        probe(given.sounds, OnnxEncoder(config, RATE))
+        probe(given.sounds, build_encoder(config, RATE))
 
 
 if __name__ == "__main__":

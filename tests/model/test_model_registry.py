@@ -12,7 +12,15 @@ from click.testing import CliRunner
 from dcase_seld.cli import main
 from dcase_seld.errors import SeldError
 from dcase_seld.model.pull import check_model, pull_model, wanted_model
-from dcase_seld.model.registry import KNOWN_MODELS, MARKER, KnownModel, cache_folder, find_model, model_folder_of
+from dcase_seld.model.registry import (
+    KNOWN_MODELS,
+    MARKER,
+    PACKAGE,
+    KnownModel,
+    cache_folder,
+    find_model,
+    model_folder_of,
+)
 
 
 @pytest.fixture
@@ -56,7 +64,7 @@ def test_entries_are_complete_and_unique():
     assert len(set(names)) == len(names) and {"clap", "owlvit"} <= set(names)
     for model in KNOWN_MODELS:
         assert model.licence and model.about and model.files and model.size_bytes > 0
-        assert model.source.startswith("https://") or model.source.count("/") == 1
+        assert model.source.startswith(("https://", PACKAGE)) or model.source.count("/") == 1
 
 
 def test_cache_folder(monkeypatch, tmp_path):

@@ -3,48 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from onnx_made import FLOAT, UINT8, model, node
 
 from dcase_seld.config import parse_config
 from dcase_seld.errors import SeldError
 from dcase_seld.model.semantic.config import LogMelConfig, OnnxTokensConfig
 from dcase_seld.model.semantic.onnx_model import OnnxEncoder, log_mel
+from dcase_seld.model.semantic.windows import centred_windows
 
-FLOAT, UINT8 = 1, 2
 W = np.random.default_rng(0).normal(size=(800, 6)).astype(np.float32)
-
-
-def number(value):
-    return bytes([value & 127 | 128]) + number(value >> 7) if value > 127 else bytes([value])
-
-
-def field(key, content):
-    """One field of a protocol buffer: an integer, text or bytes."""
-    if isinstance(content, int):
-        return number(key << 3) + number(content)
-    content = content.encode() if isinstance(content, str) else content
-    return number(key << 3 | 2) + number(len(content)) + content
-
-
-def node(kind, inputs, output, **attributes):
-    named = b"".join(field(5, field(1, name) + field(3, value) + field(20, 2)) for name, value in attributes.items())
-    return field(1, b"".join(field(1, name) for name in inputs) + field(2, output) + field(4, kind) + named)
-
-
-def value(key, name, kind, shape):
-    dims = b"".join(field(1, field(1, size) if isinstance(size, int) else field(2, size)) for size in shape)
-    return field(key, field(1, name) + field(2, field(1, field(1, kind) + field(2, dims))))
-
-
-def model(nodes, inputs, output, weights):
-    constants = b"".join(
-        field(
-            5,
-            b"".join(field(1, size) for size in array.shape) + field(2, 1) + field(8, name) + field(9, array.tobytes()),
-        )
-        for name, array in weights.items()
-    )
-    graph = nodes + field(2, "g") + constants + b"".join(value(11, *item) for item in inputs) + value(12, *output)
-    return field(1, 8) + field(8, field(2, 13)) + field(7, graph)
 
 
 @pytest.fixture
@@ -76,6 +43,29 @@ def test_patches_of_the_waveform(waveform_model):
     for place in range(5):
         expected = np.maximum(mono[:, 400 * place : 400 * place + 800] @ W, 0)
         assert np.abs(tokens[:, place].numpy() - expected).max() < 1e-4
+
+
+def test_centred_patches_of_the_waveform(waveform_model):
+    encoder = OnnxEncoder(config(waveform_model, sample_rate=8000, patch_s=0.1, hop_s=0.05, centred=True), 8000)
+    wave = torch.tensor(np.random.default_rng(5).normal(size=(2, 2, 2100)), dtype=torch.float32)
+    tokens = encoder.encode(wave)
+    assert tokens.shape == (2, 5, 6)  # 2100 / 400 stretches
+    mono = np.pad(wave.mean(1).numpy(), ((0, 0), (400, 400)))
+    for place in range(5):
+        start = 420 * place + 210 - 400 + 400
+        expected = np.maximum(mono[:, start : start + 800] @ W, 0)
+        assert np.abs(tokens[:, place].numpy() - expected).max() < 1e-4
+    assert encoder.encode(wave[..., :80]).shape == (2, 1, 6)  # shorter than a stretch: one patch
+
+
+def test_windows_lie_around_the_middles_of_equal_stretches():
+    ramp = torch.arange(1.0, 101.0)[None]
+    windows = centred_windows(ramp, 4, 31)[0]
+    assert windows.shape == (4, 31)
+    assert windows[0].tolist() == [0] * 3 + list(range(1, 29)) and windows[3].tolist() == [*range(73, 101), 0, 0, 0]
+    assert windows[1].tolist() == list(range(23, 54))  # around 37.5 samples into the sound
+    assert centred_windows(ramp, 10, 4)[0].mean(1).tolist() == [10.0 * k + 5.5 for k in range(10)]
+    assert centred_windows(ramp, 1, 301).sum() == ramp.sum()
 
 
 def test_an_inner_tensor_can_be_read(waveform_model):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dcase_seld.model.semantic.config import ClapTokensConfig, OnnxTokensConfig, OwlVitTokensConfig
+from dcase_seld.model.semantic.config import (
+    AnyTokensConfig,
+    ClapTokensConfig,
+    OwlVitTokensConfig,
+    YamnetTokensConfig,
+)
 from dcase_seld.model.semantic.protocol import SemanticEncoder
 
 
-def build_encoder(
-    config: ClapTokensConfig | OwlVitTokensConfig | OnnxTokensConfig, sample_rate: int, device: str = "cpu"
-) -> SemanticEncoder:
+def build_encoder(config: AnyTokensConfig, sample_rate: int, device: str = "cpu") -> SemanticEncoder:
     """Return the configured encoder with its weights loaded.
 
     Args:
@@ -35,6 +38,10 @@ def build_encoder(
 
         return load_owlvit(config.source, pool=config.pool, batch=config.batch, device=device, dtype=config.dtype)
     from dcase_seld.model.semantic.onnx_model import OnnxEncoder
+    from dcase_seld.model.yamnet import onnx_settings
+
+    if isinstance(config, YamnetTokensConfig):
+        config = onnx_settings(config)
 
     encoder: SemanticEncoder = OnnxEncoder(config, sample_rate)
     return encoder

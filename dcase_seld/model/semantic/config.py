@@ -12,7 +12,7 @@ from dcase_seld.recipe.stage import Outside, RunTime
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
-class _WeightsConfig(Config):
+class _SourceConfig(Config):
     """Where the weights come from: a known or hub name that was pulled, or a path, whose contents are followed."""
 
     name: str | None = Field(
@@ -21,8 +21,6 @@ class _WeightsConfig(Config):
     path: Annotated[str | None, Outside()] = Field(
         default=None, description="folder or file of weights, in place of a name; its contents are part of the result"
     )
-    dtype: Precision = Field(default="float32", description="arithmetic of the encoder; tokens are stored as float16")
-    batch: Annotated[int, RunTime()] = Field(default=8, ge=1, description="windows or pictures per forward pass")
 
     @model_validator(mode="after")
     def _one_source(self) -> Any:
@@ -34,6 +32,13 @@ class _WeightsConfig(Config):
     def source(self) -> str:
         """Return the path, the name, or the kind's default model."""
         return self.path or self.name or str(getattr(self, "kind", ""))
+
+
+class _WeightsConfig(_SourceConfig):
+    """Weights that PyTorch runs, on any device."""
+
+    dtype: Precision = Field(default="float32", description="arithmetic of the encoder; tokens are stored as float16")
+    batch: Annotated[int, RunTime()] = Field(default=8, ge=1, description="windows or pictures per forward pass")
 
 
 class ClapTokensConfig(_WeightsConfig):
@@ -81,6 +86,11 @@ class OnnxTokensConfig(Config):
     output: str | None = Field(default=None, description="name of the output or inner tensor; null: the first output")
     patch_s: float = Field(default=0.96, gt=0, description="seconds per forward pass")
     hop_s: float = Field(default=0.48, gt=0, description="seconds between patches")
+    centred: bool = Field(
+        default=False,
+        description="whether patches lie around the middles of equal stretches of the clip, round(clip / hop_s) of them"
+        " with zeros beyond its ends, as tokens are read; false: the first one begins with the clip",
+    )
     log_mel: LogMelConfig | None = Field(default=None, description="front end; null: the model takes the waveform")
     input_quantisation: QuantisationConfig | None = Field(default=None, description="where the model takes integers")
     output_quantisation: QuantisationConfig | None = Field(default=None, description="where the tensor holds integers")
@@ -94,14 +104,22 @@ class OnnxTokensConfig(Config):
         return self.path
 
 
-TokensConfig = Annotated[ClapTokensConfig | OwlVitTokensConfig | OnnxTokensConfig, Field(discriminator="kind")]
+class YamnetTokensConfig(_SourceConfig):
+    """YAMNet's embeddings of a clip's mono sum, evenly spread over it. Default weights: the known model "yamnet"."""
+
+    kind: Literal["yamnet"] = "yamnet"
+    hop_s: float = Field(default=0.5, gt=0, description="seconds between tokens, each of which hears 0.96 s around it")
+
+
+AnyTokensConfig = ClapTokensConfig | OwlVitTokensConfig | OnnxTokensConfig | YamnetTokensConfig
+TokensConfig = Annotated[AnyTokensConfig, Field(discriminator="kind")]
 
 
 class _Holder(Config):
     model: TokensConfig = Field(description="the encoder")
 
 
-def parse_tokens_config(data: Any, where: str) -> ClapTokensConfig | OwlVitTokensConfig | OnnxTokensConfig:
+def parse_tokens_config(data: Any, where: str) -> AnyTokensConfig:
     """Return the configuration of an encoder in plain data.
 
     Raises:

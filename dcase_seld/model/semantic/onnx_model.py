@@ -17,6 +17,7 @@ from dcase_seld.errors import SeldError, listing
 from dcase_seld.model.registry import has_random_weights
 from dcase_seld.model.semantic.config import LogMelConfig, OnnxTokensConfig
 from dcase_seld.model.semantic.protocol import EncoderKind
+from dcase_seld.model.semantic.windows import centred_windows
 from dcase_seld.model.torchaudio_import import ready_torchaudio
 
 _INTEGERS: dict[str, type[np.integer[Any]]] = {
@@ -35,7 +36,8 @@ _FLOATS: dict[str, type[np.floating[Any]]] = {
 class OnnxEncoder:
     """A frozen ONNX model: stereo sound → one embedding per patch of its mono sum.
 
-    The last patch is completed with zeros; a clip of S seconds has 1 + ceil((S - patch) / hop) patches.
+    The last patch is completed with zeros; a clip of S seconds has 1 + ceil((S - patch) / hop) patches. Centred ones
+    are round(S / hop), patch k around (k + 1/2) S / K.
     """
 
     kind: EncoderKind = "audio"
@@ -72,11 +74,14 @@ class OnnxEncoder:
         from torchaudio.functional import resample
 
         mono = resample(batch.to("cpu", torch.float32).mean(dim=1), self.input_rate, self.config.sample_rate)
-        count = 1 + math.ceil(max(0, mono.shape[-1] - self.patch) / self.hop)
-        padded = functional.pad(mono, (0, max(0, (count - 1) * self.hop + self.patch - mono.shape[-1])))
-        patches = padded.unfold(-1, self.patch, self.hop)[:, :count].reshape(-1, self.patch)
-        embedded = torch.from_numpy(self._run(self._prepare(patches)))
-        return embedded.reshape(len(batch), count, -1)
+        if self.config.centred:
+            patches = centred_windows(mono, max(1, round(mono.shape[-1] / self.hop)), self.patch)
+        else:
+            count = 1 + math.ceil(max(0, mono.shape[-1] - self.patch) / self.hop)
+            padded = functional.pad(mono, (0, max(0, (count - 1) * self.hop + self.patch - mono.shape[-1])))
+            patches = padded.unfold(-1, self.patch, self.hop)[:, :count]
+        embedded = torch.from_numpy(self._run(self._prepare(patches.reshape(-1, self.patch))))
+        return embedded.reshape(*patches.shape[:2], -1)
 
     def _prepare(self, patches: Tensor) -> npt.NDArray[Any]:
         """Return what the model takes of mono patches (n, samples): waveform or log-mel, quantised where configured.

@@ -25,6 +25,18 @@ def cut_windows(wave: Tensor, windows: int) -> Tensor:
     return torch.stack([wave[:, start : start + length] for start in starts], dim=1)
 
 
+def centred_windows(wave: Tensor, windows: int, length: int) -> Tensor:
+    """Return (B, windows, length), the sound around the middles of equal stretches of mono sound (B, S).
+
+    Neighbours overlap where windows are longer than stretches; beyond the ends of the sound there are zeros.
+    """
+    middles = (torch.arange(windows, dtype=torch.float64) + 0.5) * wave.shape[-1] / windows
+    margin = length // 2 + 1
+    starts = (middles - length / 2).round().long() + margin
+    places = starts[:, None] + torch.arange(length)
+    return functional.pad(wave, (margin, margin))[:, places]
+
+
 def pad_window(wave: Tensor, samples: int, padding: str) -> Tensor:
     """Return (B, samples): "repeatpad" repeats whole copies, then zeros; "repeat" repeats and cuts; "pad" zeros.
 
