@@ -1,15 +1,17 @@
-"""What each mechanism brings: run `python benchmarks/quality.py --work DIR [--sounds DIR] [--seeds 3] [--clips 500]`.
+"""What each mechanism brings, on real sounds: run `python benchmarks/quality.py --sounds DIR --work DIR [--jobs 2]`.
 
-Writes a recipe DIR/quality.yaml, runs it with `dcase-seld run` (so a killed run goes on, and a second one only prints)
-and prints one table, from the baseline CRNN to the tuned ensemble; each row adds one thing to the row above. Scenes,
-network and rates are those of recipes/quickstart.yaml; with --sounds the scenes are made of a folder of real recordings
-(one sub-folder per class), whose groups are disjoint between training, validation and test. Scores are official, on the
-test scenes; every choice is made on validation scenes.
+Scenes are simulated from a folder of real recordings (one sub-folder per class), each of several random splits holding
+out other collections or speakers: nothing is heard both in training and in test. On every split networks are trained
+with several seeds. DIR/split_1/quality.yaml, … are ordinary recipes, run with `dcase-seld run`: a killed run goes on,
+and a second one only prints. Scores are official, on the test scenes; every choice is made on validation scenes.
 
-A row gives the mean over seeds and the smallest and largest value, the jackknife interval by recording of the first
-seed, and the training's wall-clock. "gain" is the difference to the row above; it is called "yes" only where every seed
-is better than the same seed above. Ensemble rows have one value: their members are the seeds. The row of the semantic
-encoder needs --semantic FILE.yaml with the `model` of an embed step whose weights are there.
+A row gives the mean over its runs (a run is a split and a seed), the smallest and largest value, the gain to the row
+that it builds on and in how many runs that gain is positive; the jackknife interval by recording of the first run; and
+a training's wall-clock. Rows marked "aside" are tried and not built upon. CRNN and our system are run with every seed
+on every split, the other rows once per split, each with another seed. Ensemble rows average the seeds of a split.
+
+The semantic encoder is YAMNet (`dcase-seld models pull yamnet`); without it give `--no-semantic`. Its time is counted
+in the comparison at the end.
 """
 
 from __future__ import annotations
@@ -17,203 +19,322 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
 import statistics
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
-FIGURES = (("f_score", 100.0, 1), ("doa_error_deg", 1.0, 1), ("relative_distance_error", 1.0, 2))
-ROWS = {
-    "crnn": "baseline CRNN, log-mel",
-    "encoder": "our encoder, log-mel + ILD",
-    "stpacc": "+ stpACC",
-    "semantic": "+ semantic encoder",
-    "augment": "+ augmentation",
-    "pretrained": "+ pre-training",
-    "ema": "+ EMA weights",
-    "ensemble": "+ ensemble of the seeds",
-    "tta": "+ swap at test time",
-    "thresholds": "+ tuned thresholds",
+YAMNET = {"kind": "yamnet"}
+TOKENS = {"clap_width": 1024, "clap_tokens": 10, "clap_attention": "aligned"}
+LOUDER = {"loss": {"active_weight": 4, "distance_loss": "active"}}
+AUGMENT = {"swap": 0.5, "mask": 1.0, "time_mask_frames": 6}
+SMALL: dict[str, Any] = {
+    "kind": "cmc",
+    "track": "a",
+    "frontend": {"features": ["log_mel", "ild", "intensity"], "hop": 600, "window": 1024, "n_fft": 1024},
+    "encoder": {
+        "kind": "resnet_conformer",
+        "channels": [16, 32, 64],
+        "pool_first": 2,
+        "frequency": "flatten",
+        "shortcut_bands": 8,
+        "layers": 1,
+        "d_model": 128,
+        "heads": 4,
+        "feed_forward": 128,
+        "kernel": 15,
+        "dropout": 0.0,
+    },
+    "cross_modal": {"layers": 1, "heads": 4, "feed_forward": 128, "kernel": 15, "dropout": 0.0},
+    "head": {"direction": "polar", "log_distance": True},
 }
-AUGMENT = {"swap": 0.5, "mask": 0.5, "filter": 0.3}
 
 
-def make_recipe(options):
-    """Return the recipe as plain data, and the names of its rows in order."""
-    quick = yaml.safe_load((ROOT / "recipes" / "quickstart.yaml").read_text(encoding="utf-8"))["steps"]
-    steps = {name: copy.deepcopy(quick[name]) for name in ("scenes", "target", "pretrain_data", "data")}
-    for name, clips in (("scenes", options.pretrain_clips), ("target", options.clips)):
-        steps[name]["clips"] = {"train": clips, "test": options.test_clips if name == "target" else 0}
-        if options.sounds:
-            steps[name]["sounds"] = str(options.sounds.resolve())
-    plain = {
-        "stage": "train",
-        "data": "data",
-        "epochs": options.epochs,
-        "batch_size": options.batch,
-        "lr": options.lr,
-        "augment": {"swap": 0},
-        "tensorboard": False,
+@dataclass(frozen=True)
+class Row:
+    """One row of the table.
+
+    Attributes:
+        label: what is printed.
+        base: the row that its gain refers to.
+        train: fields of its training that differ from the base's, or None for what is made of finished trainings.
+        every: run with every seed on every split; else once per split.
+        aside: whether later rows leave it out.
+    """
+
+    label: str
+    base: str | None = None
+    train: dict[str, Any] | None = field(default_factory=dict)
+    every: bool = False
+    aside: bool = False
+
+
+def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Return `first` with the fields of `second`, mappings merged."""
+    result = copy.deepcopy(first)
+    for key, value in second.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = merged(result[key], value) if both else copy.deepcopy(value)
+    return result
+
+
+def all_rows(semantic: bool) -> dict[str, Row]:
+    """Return the rows of the table in order."""
+    crnn = {"model": {"kind": "crnn", "track": "a"}, "lr": 1e-3}
+    louder = merged(LOUDER, {"model": {"head": {"log_distance": True}}})
+    stpacc = {"model": {"frontend": {"features": ["log_mel", "ild", "intensity", "stpacc"]}}}
+    rows = {
+        "crnn": Row("baseline CRNN", train=crnn, every=True),
+        "louder": Row("  with our loss", "crnn", louder, aside=True),
+        "encoder": Row("our encoder, head and loss", "crnn", merged({"model": SMALL, "lr": 2e-3}, LOUDER)),
+        "stpacc": Row("  + stpACC", "encoder", stpacc, aside=True),
+        "semantic": Row("+ semantic encoder", "encoder", {"model": {"fusion": ["clap"], "cross_modal": TOKENS}}),
+        "augment": Row("+ augmentation", "semantic", {"augment": AUGMENT}, every=True),
+        "pretrained": Row("  + pre-training", "augment", {"init": True}, aside=True),
+        "ema": Row("  + EMA weights", "augment", {"ema": 0.99}, aside=True),
+        "ensemble": Row("+ ensemble of the seeds", "augment", None),
+        "tta": Row("+ swap at test time", "ensemble", None),
+        "tuned": Row("+ tuned thresholds", "tta", None),
+        "crnn_tuned": Row("baseline CRNN: these three", "crnn", None, aside=True),
     }
-    ours = quick["pretrain"]["model"]
-    without = copy.deepcopy(ours)
-    without["frontend"]["features"] = ["log_mel", "ild"]
-    rows = [name for name in ROWS if name != "semantic" or options.semantic]
-    if options.rows:
-        rows = [name for name in rows if name in options.rows.split(",")]
-    semantic = copy.deepcopy(ours)
-    if options.semantic:
-        embed = yaml.safe_load(options.semantic.read_text(encoding="utf-8"))
-        semantic["fusion"] = ["clap"]
-        semantic["cross_modal"] |= embed.pop("cross_modal", {})
-        for name, data in (("tokens", "data"), ("pretrain_tokens", "pretrain_data")):
-            steps[name] = {"stage": "embed", "data": data, "model": embed["model"]}
-        plain_tokens = {"tokens": ["tokens"]}
-    else:
-        plain_tokens = {}
-    trained = {
-        "crnn": {"model": {"kind": "crnn", "track": "a"}},
-        "encoder": {"model": without},
-        "stpacc": {"model": ours},
-        "semantic": {"model": semantic, **plain_tokens},
-        "augment": {"model": semantic, **plain_tokens, "augment": AUGMENT},
-        "pretrained": {"model": semantic, **plain_tokens, "augment": AUGMENT},
-        "ema": {"model": semantic, **plain_tokens, "augment": AUGMENT, "ema": 0.99},
-    }
-    for seed in range(1, options.seeds + 1):
-        together = {"pretrained", "ema", "ensemble", "tta", "thresholds"} & set(rows)
-        first = {"data": "pretrain_data", "model": semantic, "augment": AUGMENT, "seed": seed}
-        if options.semantic:
-            first["tokens"] = ["pretrain_tokens"]
-        if together:
-            steps[f"pretraining_{seed}"] = {**plain, **first}
-        needed = {*rows, "ema"} if together - {"pretrained"} else set(rows)
-        for name in (row for row in trained if row in needed):
-            step = {**plain, **trained[name], "seed": seed}
-            if name in ("pretrained", "ema"):
-                step |= {"init": f"pretraining_{seed}", "lr": options.lr / 2}
-            steps[f"{name}_{seed}"] = step
-            judge(steps, f"{name}_{seed}", f"{name}_{seed}", plain_tokens, "none")
-    members = [f"ema_{seed}" for seed in range(1, options.seeds + 1)]
-    if {"ensemble", "tta"} & set(rows):
-        steps["averaged"] = {"stage": "ensemble", "members": members, "thresholds": "none"}
-    if "thresholds" in rows:
-        steps["tuned"] = {"stage": "ensemble", "members": members, "data": "data", "tta": "swap", **plain_tokens}
-    ends = {"ensemble": ("averaged", "none"), "tta": ("averaged", "swap"), "thresholds": ("tuned", "swap")}
-    for row in (row for row in rows if row in ends):
-        judge(steps, row, ends[row][0], plain_tokens, ends[row][1])
-    if not together:
-        del steps["scenes"], steps["pretrain_data"]
-    return {"about": "What each mechanism brings.", "steps": steps}, rows
+    if not semantic:
+        del rows["semantic"]
+        rows["augment"] = Row("+ augmentation", "encoder", {"augment": AUGMENT}, every=True)
+    return rows
 
 
-def judge(steps, name, member, tokens, tta):
-    """Add the steps that predict, write and score the test scenes of a row."""
-    steps[f"{name}_events"] = {"stage": "predict", "data": "data", "members": [member], "tta": tta, **tokens}
-    steps[f"{name}_csv"] = {"stage": "export", "events": f"{name}_events", "track": "a"}
-    steps[f"{name}_score"] = {
-        "stage": "score", "csv": f"{name}_csv", "data": "data", "split": "test", "track": "a", "jackknife": "recording",
+def training(rows: dict[str, Row], name: str) -> dict[str, Any]:
+    """Return the fields of a row's training, with those of the rows that it builds on."""
+    row = rows[name]
+    assert row.train is not None
+    before = training(rows, row.base) if row.base and row.train.get("model", {}).get("kind") is None else {}
+    return merged(before, row.train)
+
+
+def seeds_of(row: Row, split: int, seeds: int) -> list[int]:
+    """Return the seeds with which a row is trained on a split (counted from 1)."""
+    return list(range(1, seeds + 1)) if row.every else [(split - 1) % seeds + 1]
+
+
+def make_recipe(options: argparse.Namespace, rows: dict[str, Row], split: int) -> dict[str, Any]:
+    """Return the recipe of one split as plain data."""
+    bank = {"split_seed": options.first_split + split - 1}
+    scenes = {"stage": "simulate", "sounds": str(options.sounds.resolve()), "bank": bank}
+    steps: dict[str, Any] = {
+        "scenes": {**scenes, "clips": {"train": options.clips, "test": options.test_clips},
+                   "rooms": {"train": 60, "test": 20}, "seed": 10 + split},
+        "data": {"stage": "prepare", "corpus": "scenes"},
     }  # fmt: skip
+    tokens = {"data": ["tokens"], "more": ["more_tokens"]} if "semantic" in rows else {"data": [], "more": []}
+    if "pretrained" in rows:
+        steps["more_scenes"] = {**scenes, "clips": {"train": options.clips, "test": 0}, "rooms": {"train": 60},
+                                "seed": 100 + split}  # fmt: skip
+        steps["more"] = {"stage": "prepare", "corpus": "more_scenes"}
+    for data, names in tokens.items():
+        if names and data in steps:
+            steps[names[0]] = {"stage": "embed", "data": data, "model": YAMNET}
+    plain = {"stage": "train", "epochs": options.epochs, "batch_size": 16, "augment": {"swap": 0.5},
+             "tensorboard": False, "validate_every": 2}  # fmt: skip
 
+    def judge(name: str, members: str, tta: str, read: list[str]) -> None:
+        steps[f"{name}_events"] = {"stage": "predict", "data": "data", "members": [members], "tta": tta, "tokens": read}
+        steps[f"{name}_csv"] = {"stage": "export", "events": f"{name}_events", "track": "a"}
+        steps[f"{name}_score"] = {"stage": "score", "csv": f"{name}_csv", "data": "data", "split": "test",
+                                  "track": "a", "jackknife": "recording"}  # fmt: skip
 
-def print_table(folder, rows, seeds):
-    """Print the rows whose scores are there."""
-    print(f"{'':28}  F20/1 % (min-max)    interval by recording   gain   every seed   DOAE °   RDE   training")
-    before = None
-    for row in rows:
-        names = [row] if row in ("ensemble", "tta", "thresholds") else [f"{row}_{seed}" for seed in range(1, seeds + 1)]
-        found = [folder / f"{name}_score" / "scores.json" for name in names]
-        if not all(path.exists() for path in found):
-            print(f"{ROWS[row]:28}  (not run)")
+    for name, row in rows.items():
+        if row.train is None:
             continue
-        scores = [json.loads(path.read_text(encoding="utf-8")) for path in found]
-        values = {
-            name: [factor * score[name] for score in scores if score[name] is not None] for name, factor, _ in FIGURES
-        }
-        low, high = (100 * bound for bound in scores[0]["jackknife"]["f_score"]["interval"])
-        f = values["f_score"]
-        gain = better = ""
-        if before is not None:
-            gain = f"{statistics.mean(f) - statistics.mean(before):+5.1f}"
-            if len(before) == len(f):
-                better = "yes" if all(a > b for a, b in zip(f, before, strict=True)) else "no"
-        summaries = [folder / name / "summary.json" for name in names]
-        seconds = [json.loads(p.read_text(encoding="utf-8"))["seconds"] for p in summaries if p.exists()]
-        took = f"{statistics.mean(seconds):6.0f} s" if seconds else ""
-        spread = f"({min(f):.1f}-{max(f):.1f})" if len(f) > 1 else ""
-        errors = [
-            statistics.mean(v) if v else float("nan")
-            for v in (values["doa_error_deg"], values["relative_distance_error"])
+        step = merged(plain, training(rows, name))
+        read = tokens["data"] if "fusion" in step["model"] else []
+        for seed in seeds_of(row, split, options.seeds):
+            mine = {**step, "seed": seed, "data": "data", "tokens": read}
+            if mine.pop("init", False):
+                first = {**mine, "data": "more", "tokens": tokens["more"] if read else []}
+                steps[f"pretraining_{seed}"] = first
+                mine |= {"init": f"pretraining_{seed}", "lr": step["lr"] / 2}
+            steps[f"{name}_{seed}"] = mine
+            judge(f"{name}_{seed}", f"{name}_{seed}", "none", read)
+    for name, start, tuned in (
+        ("averaged", "augment", False),
+        ("tuned", "augment", True),
+        ("crnn_tuned", "crnn", True),
+    ):
+        members = [f"{start}_{seed}" for seed in range(1, options.seeds + 1)]
+        read = tokens["data"] if start == "augment" else []
+        extra = {"data": "data", "tta": "swap", "tokens": read} if tuned else {"thresholds": "none"}
+        if start in rows:
+            steps[f"{name}_ensemble"] = {"stage": "ensemble", "members": members, **extra}
+    for name, made, tta in (("ensemble", "averaged", "none"), ("tta", "averaged", "swap"), ("tuned", "tuned", "swap"),
+                            ("crnn_tuned", "crnn_tuned", "swap")):  # fmt: skip
+        if name in rows:
+            judge(name, f"{made}_ensemble", tta, [] if made == "crnn_tuned" else tokens["data"])
+    return {"about": "What each mechanism brings on real sounds, one split.", "steps": steps}
+
+
+def run_split(options: argparse.Namespace, rows: dict[str, Row], split: int) -> None:
+    """Run one split's recipe in a process of its own."""
+    folder = options.work / f"split_{split}"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "quality.yaml"
+    path.write_text(yaml.safe_dump(make_recipe(options, rows, split), sort_keys=False), encoding="utf-8")
+    threads = max(1, (os.cpu_count() or 1) // options.jobs)
+    command = [sys.executable, "-m", "dcase_seld.cli", "run", str(path), "--work", str(folder)]
+    with (folder / "run.log").open("a") as log:
+        done = subprocess.run(
+            command, env={**os.environ, "OMP_NUM_THREADS": str(threads)}, stdout=log, stderr=log, check=False
+        )
+    print(f"split {split}: {'done' if done.returncode == 0 else f'failed, see {folder / chr(114)}un.log'}", flush=True)
+
+
+class Results:
+    """The scores of every run that is there."""
+
+    def __init__(self, options: argparse.Namespace, rows: dict[str, Row]) -> None:
+        self.seeds = options.seeds
+        self.folders = {split: options.work / f"split_{split}" / "quality" for split in range(1, options.splits + 1)}
+        self.scores: dict[str, dict[tuple[int, int], dict[str, Any]]] = {}
+        for name, row in rows.items():
+            self.scores[name] = {}
+            for split, folder in self.folders.items():
+                for seed in [0] if row.train is None else seeds_of(row, split, options.seeds):
+                    path = folder / (f"{name}_score" if row.train is None else f"{name}_{seed}_score") / "scores.json"
+                    if path.exists():
+                        self.scores[name][split, seed] = json.loads(path.read_text(encoding="utf-8"))
+
+    def values(self, name: str, figure: str) -> dict[tuple[int, int], float]:
+        """Return a figure of every run of a row that has it."""
+        return {run: score[figure] for run, score in self.scores[name].items() if score[figure] is not None}
+
+    def compared(self, name: str, base: str, figure: str) -> list[tuple[float, float]]:
+        """Return (row, base) pairs; an ensemble is compared with the mean of the split's single runs."""
+        mine, other = self.values(name, figure), self.values(base, figure)
+        pairs = []
+        for (split, seed), value in mine.items():
+            same = [v for (s, k), v in other.items() if s == split and (k == seed or 0 in (seed, k))]
+            if same:
+                pairs.append((value, statistics.mean(same)))
+        return pairs
+
+    def seconds(self, *steps: str) -> float:
+        """Return the mean wall-clock of steps (their names' beginnings) over splits and seeds."""
+        found = []
+        for folder in self.folders.values():
+            for step in steps:
+                for path in folder.glob(f"{step}/summary.json"):
+                    found.append(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+        return statistics.mean(found) if found else float("nan")
+
+    def tokens_seconds(self, share: float) -> float:
+        """Return the wall-clock of the semantic encoder on the training and validation clips."""
+        found = [
+            json.loads((folder / "tokens" / "receipt.json").read_text(encoding="utf-8"))["seconds"]
+            for folder in self.folders.values()
+            if (folder / "tokens" / "receipt.json").exists()
         ]
-        print(
-            f"{ROWS[row]:28}  {statistics.mean(f):5.1f} {spread:14}   {low:5.1f} - {high:5.1f}         {gain:6} "
-            f"{better:10} {errors[0]:7.1f} {errors[1]:6.2f}   {took}"
-        )
-        before = f
-    last = folder / "crnn_1_score" / "scores.json"
-    final = folder / "thresholds_score" / "scores.json"
-    if last.exists() and final.exists():
-        crnn = statistics.mean(
-            json.loads((folder / f"crnn_{seed}_score" / "scores.json").read_text())["f_score"]
-            for seed in range(1, seeds + 1)
-        )
-        print(f"last row / baseline: {json.loads(final.read_text())['f_score'] / crnn:.2f}")
+        return share * statistics.mean(found) if found else 0.0
 
 
-def print_classes(folder, rows, seeds, sounds):
-    """Print class-wise F of the first and the last row that are there; classes with few test groups are not claimed."""
+def print_table(results: Results, rows: dict[str, Row]) -> None:
+    """Print the rows whose scores are there."""
+    print(f"{'':28} runs  F20/1 % (min-max)   first run's interval   gain  in runs   DOAE °    RDE  training")
+    for name, row in rows.items():
+        f = [100 * value for value in results.values(name, "f_score").values()]
+        if not f:
+            print(f"{row.label:28}  (not run)")
+            continue
+        first = next(iter(results.scores[name].values()))
+        low, high = (100 * bound for bound in first["jackknife"]["f_score"]["interval"])
+        gain = ""
+        if row.base is not None:
+            pairs = results.compared(name, row.base, "f_score")
+            mean = statistics.mean(100 * (a - b) for a, b in pairs)
+            gain = f"{mean:+5.1f}  {sum(a > b for a, b in pairs)} of {len(pairs)}"
+        errors = [statistics.mean(results.values(name, key).values()) if results.values(name, key) else float("nan")
+                  for key in ("doa_error_deg", "relative_distance_error")]  # fmt: skip
+        took = "" if row.train is None else f"{results.seconds(f'{name}_[0-9]'):5.0f} s"
+        print(f"{row.label:28} {len(f):3}   {statistics.mean(f):5.1f} ({min(f):4.1f}-{max(f):4.1f})      "
+              f"{low:5.1f} - {high:4.1f}    {gain:16} {errors[0]:5.1f}  {errors[1]:5.2f}   {took}")  # fmt: skip
+
+
+def print_comparison(results: Results, test_share: float) -> None:
+    """Print our system against the baseline, run by run: at no more wall-clock, and both after the same finish."""
+    ours, theirs = results.seconds("augment_[0-9]"), results.seconds("crnn_[0-9]")
+    tokens = results.tokens_seconds(1.0 - test_share)
+    print(f"\nwall-clock of one training: CRNN {theirs:.0f} s, ours {ours:.0f} s + {tokens:.0f} s of semantic encoder "
+          f"= {(ours + tokens) / theirs:.2f} of the CRNN's")  # fmt: skip
+    for name, base, label in (("augment", "crnn", "single networks, threshold 0.5"),
+                              ("tuned", "crnn_tuned", "ensembles with swap and tuned thresholds")):  # fmt: skip
+        pairs = results.compared(name, base, "f_score")
+        if not pairs:
+            continue
+        a, b = (statistics.mean(side) for side in zip(*pairs, strict=True))
+        print(f"{label}: F20/1 {100 * a:.1f} against {100 * b:.1f} %, {a / b:.2f} x, better in "
+              f"{sum(x > y for x, y in pairs)} of {len(pairs)}", end="")  # fmt: skip
+        for figure, unit in (("doa_error_deg", "DOAE °"), ("relative_distance_error", "RDE")):
+            both = results.compared(name, base, figure)
+            if not both:
+                continue
+            x, y = (statistics.mean(side) for side in zip(*both, strict=True))
+            print(f"; {unit} {x:.2f} against {y:.2f} (lower in {sum(p < q for p, q in both)})", end="")
+        print()
+
+
+def print_classes(results: Results, options: argparse.Namespace) -> None:
+    """Print class-wise F of both ends; classes with few test groups over all splits are not claimed."""
     from dcase_seld.synth.config import SoundsConfig
     from dcase_seld.synth.folder_bank import folder_bank
     from dcase_seld.task.taxonomy import DCASE2025
 
-    columns = []
-    for row in rows:
-        names = [row] if row in ("ensemble", "tta", "thresholds") else [f"{row}_{seed}" for seed in range(1, seeds + 1)]
-        found = [folder / f"{name}_score" / "scores.json" for name in names]
-        if all(path.exists() for path in found):
-            scores = [json.loads(path.read_text(encoding="utf-8"))["classwise"]["f_score"] for path in found]
-            columns.append((row, [statistics.mean(values) for values in zip(*scores, strict=True)]))
-    if not columns:
-        return
-    groups = None
-    if sounds:
-        recordings = folder_bank(sounds, DCASE2025, SoundsConfig()).recordings
-        groups = [{r.group for r in recordings if r.class_index == c and r.split == "test"} for c in range(13)]
-    shown = [columns[0], columns[-1]] if len(columns) > 1 else columns
-    print(f"\n{'F20/1 % by class':24}" + "".join(f"{row:>12}" for row, _ in shown) + "   test groups")
-    for index, name in enumerate(DCASE2025.classes):
-        count = "" if groups is None else len(groups[index])
-        few = "  too few: not claimed" if groups is not None and len(groups[index]) < 3 else ""
-        print(f"{name:24}" + "".join(f"{100 * values[index]:12.1f}" for _, values in shown) + f"   {count}{few}")
+    shown = [name for name in ("crnn", "augment", "crnn_tuned", "tuned") if results.scores.get(name)]
+    groups: list[set[str]] = [set() for _ in DCASE2025.classes]
+    for split in results.folders:
+        bank = folder_bank(
+            options.sounds, DCASE2025, SoundsConfig(split_seed=options.first_split + split - 1)
+        ).recordings
+        for recording in bank:
+            if recording.split == "test":
+                groups[recording.class_index].add(recording.group)
+    print(f"\n{'F20/1 % by class':24}" + "".join(f"{name:>12}" for name in shown) + "   test groups over all splits")
+    for index, label in enumerate(DCASE2025.classes):
+        means = [
+            statistics.mean(score["classwise"]["f_score"][index] for score in results.scores[name].values())
+            for name in shown
+        ]
+        few = "  too few: not claimed" if len(groups[index]) < 3 else ""
+        print(f"{label:24}" + "".join(f"{100 * value:12.1f}" for value in means) + f"   {len(groups[index])}{few}")
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sounds", type=Path, required=True, help="real recordings, one sub-folder per class")
     parser.add_argument("--work", type=Path, required=True, help="results, kept between runs")
-    parser.add_argument("--sounds", type=Path, help="real recordings; default: procedural sounds")
-    parser.add_argument("--semantic", type=Path, help="YAML file: model: (of an embed step), cross_modal: widths")
+    parser.add_argument("--splits", type=int, default=3, help="random divisions of the collections")
+    parser.add_argument("--first-split", type=int, default=1, help="split_seed of the first of them")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--clips", type=int, default=500, help="training scenes")
-    parser.add_argument("--pretrain-clips", type=int, default=900)
-    parser.add_argument("--test-clips", type=int, default=150)
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--rows", help=f"only these rows, of {','.join(ROWS)}")
+    parser.add_argument("--clips", type=int, default=1600, help="training and validation scenes of a split")
+    parser.add_argument("--test-clips", type=int, default=300)
+    parser.add_argument("--epochs", type=int, default=7)
+    parser.add_argument("--jobs", type=int, default=1, help="splits at once")
+    parser.add_argument("--rows", help="only these rows, of the names in all_rows")
+    parser.add_argument("--no-semantic", action="store_true", help="leave the semantic encoder out")
     parser.add_argument("--table", action="store_true", help="run nothing; print what is there")
     options = parser.parse_args()
-    recipe, rows = make_recipe(options)
-    options.work.mkdir(parents=True, exist_ok=True)
-    path = options.work / "quality.yaml"
+    rows = all_rows(not options.no_semantic)
     if not options.table:
-        path.write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
-        command = [sys.executable, "-m", "dcase_seld.cli", "run", str(path), "--work", str(options.work)]
-        subprocess.run(command, check=True)
-    print_table(options.work / "quality", rows, options.seeds)
-    print_classes(options.work / "quality", rows, options.seeds, options.sounds)
+        with ThreadPoolExecutor(options.jobs) as pool:
+            for _ in pool.map(lambda split: run_split(options, rows, split), range(1, options.splits + 1)):
+                pass
+    results = Results(options, rows)
+    print_table(results, rows)
+    print_comparison(results, options.test_clips / (options.clips + options.test_clips))
+    print_classes(results, options)
 
 
 if __name__ == "__main__":
