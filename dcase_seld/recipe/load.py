@@ -21,6 +21,8 @@ TOP_LEVEL = ("about", "steps")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}\n]*))?\}")
 _MARK = re.compile("\ue000([0-9]+)\ue001")
 _PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null")}
+MERGE_KEY = "<<"
+"""YAML's key for taking over another mapping's keys; those written beside it win."""
 _STEP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
@@ -54,6 +56,11 @@ class Recipe:
         line = self.lines.get(place)
         prefix = "" if line is None else "--set: " if line == 0 else f"line {line}: "
         self.problems.append(f"{prefix}{'.'.join(map(str, where))}: {problem}")
+
+    def forget(self, where: KeyPath) -> None:
+        """Drop the lines of a key and of what is inside it."""
+        for known in [known for known in self.lines if known[: len(where)] == where]:
+            del self.lines[known]
 
 
 class _Loader(yaml.SafeLoader):
@@ -186,10 +193,16 @@ class _Reader:
         if node.tag not in _PLAIN:
             raise yaml.MarkedYAMLError(problem="recipes use no tags (!…)", problem_mark=node.start_mark)
         if isinstance(node, yaml.MappingNode):
+            inherited = self._inherited(loader, node, where)
             mapping: dict[Any, Any] = {}
             for key_node, value_node in node.value:
                 key = loader.construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else str(key_node.tag)
+                if key == MERGE_KEY:
+                    continue
                 place = (*where, key)
+                if key in inherited:
+                    del inherited[key]
+                    self.recipe.forget(place)
                 if key in mapping:
                     first = self.recipe.lines.get(place)
                     self.recipe.problems.append(
@@ -199,11 +212,24 @@ class _Reader:
                     continue
                 self.recipe.lines[place] = key_node.start_mark.line + 1
                 mapping[key] = self._value(loader, value_node, place)
-            return mapping
+            return {**inherited, **mapping}
         if isinstance(node, yaml.SequenceNode):
             return [self._value(loader, item, (*where, index)) for index, item in enumerate(node.value)]
         value = loader.construct_object(node)
         return self._substitute(value, where) if isinstance(value, str) else value
+
+    def _inherited(self, loader: Any, node: yaml.MappingNode, where: KeyPath) -> dict[Any, Any]:
+        """Return what a mapping takes over by `<<: *other` or `<<: [*one, *other]`, of which the first named wins."""
+        inherited: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            if key_node.value != MERGE_KEY:
+                continue
+            given = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+            for other in reversed(given):
+                if not isinstance(other, yaml.MappingNode):
+                    raise yaml.MarkedYAMLError(problem="<< takes mappings", problem_mark=other.start_mark)
+                inherited |= self._value(loader, other, where)
+        return inherited
 
     def _substitute(self, text: str, where: KeyPath) -> str:
         def value_of(mark: re.Match[str]) -> str:
@@ -244,8 +270,7 @@ def _apply(recipe: Recipe, override: str) -> None:
             recipe.problems.append(f"--set {override}: {key!r} is not inside a mapping or list")
             return
     place: KeyPath = ("steps", *(int(k) if k.isdecimal() else k for k in keys))
-    for known in [known for known in recipe.lines if known[: len(place)] == place]:
-        del recipe.lines[known]
+    recipe.forget(place)
     recipe.lines[place] = 0
     if isinstance(current, dict):
         current[keys[-1]] = parse_value(text)

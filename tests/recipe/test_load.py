@@ -56,6 +56,27 @@ def test_a_value_may_be_named_and_used_again_and_an_override_changes_one_use(tmp
     assert recipe.steps == {"a": {"stage": "s", "m": {"d": 1}}, "b": {"stage": "s", "m": {"d": 2}}}
 
 
+def test_a_mapping_takes_over_the_keys_of_others_and_its_own_win(tmp_path):
+    text = (
+        "steps:\n"
+        "  a: &a {stage: s, lr: 1, model: {width: 2, depth: 3}}\n"
+        "  b:\n"
+        "    model: {width: 5}\n"
+        "    <<: *a\n"
+        "  c: {<<: [{lr: 7}, *a], stage: t}\n"
+    )
+    recipe = load(tmp_path, text)
+    assert recipe.steps["b"] == {"stage": "s", "lr": 1, "model": {"width": 5}}
+    assert recipe.steps["c"] == {"stage": "t", "lr": 7, "model": {"width": 2, "depth": 3}}
+    assert recipe.steps["a"]["model"] == {"width": 2, "depth": 3} and not recipe.problems
+    assert recipe.lines[("steps", "b", "model")] == 4 and recipe.lines[("steps", "b", "lr")] == 2
+    assert ("steps", "b", "model", "depth") not in recipe.lines
+    with pytest.raises(SeldError, match="<< takes mappings"):
+        load(tmp_path, "steps:\n  a: {<<: 5, stage: s}\n")
+    twice = load(tmp_path, "steps:\n  a: &a {stage: s, lr: 1}\n  b: {<<: *a, lr: 2, lr: 3}\n")
+    assert len(twice.problems) == 1 and "given twice" in twice.problems[0]
+
+
 def test_overrides_reach_nested_keys_and_lists(tmp_path):
     text = "steps:\n  a: {stage: s, model: {depth: 2}, members: [x, y]}\n"
     overrides = ["a.model.depth=8", "a.model.kind.name=crnn", "a.members.1=z", "a.extra=[1, 2]", "a.text='1'"]
