@@ -10,7 +10,7 @@ that it builds on and in how many runs that gain is positive; the jackknife inte
 a training's wall-clock. Rows marked "aside" are tried and not built upon. CRNN and our system are run with every seed
 on every split, the other rows once per split, each with another seed. Ensemble rows average the seeds of a split.
 
-The semantic encoder is YAMNet (`dcase-seld models pull yamnet`); without it give `--no-semantic`. Its time is counted
+Left-right swap is in every row. The semantic encoder is YAMNet (`dcase-seld models pull yamnet`); without it give `--no-semantic`. Its time is counted
 in the comparison at the end.
 """
 
@@ -96,7 +96,7 @@ def all_rows(semantic: bool) -> dict[str, Row]:
         "encoder": Row("our encoder, head and loss", "crnn", merged({"model": SMALL, "lr": 2e-3}, LOUDER)),
         "stpacc": Row("  + stpACC", "encoder", stpacc, aside=True),
         "semantic": Row("+ semantic encoder", "encoder", {"model": {"fusion": ["clap"], "cross_modal": TOKENS}}),
-        "augment": Row("+ augmentation", "semantic", {"augment": AUGMENT}, every=True),
+        "augment": Row("+ masks of time and bands", "semantic", {"augment": AUGMENT}, every=True),
         "augment_own": Row("  its thresholds tuned", "augment", None, every=True, aside=True),
         "pretrained": Row("  + pre-training", "augment", {"init": True}, aside=True),
         "ema": Row("  + EMA weights", "augment", {"ema": 0.99}, aside=True),
@@ -107,7 +107,7 @@ def all_rows(semantic: bool) -> dict[str, Row]:
     }
     if not semantic:
         del rows["semantic"]
-        rows["augment"] = Row("+ augmentation", "encoder", {"augment": AUGMENT}, every=True)
+        rows["augment"] = Row("+ masks of time and bands", "encoder", {"augment": AUGMENT}, every=True)
     return rows
 
 
