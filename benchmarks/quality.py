@@ -5,12 +5,13 @@ out other collections or speakers: nothing is heard both in training and in test
 with several seeds. DIR/split_1/quality.yaml, … are ordinary recipes, run with `dcase-seld run`: a killed run goes on,
 and a second one only prints. Scores are official, on the test scenes; every choice is made on validation scenes.
 
-A row gives the mean over its runs (a run is a split and a seed), the smallest and largest value, the gain to the row
-that it builds on and in how many runs that gain is positive; the jackknife interval by recording of the first run; and
-a training's wall-clock. Rows marked "aside" are tried and not built upon. CRNN and our system are run with every seed
-on every split, the other rows once per split, each with another seed. Ensemble rows average the seeds of a split.
+A row gives the mean over its runs (a run is a split and a seed), the smallest and largest value, the jackknife interval
+by recording of the first run, the gain to the row that it builds on and in how many runs that gain is positive, and a
+training's wall-clock. Indented rows are tried and not built upon. CRNN and our system are run with every seed on every
+split, the other rows once per split, each with another seed. Ensemble rows average the seeds of a split. Left-right
+swap is in every training.
 
-Left-right swap is in every row. The semantic encoder is YAMNet (`dcase-seld models pull yamnet`); without it give `--no-semantic`. Its time is counted
+The semantic encoder is YAMNet (`dcase-seld models pull yamnet`); without it give `--no-semantic`. Its time is counted
 in the comparison at the end.
 """
 
