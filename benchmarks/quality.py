@@ -325,7 +325,9 @@ def print_classes(results: Results, options: argparse.Namespace) -> None:
         print(f"{label:24}" + "".join(f"{100 * value:12.1f}" for value in means) + f"   {len(groups[index])}{few}")
     if claimed:
         means = [
-            statistics.mean(score["classwise"]["f_score"][c] for score in results.scores[name].values() for c in claimed)
+            statistics.mean(
+                score["classwise"]["f_score"][c] for score in results.scores[name].values() for c in claimed
+            )
             for name in shown
         ]
         print(f"{'mean of those claimed':24}" + "".join(f"{100 * value:12.1f}" for value in means))
