@@ -5,6 +5,7 @@ Adding a model is adding an entry to KNOWN_MODELS. Nothing here imports torch; `
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from collections.abc import Mapping
@@ -200,6 +201,16 @@ def _single_file(folder: Path) -> Path:
     """Return the one file of a model that is a single file, else the folder."""
     files = [path for path in folder.iterdir() if path.name != MARKER]
     return files[0] if len(files) == 1 and files[0].is_file() else folder
+
+
+def require_onnxruntime() -> None:
+    """Raise unless onnxruntime is installed; it is not imported.
+
+    Raises:
+        SeldError: it is not; the remedy is the extra that brings it.
+    """
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise SeldError("ONNX models need onnxruntime, which is not installed.", "pip install dcase-seld[onnx]")
 
 
 def read_marker(path: Path) -> Mapping[str, Any]:

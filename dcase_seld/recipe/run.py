@@ -51,13 +51,15 @@ def run_recipe(
     """Return the plan with every selected step done, and the names of the steps that ran.
 
     Raises:
-        SeldError: the recipe has errors, outside data is missing, another process is at work, or a step refused.
+        SeldError: the recipe has errors, outside data, weights or a package is missing, another process is at work,
+            or a step refused.
     """
     options = options or RunOptions()
     plan = make_plan(path, registry, work, overrides, options.quiet)
     chosen = select(plan, options.until, options.since)
     _require_inputs(plan, chosen)
     todo = [name for name in plan.steps if name in chosen and (options.force or plan.steps[name].receipt is None)]
+    _require_ready(plan, todo)
     context = Context(options.device, options.workers or core_count(), options.quiet)
     if process_rank() > 0:
         for name in todo:
@@ -175,6 +177,22 @@ def _require_inputs(plan: Plan, chosen: set[str]) -> None:
                     f"step {name} reads {needed}, which is not done ({plan.steps[needed].why}) and not selected.",
                     f"Run without --from, or with --from {needed}.",
                 )
+
+
+def _require_ready(plan: Plan, todo: Sequence[str]) -> None:
+    """Refuse to start where a step would find out later that weights or a package are missing."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name in todo:
+        step = plan.steps[name].step
+        try:
+            if step.stage.ready is not None:
+                step.stage.ready(step.config)
+        except SeldError as error:
+            found.setdefault((error.problem, error.remedy), []).append(f"{name} ({step.stage.name})")
+    if found:
+        lines = [f"step {', '.join(names)}: {problem}" for (problem, _), names in found.items()]
+        remedies = list(dict.fromkeys(remedy for _, remedy in found))
+        raise SeldError("\n  ".join(lines), "; ".join([*remedies, "nothing was run"]))
 
 
 def _outside_entries(plan: Plan, name: str) -> dict[str, list[dict[str, Any]]]:

@@ -58,6 +58,10 @@ Run = Callable[[Any, Inputs, Path, Context], Mapping[str, Any] | None]
 """run(config, inputs, out, context) → facts for the receipt (JSON-able, e.g. {"parameters": 734261}) or None."""
 
 
+Ready = Callable[[Any], None]
+"""ready(config) raises SeldError where what the step needs beside its inputs (weights, a package) is not there."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """A kind of step.
@@ -71,6 +75,7 @@ class Stage:
         version: raise it when the same config gives another result.
         shared: run() divides its work over the processes that torchrun or SLURM started, where the config's `devices`
             and `nodes` say so; it is then called in each of them.
+        ready: asked for every step that is to run before the first one starts, so it must be quick.
     """
 
     name: str
@@ -79,3 +84,4 @@ class Stage:
     run: Run
     version: int = 1
     shared: bool = False
+    ready: Ready | None = None

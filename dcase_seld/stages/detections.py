@@ -32,6 +32,13 @@ class DetectionsConfig(Config):
     batch: int = Field(4, ge=1, description="Pictures per forward pass.")
 
 
+def ready(config: DetectionsConfig) -> None:
+    """Raise where OWL-ViT's weights are not on this machine."""
+    from dcase_seld.model.registry import find_model
+
+    find_model(config.path or config.model, kind="vision")
+
+
 def run(config: DetectionsConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
     """Write the detections folder: shards of boxes and detections.json."""
     from dcase_seld.data.store import Store
@@ -122,4 +129,4 @@ def _look(
     )
 
 
-STAGE = Stage("detections", "detections", DetectionsConfig, run)
+STAGE = Stage("detections", "detections", DetectionsConfig, run, ready=ready)

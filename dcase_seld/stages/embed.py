@@ -43,6 +43,16 @@ class EmbedConfig(Config):
         return self
 
 
+def ready(config: EmbedConfig) -> None:
+    """Raise where the encoder's weights, or what runs them, are not on this machine."""
+    from dcase_seld.model.registry import find_model, require_onnxruntime
+
+    kind = {"clap": "clap", "owlvit": "vision"}.get(config.model.kind, "onnx")
+    if kind == "onnx":
+        require_onnxruntime()
+    find_model(config.model.source, kind)
+
+
 def run(config: EmbedConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
     """Write a token folder (see data.tokens) and return facts: shape, bytes, weights, missing frames."""
     from dcase_seld.data.tokens import TokenReader
@@ -177,4 +187,4 @@ def _silence(samples: int) -> Any:
     return torch.zeros(1, 2, samples)
 
 
-STAGE = Stage("embed", "tokens", EmbedConfig, run, shared=True)
+STAGE = Stage("embed", "tokens", EmbedConfig, run, shared=True, ready=ready)

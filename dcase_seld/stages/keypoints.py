@@ -27,6 +27,13 @@ class KeypointsConfig(Config):
     model: str = Field("pose", description="pose, pose-lite, pose-heavy, or a folder that holds such a model.")
 
 
+def ready(config: KeypointsConfig) -> None:
+    """Raise where the pose model is not on this machine."""
+    from dcase_seld.model.registry import find_model
+
+    find_model(config.model, kind="pose")
+
+
 def run(config: KeypointsConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
     """Write the keypoints folder: shards of people and keypoints.json; several workers share the shards."""
     from dcase_seld.data.store import Store
@@ -87,4 +94,4 @@ def look_at_shards(
     return done
 
 
-STAGE = Stage("keypoints", "keypoints", KeypointsConfig, run)
+STAGE = Stage("keypoints", "keypoints", KeypointsConfig, run, ready=ready)

@@ -143,3 +143,23 @@ def test_a_link_where_the_system_refuses_symbolic_ones(tmp_path, monkeypatch):
     link(tmp_path / "recipe" / "step", folder)
     assert (tmp_path / "recipe" / "step").read_text().strip() == str(Path("..", ".results", "x"))
     assert follow(tmp_path / "recipe" / "step") == folder
+
+
+def test_what_a_later_step_lacks_is_told_before_the_first_one_runs(tmp_path):
+    recipe = tmp_path / "late.yaml"
+    recipe.write_text(
+        "steps:\n  a: {stage: numbers}\n  one: {stage: slow, numbers: a, tool: hammer}\n"
+        "  two: {stage: slow, numbers: a, tool: hammer, steps: 2}\n"
+        "  three: {stage: slow, numbers: a, steps: 3, tool: saw}\n"
+    )
+    work = tmp_path / "work"
+    with pytest.raises(SeldError) as caught:
+        run(recipe, work)
+    assert (
+        caught.value.problem
+        == "step one (slow), two (slow): there is no hammer.\n  step three (slow): there is no saw."
+    )
+    assert caught.value.remedy == "fetch the hammer; fetch the saw; nothing was run"
+    assert not list(work.glob(".results/*"))
+    # What is not to run is not asked.
+    assert run(recipe, work, until="a")[1] == ["a"]

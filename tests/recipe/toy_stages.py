@@ -37,6 +37,7 @@ class SlowConfig(Config):
     numbers: Annotated[str, Ref("numbers")] = Field(description="what is read")
     steps: int = Field(5, description="lines to write")
     pause: Annotated[float, RunTime()] = Field(0.0, description="seconds between lines")
+    tool: Annotated[str, RunTime()] = Field("", description="what must be there; nothing ever is")
     fail_at: Annotated[int | None, RunTime()] = Field(None, description="line before which it refuses")
 
 
@@ -69,10 +70,15 @@ def count_slowly(config, inputs, out, context):
     return {"resumed_at": len(done)}
 
 
+def has_tool(config):
+    if config.tool:
+        raise SeldError(f"there is no {config.tool}.", f"fetch the {config.tool}")
+
+
 STAGES = {
     "numbers": Stage("numbers", "numbers", NumbersConfig, write_numbers),
     "sum": Stage("sum", "sum", SumConfig, add_up),
-    "slow": Stage("slow", "lines", SlowConfig, count_slowly),
+    "slow": Stage("slow", "lines", SlowConfig, count_slowly, ready=has_tool),
 }
 REGISTRY = Registry(tuple(STAGES), STAGES.__getitem__)
 

@@ -19,7 +19,9 @@ from dcase_seld.model.semantic.grid import mirrored_order
 from dcase_seld.model.semantic.owlvit import load_owlvit
 from dcase_seld.model.semantic.random_models import make_random_model
 from dcase_seld.recipe.stage import Context
+from dcase_seld.stages.detections import STAGE as DETECTIONS
 from dcase_seld.stages.embed import STAGE, EmbedConfig
+from dcase_seld.stages.keypoints import STAGE as KEYPOINTS
 from dcase_seld.stages.prepare import STAGE as PREPARE
 
 CONTEXT = Context(device="cpu", workers=2)
@@ -64,6 +66,24 @@ def embed(store, out, model, **fields):
     config = parse_config(EmbedConfig, {"data": "store", "model": model, **fields}, "embed")
     out.mkdir(parents=True, exist_ok=True)
     return STAGE.run(config, {"data": [store]}, out, CONTEXT)
+
+
+@pytest.mark.parametrize(
+    "stage, given, name",
+    [
+        (STAGE, {"model": {"kind": "clap"}}, "clap"),
+        (STAGE, {"model": {"kind": "owlvit"}}, "owlvit"),
+        (STAGE, {"model": {"kind": "yamnet"}}, "yamnet"),
+        (KEYPOINTS, {"model": "pose-lite"}, "pose-lite"),
+        (DETECTIONS, {}, "owlvit"),
+    ],
+)
+def test_missing_weights_are_told_before_a_recipe_starts(tmp_path, monkeypatch, stage, given, name):
+    monkeypatch.setenv("DCASE_SELD_CACHE", str(tmp_path))
+    config = parse_config(stage.config, {"data": "data", **given}, "step")
+    with pytest.raises(SeldError, match="not on this machine") as caught:
+        stage.ready(config)
+    assert f"dcase-seld models pull {name}" in caught.value.remedy
 
 
 def test_clap_tokens_are_the_encoders(store, models, tmp_path, capsys):

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dcase_seld.errors import SeldError, listing
-from dcase_seld.model.registry import has_random_weights
+from dcase_seld.model.registry import has_random_weights, require_onnxruntime
 from dcase_seld.model.semantic.config import LogMelConfig, OnnxTokensConfig
 from dcase_seld.model.semantic.protocol import EncoderKind
 from dcase_seld.model.semantic.windows import centred_windows
@@ -152,12 +152,9 @@ def log_mel(patches: Tensor, config: LogMelConfig, sample_rate: int) -> Tensor:
 
 def _open(path: Path, config: OnnxTokensConfig) -> tuple[Any, Any, str]:
     """Return the session, its input, and the name of the tensor to read."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise SeldError(
-            "ONNX models need onnxruntime, which is not installed.", "pip install dcase-seld[onnx]"
-        ) from error
+    require_onnxruntime()
+    import onnxruntime
+
     if not path.is_file():
         raise SeldError(f"There is no ONNX model at {path}.", "Give the path of the .onnx file.")
     options = onnxruntime.SessionOptions()
