@@ -191,8 +191,8 @@ def _require_ready(plan: Plan, todo: Sequence[str]) -> None:
             found.setdefault((error.problem, error.remedy), []).append(f"{name} ({step.stage.name})")
     if found:
         lines = [f"step {', '.join(names)}: {problem}" for (problem, _), names in found.items()]
-        remedies = list(dict.fromkeys(remedy for _, remedy in found))
-        raise SeldError("\n  ".join(lines), "; ".join([*remedies, "nothing was run"]))
+        remedies = dict.fromkeys(f"{remedy.rstrip('.')}." for _, remedy in found)
+        raise SeldError("\n  ".join(lines), " ".join([*remedies, "Nothing was run."]))
 
 
 def _outside_entries(plan: Plan, name: str) -> dict[str, list[dict[str, Any]]]:

@@ -159,7 +159,7 @@ def test_what_a_later_step_lacks_is_told_before_the_first_one_runs(tmp_path):
         caught.value.problem
         == "step one (slow), two (slow): there is no hammer.\n  step three (slow): there is no saw."
     )
-    assert caught.value.remedy == "fetch the hammer; fetch the saw; nothing was run"
+    assert caught.value.remedy == "fetch the hammer. fetch the saw. Nothing was run."
     assert not list(work.glob(".results/*"))
     # What is not to run is not asked.
     assert run(recipe, work, until="a")[1] == ["a"]
