@@ -7,14 +7,20 @@ from queue import Empty, Full, Queue
 from threading import Event, Thread
 from typing import TypeVar
 
+import torch
+
 Chunk = TypeVar("Chunk")
 Result = TypeVar("Result")
 
 
 def read_ahead(read: Callable[[Chunk], Result], chunks: Sequence[Chunk], depth: int) -> Iterator[Result]:
-    """Yield read(chunk) of all chunks, read by a thread up to `depth` batches ahead; its errors are raised here."""
+    """Yield read(chunk) of all chunks, read by a thread up to `depth` batches ahead; its errors are raised here.
+
+    The thread computes alone. With OpenMP threads of its own beside the model's there would be more of them than cores,
+    and then all sleep between two pieces of work instead of waiting awake: updates took 1.2 × as long on 2 cores.
+    """
     queue: Queue[tuple[Result] | BaseException | None] = Queue(depth)
-    stop = Event()
+    stop, alone = Event(), Event()
 
     def put(item: tuple[Result] | BaseException | None) -> None:
         while not stop.is_set():
@@ -24,6 +30,9 @@ def read_ahead(read: Callable[[Chunk], Result], chunks: Sequence[Chunk], depth: 
                 continue
 
     def work() -> None:
+        torch.get_num_threads()  # a thread takes over the common number when first asked, which must not come later
+        torch.set_num_threads(1)
+        alone.set()
         try:
             for chunk in chunks:
                 if stop.is_set():
@@ -34,7 +43,11 @@ def read_ahead(read: Callable[[Chunk], Result], chunks: Sequence[Chunk], depth: 
             put(error)
 
     thread = Thread(target=work, name="batches", daemon=True)
+    threads = torch.get_num_threads()
     thread.start()
+    # The number holds for the thread that sets it, and for those that are started later: theirs is put back.
+    alone.wait()
+    torch.set_num_threads(threads)
     try:
         while True:
             try:
