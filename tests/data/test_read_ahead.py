@@ -52,7 +52,9 @@ def test_results_keep_their_order_and_errors_are_raised_where_they_are_read():
 
 
 def test_an_abandoned_reader_ends():
+    before = set(threading.enumerate())
     reader = read_ahead(lambda chunk: chunk, range(1000), 1)
     assert next(reader) == 0
+    assert len(set(threading.enumerate()) - before) == 1
     reader.close()
-    assert all(thread.name != "batches" for thread in threading.enumerate())
+    assert not set(threading.enumerate()) - before
