@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.errors import SeldError
-from dcase_seld.processes import deaf_to_ctrl_c
 
 CLIPS_PER_SHARD = 64
 
@@ -198,43 +197,6 @@ class ShardedFolder(Generic[Seen]):
 def done_clips(clips: int, pending: Iterable[int]) -> int:
     """Return how many of the clips lie in shards that are not pending."""
     return clips - sum(len(_indices(clips, number)) for number in pending)
-
-
-def share_shards(
-    write: Callable[[list[int]], int], shards: Sequence[int], workers: int, advance: Callable[..., None]
-) -> None:
-    """Let processes take one shard after the other.
-
-    Args:
-        write: makes the shards of some numbers in a process of its own (so it must be importable there) and returns
-            the number of clips it looked at.
-        shards: numbers of the shards to make.
-        workers: processes.
-        advance: called with the number of clips done.
-    """
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from concurrent.futures.process import BrokenProcessPool
-
-    # Spawned, not forked: the threads of MediaPipe do not survive a fork.
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        with deaf_to_ctrl_c():
-            jobs = [pool.submit(write, [number]) for number in shards]
-        for job in as_completed(jobs):
-            advance(job.result())
-    except BrokenProcessPool as error:
-        raise SeldError(
-            "A process that looks at videos was ended from outside (by the system, if memory ran out).",
-            "Run the same again: finished shards are kept. Fewer workers need less memory.",
-        ) from error
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _indices(clips: int, number: int) -> range:

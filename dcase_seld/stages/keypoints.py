@@ -38,7 +38,8 @@ def run(config: KeypointsConfig, inputs: Inputs, out: Path, context: Context) ->
     """Write the keypoints folder: shards of people and keypoints.json; several workers share the shards."""
     from dcase_seld.data.store import Store
     from dcase_seld.post.keypoints import KEYPOINTS, Keypoints
-    from dcase_seld.post.shards import done_clips, share_shards
+    from dcase_seld.post.shards import done_clips
+    from dcase_seld.processes import share_work
     from dcase_seld.progress import progress, say
 
     store = Store.open(inputs["data"][0])
@@ -48,7 +49,9 @@ def run(config: KeypointsConfig, inputs: Inputs, out: Path, context: Context) ->
         advance(done_clips(len(names), shards))
         workers = min(context.workers, len(shards))
         if workers > 1:
-            share_shards(partial(look_at_shards, config, inputs["data"][0], out), shards, workers, advance)
+            look = partial(look_at_shards, config, inputs["data"][0], out)
+            for done in share_work(look, [[shard] for shard in shards], workers, "looks at videos"):
+                advance(done)
         elif shards:
             look_at_shards(config, inputs["data"][0], out, shards, advance)
     KEYPOINTS.finish(out, len(names), {"fps": config.fps, "mode": config.mode, "model": config.model})

@@ -6,11 +6,10 @@ A clip's CSV is its last file written: clips whose CSV is there are done, and an
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 
 from dcase_seld.errors import SeldError
 from dcase_seld.media.audio import read_audio, write_wav
-from dcase_seld.processes import deaf_to_ctrl_c
+from dcase_seld.processes import share_work
 from dcase_seld.progress import progress, say
 from dcase_seld.synth.cuts import COLUMNS, Cut, read_cuts, sample_cuts
 from dcase_seld.synth.perspective import perspective_view
@@ -173,21 +172,11 @@ def _chunks(cuts: Sequence[Cut], recordings: dict[str, Recording], workers: int)
 
 def _run(job: Job, chunks: Sequence[tuple[Recording, list[Cut]]], workers: int) -> Iterable[tuple[int, list[str]]]:
     """Yield (clips, notes) of every finished chunk; an interruption ends the processes at once."""
+    make = partial(convert_chunk, job)
     if workers <= 1 or len(chunks) <= 1:
-        yield from (convert_chunk(job, recording, cuts) for recording, cuts in chunks)
+        yield from map(make, chunks)
         return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(chunks)), mp_context=context, initializer=_one_thread)
-    try:
-        with deaf_to_ctrl_c():
-            futures = [pool.submit(convert_chunk, job, recording, cuts) for recording, cuts in chunks]
-        yield from (future.result() for future in as_completed(futures))
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
-            process.terminate()
-        raise
-    pool.shutdown()
+    yield from share_work(make, chunks, min(workers, len(chunks)), "converts recordings", _one_thread)
 
 
 def _one_thread() -> None:
@@ -197,8 +186,9 @@ def _one_thread() -> None:
     cv2.setNumThreads(1)
 
 
-def convert_chunk(job: Job, recording: Recording, cuts: Sequence[Cut]) -> tuple[int, list[str]]:
-    """Write the clips of one recording, sorted by start: sound, then video with one decode for all, then labels."""
+def convert_chunk(job: Job, chunk: tuple[Recording, list[Cut]]) -> tuple[int, list[str]]:
+    """Write clips of one recording, sorted by start: sound, then video with one decode for all, then labels."""
+    recording, cuts = chunk
     notes = []
     metadata = read_metadata(recording.metadata)
     for kind in ("stereo_dev", "metadata_dev", *(["video_dev"] if job.video else [])):

@@ -8,17 +8,10 @@ from __future__ import annotations
 
 import csv
 import io
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from dcase_seld.errors import SeldError
-from dcase_seld.processes import deaf_to_ctrl_c
+from dcase_seld.processes import share_work
 from dcase_seld.synth.job import Job
 from dcase_seld.synth.maker import Maker
 
@@ -68,22 +61,8 @@ def _make_missing(job: Job, workers: int, quiet: bool) -> None:
                 advance()
             return
         batches = [missing[i : i + BATCH] for i in range(0, len(missing), BATCH)]
-        # Fresh processes: forking one that has run a model would copy its threads' locks.
-        pool = ProcessPoolExecutor(
-            workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start, initargs=(job,)
-        )
-        try:
-            with deaf_to_ctrl_c():
-                futures = [pool.submit(_make_batch, batch) for batch in batches]
-            for future in as_completed(futures):
-                advance(future.result())
-        except BrokenProcessPool as error:
-            raise SeldError(
-                "A simulating process was ended from outside (by the system, if memory ran out).",
-                "Run the same again: finished clips are kept. Fewer workers need less memory.",
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+        for count in share_work(_make_batch, batches, workers, "simulates", _start, (job,)):
+            advance(count)
 
 
 def _remove_leftovers(folder: Path) -> None:
@@ -107,18 +86,8 @@ _maker: Maker | None = None
 
 
 def _start(job: Job) -> None:
-    """Prepare a worker process: it leaves Ctrl-C to its parent, and ends when the parent was killed."""
     global _maker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     _maker = Maker(job)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _make_batch(clips: list[tuple[str, int]]) -> int:

@@ -1,27 +1,16 @@
 """Folders of shards: what is there is counted and kept, what is damaged is named."""
 
-import os
-import signal
-
 import pytest
 
 from dcase_seld.errors import SeldError
 from dcase_seld.post.keypoints import KEYPOINTS, ClipPeople, Keypoints
-from dcase_seld.post.shards import CLIPS_PER_SHARD, done_clips, share_shards
+from dcase_seld.post.shards import CLIPS_PER_SHARD, done_clips
 
 NAMES = [f"clip{i}" for i in range(2 * CLIPS_PER_SHARD + 5)]
 
 
 def nothing(index):
     return ClipPeople.nothing(f"no video {index}", [0.5])
-
-
-def end_this_process(numbers):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def count_clips(numbers):
-    return sum(number + 1 for number in numbers)
 
 
 def test_a_resumed_folder_counts_what_is_there_and_makes_the_rest(tmp_path):
@@ -48,11 +37,3 @@ def test_a_damaged_shard_is_named(tmp_path, damage):
     KEYPOINTS.shard(tmp_path, 2).write_bytes(damage)
     with pytest.raises(SeldError, match="no finished keypoints folder"):
         Keypoints([tmp_path])
-
-
-def test_processes_share_the_shards_and_one_that_is_killed_is_told(tmp_path):
-    advanced = []
-    share_shards(count_clips, [0, 4], 2, advanced.append)
-    assert sorted(advanced) == [1, 5]
-    with pytest.raises(SeldError, match="was ended from outside"):
-        share_shards(end_this_process, [0], 1, advanced.append)
