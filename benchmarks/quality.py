@@ -68,14 +68,12 @@ class Row:
         base: the row that its gain refers to.
         train: fields of its training that differ from the base's, or None for what is made of finished trainings.
         every: run with every seed on every split; else once per split.
-        aside: whether later rows leave it out.
     """
 
     label: str
     base: str | None = None
     train: dict[str, Any] | None = field(default_factory=dict)
     every: bool = False
-    aside: bool = False
 
 
 def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
@@ -94,19 +92,19 @@ def all_rows(semantic: bool) -> dict[str, Row]:
     stpacc = {"model": {"frontend": {"features": ["log_mel", "ild", "intensity", "stpacc"]}}}
     rows = {
         "crnn": Row("baseline CRNN", train=crnn, every=True),
-        "crnn_own": Row("  its thresholds tuned", "crnn", None, every=True, aside=True),
-        "louder": Row("  with our loss", "crnn", louder, aside=True),
+        "crnn_own": Row("  its thresholds tuned", "crnn", None, every=True),
+        "louder": Row("  with our loss", "crnn", louder),
         "encoder": Row("our encoder, head and loss", "crnn", merged({"model": SMALL, "lr": 2e-3}, LOUDER)),
-        "stpacc": Row("  + stpACC", "encoder", stpacc, aside=True),
+        "stpacc": Row("  + stpACC", "encoder", stpacc),
         "semantic": Row("+ semantic encoder", "encoder", {"model": {"fusion": ["clap"], "cross_modal": TOKENS}}),
         "augment": Row("+ masks of time and bands", "semantic", {"augment": AUGMENT}, every=True),
-        "augment_own": Row("  its thresholds tuned", "augment", None, every=True, aside=True),
-        "pretrained": Row("  + pre-training", "augment", {"init": True}, aside=True),
-        "ema": Row("  + EMA weights", "augment", {"ema": 0.99}, aside=True),
+        "augment_own": Row("  its thresholds tuned", "augment", None, every=True),
+        "pretrained": Row("  + pre-training", "augment", {"init": True}),
+        "ema": Row("  + EMA weights", "augment", {"ema": 0.99}),
         "ensemble": Row("+ ensemble of the seeds", "augment", None),
         "tta": Row("+ swap at test time", "ensemble", None),
         "tuned": Row("+ tuned thresholds", "tta", None),
-        "crnn_tuned": Row("baseline CRNN: these three", "crnn", None, aside=True),
+        "crnn_tuned": Row("baseline CRNN: these three", "crnn", None),
     }
     if not semantic:
         del rows["semantic"]
@@ -166,26 +164,17 @@ def make_recipe(options: argparse.Namespace, rows: dict[str, Row], split: int) -
                 mine |= {"init": f"pretraining_{seed}", "lr": step["lr"] / 2}
             steps[f"{name}_{seed}"] = mine
             judge(f"{name}_{seed}", f"{name}_{seed}", "none", read)
-    for name, start in (("crnn_own", "crnn"), ("augment_own", "augment")):
+    every = list(range(1, options.seeds + 1))
+    # Rows made of finished trainings: whose networks, together or each alone, tuned or not, swap at test time or not.
+    finishes = [(f"{start}_own_{seed}", start, [seed], True, "none") for start in ("crnn", "augment") for seed in every]
+    finishes += [("ensemble", "augment", every, False, "none"), ("tta", "augment", every, False, "swap"),
+                 ("tuned", "augment", every, True, "swap"), ("crnn_tuned", "crnn", every, True, "swap")]  # fmt: skip
+    for name, start, seeds, tuned, tta in finishes:
         read = tokens["data"] if start == "augment" else []
-        for seed in range(1, options.seeds + 1):
-            single = {"stage": "ensemble", "members": [f"{start}_{seed}"], "data": "data", "tokens": read}
-            steps[f"{name}_{seed}_ensemble"] = single
-            judge(f"{name}_{seed}", f"{name}_{seed}_ensemble", "none", read)
-    for name, start, tuned in (
-        ("averaged", "augment", False),
-        ("tuned", "augment", True),
-        ("crnn_tuned", "crnn", True),
-    ):
-        members = [f"{start}_{seed}" for seed in range(1, options.seeds + 1)]
-        read = tokens["data"] if start == "augment" else []
-        extra = {"data": "data", "tta": "swap", "tokens": read} if tuned else {"thresholds": "none"}
-        if start in rows:
-            steps[f"{name}_ensemble"] = {"stage": "ensemble", "members": members, **extra}
-    for name, made, tta in (("ensemble", "averaged", "none"), ("tta", "averaged", "swap"), ("tuned", "tuned", "swap"),
-                            ("crnn_tuned", "crnn_tuned", "swap")):  # fmt: skip
-        if name in rows:
-            judge(name, f"{made}_ensemble", tta, [] if made == "crnn_tuned" else tokens["data"])
+        made = {"stage": "ensemble", "members": [f"{start}_{seed}" for seed in seeds]}
+        made |= {"data": "data", "tta": tta, "tokens": read} if tuned else {"thresholds": "none"}
+        steps[f"{name}_ensemble"] = made
+        judge(name, f"{name}_ensemble", tta, read)
     return {"about": "What each mechanism brings on real sounds, one split.", "steps": steps}
 
 
@@ -193,22 +182,21 @@ def run_split(options: argparse.Namespace, rows: dict[str, Row], split: int) -> 
     """Run one split's recipe in a process of its own."""
     folder = options.work / f"split_{split}"
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "quality.yaml"
+    path, printed = folder / "quality.yaml", folder / "run.log"
     path.write_text(yaml.safe_dump(make_recipe(options, rows, split), sort_keys=False), encoding="utf-8")
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
     command = [sys.executable, "-m", "dcase_seld.cli", "run", str(path), "--work", str(folder)]
-    with (folder / "run.log").open("a") as log:
+    with printed.open("a") as log:
         done = subprocess.run(
             command, env={**os.environ, "OMP_NUM_THREADS": str(threads)}, stdout=log, stderr=log, check=False
         )
-    print(f"split {split}: {'done' if done.returncode == 0 else f'failed, see {folder / chr(114)}un.log'}", flush=True)
+    print(f"split {split}: {'done' if done.returncode == 0 else f'failed, see {printed}'}", flush=True)
 
 
 class Results:
     """The scores of every run that is there."""
 
     def __init__(self, options: argparse.Namespace, rows: dict[str, Row]) -> None:
-        self.seeds = options.seeds
         self.folders = {split: options.work / f"split_{split}" / "quality" for split in range(1, options.splits + 1)}
         self.scores: dict[str, dict[tuple[int, int], dict[str, Any]]] = {}
         for name, row in rows.items():
@@ -234,13 +222,13 @@ class Results:
                 pairs.append((value, statistics.mean(same)))
         return pairs
 
-    def seconds(self, *steps: str) -> float:
-        """Return the mean wall-clock of steps (their names' beginnings) over splits and seeds."""
-        found = []
-        for folder in self.folders.values():
-            for step in steps:
-                for path in folder.glob(f"{step}/summary.json"):
-                    found.append(json.loads(path.read_text(encoding="utf-8"))["seconds"])
+    def seconds(self, row: str) -> float:
+        """Return the mean wall-clock of a row's trainings over splits and seeds."""
+        found = [
+            json.loads(path.read_text(encoding="utf-8"))["seconds"]
+            for folder in self.folders.values()
+            for path in folder.glob(f"{row}_[0-9]/summary.json")
+        ]
         return statistics.mean(found) if found else float("nan")
 
     def tokens_seconds(self, share: float) -> float:
@@ -270,14 +258,14 @@ def print_table(results: Results, rows: dict[str, Row]) -> None:
             gain = f"{mean:+5.1f}  {sum(a > b for a, b in pairs)} of {len(pairs)}"
         errors = [statistics.mean(results.values(name, key).values()) if results.values(name, key) else float("nan")
                   for key in ("doa_error_deg", "relative_distance_error")]  # fmt: skip
-        took = "" if row.train is None else f"{results.seconds(f'{name}_[0-9]'):5.0f} s"
+        took = "" if row.train is None else f"{results.seconds(name):5.0f} s"
         print(f"{row.label:28} {len(f):3}   {statistics.mean(f):5.1f} ({min(f):4.1f}-{max(f):4.1f})      "
               f"{low:5.1f} - {high:4.1f}    {gain:16} {errors[0]:5.1f}  {errors[1]:5.2f}   {took}")  # fmt: skip
 
 
 def print_comparison(results: Results, test_share: float) -> None:
     """Print our system against the baseline, run by run: at no more wall-clock, and both after the same finish."""
-    ours, theirs = results.seconds("augment_[0-9]"), results.seconds("crnn_[0-9]")
+    ours, theirs = results.seconds("augment"), results.seconds("crnn")
     tokens = results.tokens_seconds(1.0 - test_share)
     print(f"\nwall-clock of one training: CRNN {theirs:.0f} s, ours {ours:.0f} s + {tokens:.0f} s of semantic encoder "
           f"= {(ours + tokens) / theirs:.2f} of the CRNN's")  # fmt: skip
