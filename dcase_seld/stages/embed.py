@@ -158,7 +158,6 @@ def _embed(
         writer.finish()
     # Nobody reads the folder before it is finished.
     barrier()
-    barrier()
 
 
 def _spec(config: EmbedConfig, encoder: SemanticEncoder, store: Store, frames: int, samples: int) -> TokenSpec:
