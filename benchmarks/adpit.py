@@ -12,8 +12,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from dcase_seld.model.adpit import adpit_loss
-from dcase_seld.model.outputs import SeldOutput, SeldTarget
+from dcase_seld.model.types import SeldOutput, SeldTarget
+from dcase_seld.train.losses import adpit_loss
 
 ORDERS = [o for n in (1, 2, 3) for o in product(range(n), repeat=3) if set(o) == set(range(n))]
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from dcase_seld.corpus.convert import Job, convert
 from dcase_seld.media.audio import write_wav
-from dcase_seld.media.video_writer import VideoWriter
-from dcase_seld.synth.convert import Job, convert
+from dcase_seld.media.writing import VideoWriter
 
 
 def make_source(root, seconds=30):

@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dcase_seld.data.batches import Batches
-from dcase_seld.data.made import make_store
-from dcase_seld.data.store import Store
-from dcase_seld.task.facts import CLIP_SAMPLES
+from dcase_seld.core.task import CLIP_SAMPLES
+from dcase_seld.store.batches import Batches
+from dcase_seld.store.store import Store, make_store
 
 
 def rate(work, count, repeat=3):

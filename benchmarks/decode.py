@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from dcase_seld.model.decode import decode
-from dcase_seld.model.outputs import SeldOutput
-from dcase_seld.task.dcase_csv import write_folder
+from dcase_seld.core.event_files import write_folder
+from dcase_seld.model.heads import decode
+from dcase_seld.model.types import SeldOutput
 
 OFFICIAL_CSV_RATE = 46.0
 """Clips per second of the official program's decoding with CSV files, timed on 2 cores of such a machine."""

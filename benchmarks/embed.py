@@ -24,20 +24,19 @@ import numpy as np
 import torch
 
 from dcase_seld.media.audio import read_audio
-from dcase_seld.model.semantic.build import build_encoder
-from dcase_seld.model.semantic.clap import load_clap
-from dcase_seld.model.semantic.config import (
+from dcase_seld.pretrained.clap import load_clap
+from dcase_seld.pretrained.encoder import (
     LogMelConfig,
     OnnxTokensConfig,
     QuantisationConfig,
+    SemanticEncoder,
     YamnetTokensConfig,
+    build_encoder,
+    pad_window,
 )
-from dcase_seld.model.semantic.grid import mirrored_order
-from dcase_seld.model.semantic.owlvit import OwlVit, load_owlvit, pool_grid
-from dcase_seld.model.semantic.protocol import SemanticEncoder
-from dcase_seld.model.semantic.random_models import make_random_model
-from dcase_seld.model.semantic.transformers_load import import_transformers
-from dcase_seld.model.semantic.windows import pad_window
+from dcase_seld.pretrained.owlvit import OwlVit, load_owlvit, pool_grid
+from dcase_seld.pretrained.transformers_models import import_transformers, make_random_model
+from dcase_seld.store.tokens import mirrored_order
 
 RATE = 24_000
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dcase_seld.core.task import CLIP_SAMPLES, SAMPLE_RATE
 from dcase_seld.model.config import FrontEndConfig
-from dcase_seld.model.frontend import FrontEnd, mel_filterbank
-from dcase_seld.task.facts import CLIP_SAMPLES, SAMPLE_RATE
+from dcase_seld.model.features import mel_filterbank
+from dcase_seld.model.frontend import FrontEnd
 
 HOP = 150
 

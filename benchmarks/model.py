@@ -17,13 +17,13 @@ from typing import Any
 
 import torch
 
-from dcase_seld.model.adpit import adpit_loss
+from dcase_seld.core.classes import DCASE2025
+from dcase_seld.core.task import CLIP_SAMPLES, CLIP_SECONDS
 from dcase_seld.model.config import CmcConfig, CrnnConfig
-from dcase_seld.model.outputs import ModelInput, SeldTarget
-from dcase_seld.model.seld import SeldNetwork, build_model
+from dcase_seld.model.network import SeldNetwork, build_model
 from dcase_seld.model.summary import summarise
-from dcase_seld.task.facts import CLIP_SAMPLES, CLIP_SECONDS
-from dcase_seld.task.taxonomy import DCASE2025
+from dcase_seld.model.types import ModelInput, SeldTarget
+from dcase_seld.train.losses import adpit_loss
 
 NETWORKS: dict[str, CmcConfig | CrnnConfig] = {
     "track a": CmcConfig(fusion=("clap",)),

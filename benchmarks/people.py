@@ -16,9 +16,9 @@ import matplotlib
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from dcase_seld.media.picture import read_picture
-from dcase_seld.model.pose_models import pull_pose
-from dcase_seld.post.people import Image, PeopleConfig, PeopleFinder
+from dcase_seld.media.frames import read_picture
+from dcase_seld.pretrained.pose import pull_pose
+from dcase_seld.vision.people import Image, PeopleConfig, PeopleFinder
 
 TOLERANCE = 0.05
 

@@ -185,7 +185,7 @@ def run_split(options: argparse.Namespace, rows: dict[str, Row], split: int) -> 
     path, printed = folder / "quality.yaml", folder / "run.log"
     path.write_text(yaml.safe_dump(make_recipe(options, rows, split), sort_keys=False), encoding="utf-8")
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
-    command = [sys.executable, "-m", "dcase_seld.cli", "run", str(path), "--work", str(folder)]
+    command = [sys.executable, "-m", "dcase_seld.cli.main", "run", str(path), "--work", str(folder)]
     with printed.open("a") as log:
         done = subprocess.run(
             command, env={**os.environ, "OMP_NUM_THREADS": str(threads)}, stdout=log, stderr=log, check=False
@@ -289,9 +289,9 @@ def print_comparison(results: Results, test_share: float) -> None:
 
 def print_classes(results: Results, options: argparse.Namespace) -> None:
     """Print class-wise F of both ends; classes with few test groups over all splits are not claimed."""
-    from dcase_seld.synth.config import SoundsConfig
-    from dcase_seld.synth.folder_bank import folder_bank
-    from dcase_seld.task.taxonomy import DCASE2025
+    from dcase_seld.core.classes import DCASE2025
+    from dcase_seld.simulate.config import SoundsConfig
+    from dcase_seld.simulate.folder_bank import folder_bank
 
     shown = [name for name in ("crnn_own", "augment_own", "crnn_tuned", "tuned") if results.scores.get(name)]
     groups: list[set[str]] = [set() for _ in DCASE2025.classes]

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dcase_seld.commands.run import registry
+from dcase_seld.cli.recipes import registry
 from dcase_seld.recipe.graph import Step, build
 from dcase_seld.recipe.load import load_recipe
 from dcase_seld.recipe.stage import Context
@@ -106,11 +106,11 @@ def sample_bytes(steps: dict[str, Step], folder: Path) -> dict[str, float]:
     """Return bytes per clip of what simulate, prepare, the feature cache and embed write, by writing some."""
     import numpy as np
 
-    from dcase_seld.data.store import Store
-    from dcase_seld.data.tokens import TokenSpec, TokenWriter
-    from dcase_seld.model.seld import build_model
-    from dcase_seld.synth.config import ClipCounts
-    from dcase_seld.train.features import build_cache, cache_folder
+    from dcase_seld.model.network import build_model
+    from dcase_seld.simulate.config import ClipCounts
+    from dcase_seld.store.store import Store
+    from dcase_seld.store.tokens import TokenSpec, TokenWriter
+    from dcase_seld.train.setup import build_cache, cache_folder
 
     stages = registry()
     found: dict[str, float] = {}
@@ -145,11 +145,10 @@ def measure_network(path: Path, name: str, clips: int, threads: int) -> None:
     import torch
     from model import batch_of, training_step
 
-    from dcase_seld.model.seld import build_model
+    from dcase_seld.core.classes import DCASE2025
+    from dcase_seld.model.network import build_model
     from dcase_seld.model.weights import save_model
-    from dcase_seld.task.taxonomy import DCASE2025
-    from dcase_seld.train.checkpoint import Position, save_state
-    from dcase_seld.train.schedule import WeightAverage
+    from dcase_seld.train.state import Position, WeightAverage, save_state
 
     def processor_seconds(function: Any, rounds: int = 2) -> float:
         taken = []
@@ -225,8 +224,8 @@ def disk_table(steps: dict[str, Step], per_clip: dict[str, float], weights: floa
 
 def report(path: Path, batches: list[int], threads: int, measured: dict[str, list[dict[str, float]]]) -> None:
     """Print the tables of one recipe; `measured` keeps what networks take, since several recipes train the same."""
+    from dcase_seld.core.classes import DCASE2025
     from dcase_seld.model.summary import summarise
-    from dcase_seld.task.taxonomy import DCASE2025
 
     steps = recipe_steps(path)
     forward = list(forward_passes(steps))

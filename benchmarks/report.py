@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from dcase_seld.data.store import Store
-from dcase_seld.data.store_builder import build_store
+from dcase_seld.core.event_files import write_folder
+from dcase_seld.core.events import Events
+from dcase_seld.corpus.layout import Clip
+from dcase_seld.corpus.prepare import build_store
 from dcase_seld.media.audio import write_wav
 from dcase_seld.report.gather import Run
 from dcase_seld.report.page import write_report
-from dcase_seld.task.corpus import Clip
-from dcase_seld.task.dcase_csv import write_folder
-from dcase_seld.task.events import Events
+from dcase_seld.store.store import Store
 
 CLIPS = 600
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dcase_seld.task.dcase_csv import write_folder
-from dcase_seld.task.events import Events
+from dcase_seld.core.event_files import write_folder
+from dcase_seld.core.events import Events
 
 
 def scenes(clips: int, seed: int = 0) -> tuple[Events, Events]:
@@ -63,7 +63,7 @@ def main() -> None:
             reference, prediction = scenes(clips)
             for name, events in (("ref", reference), ("pred", prediction)):
                 write_folder(events, Path(folder) / name)
-            command = [sys.executable, "-m", "dcase_seld.cli", "score"]
+            command = [sys.executable, "-m", "dcase_seld.cli.main", "score"]
             command += ["--pred", f"{folder}/pred", "--ref", f"{folder}/ref"]
             for extra in ([], ["--jackknife"]):
                 times, processor = [], []

@@ -13,12 +13,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from dcase_seld.config import parse_config
-from dcase_seld.synth.config import ClipCounts, PictureConfig, SceneConfig, SoundsConfig
-from dcase_seld.synth.job import Job
-from dcase_seld.synth.maker import Maker
-from dcase_seld.synth.simulate import simulate
-from dcase_seld.task.taxonomy import DCASE2025
+from dcase_seld.core.classes import DCASE2025
+from dcase_seld.core.config import parse_config
+from dcase_seld.simulate.clip_maker import Job, Maker
+from dcase_seld.simulate.config import ClipCounts, PictureConfig, SceneConfig, SoundsConfig
+from dcase_seld.simulate.simulation import simulate
 
 
 def job(out: Path, clips: int, video: bool = False) -> Job:

@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from dcase_seld.cli import COMMANDS
+from dcase_seld.cli.main import COMMANDS
 
 RECIPE = """
 steps:
@@ -34,7 +34,7 @@ def best(words: list[str], folder: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    cli = [sys.executable, "-m", "dcase_seld.cli"]
+    cli = [sys.executable, "-m", "dcase_seld.cli.main"]
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "r.yaml").write_text(RECIPE)
         subprocess.run([*cli, "run", "r.yaml", "--quiet"], cwd=folder, check=True, capture_output=True)

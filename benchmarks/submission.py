@@ -12,14 +12,14 @@ from pathlib import Path
 
 from score import scenes
 
-from dcase_seld.task.dcase_csv import write_folder
+from dcase_seld.core.event_files import write_folder
 
 
 def timed(*arguments: str) -> tuple[float, float]:
     """Return seconds and processor seconds of one `dcase-seld` process; findings may make its exit status 1."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "dcase_seld.cli", *arguments], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "dcase_seld.cli.main", *arguments], capture_output=True, text=True)
     seconds = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if "Traceback" in done.stderr:

@@ -24,20 +24,26 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dcase_seld.data.augment import Augment
-from dcase_seld.data.made import make_store
-from dcase_seld.metrics.epochs import read_epochs
-from dcase_seld.model.adpit import adpit_loss
-from dcase_seld.model.outputs import ModelInput, SeldTarget
-from dcase_seld.model.seld import build_model
+from dcase_seld.infer.devices import kept_memory
+from dcase_seld.model.network import build_model
+from dcase_seld.model.types import ModelInput, SeldTarget
+from dcase_seld.scoring.figures import read_epochs
+from dcase_seld.store.source import open_sources
+from dcase_seld.store.store import make_store
+from dcase_seld.train.augment import Augment
 from dcase_seld.train.config import TrainConfig
-from dcase_seld.train.features import add_cached_features
 from dcase_seld.train.loop import train
-from dcase_seld.train.memory import kept_memory
-from dcase_seld.train.schedule import learning_rate
-from dcase_seld.train.setup import make_fabric, make_optimizer, open_sources, set_statistics, training_mode
+from dcase_seld.train.losses import adpit_loss
+from dcase_seld.train.setup import (
+    add_cached_features,
+    make_batches,
+    make_fabric,
+    make_optimizer,
+    set_statistics,
+    training_mode,
+)
+from dcase_seld.train.state import learning_rate
 from dcase_seld.train.step import training_step
-from dcase_seld.train.supply import make_batches
 
 TURN = 4
 

@@ -16,7 +16,8 @@ import av
 import cv2
 import numpy as np
 
-from dcase_seld.media.video import Image, read_frames, write_video
+from dcase_seld.media.frames import Image, read_frames
+from dcase_seld.media.writing import write_video
 
 FPS = 30_000 / 1_001
 TIMES_S = [0.51, 1.51, 2.51, 3.51, 4.51]

@@ -20,18 +20,18 @@ import matplotlib
 import numpy as np
 from people import from_folder
 
-from dcase_seld.media.picture import read_picture
-from dcase_seld.media.video import write_video
-from dcase_seld.metrics.official import score_events
-from dcase_seld.model.pose_models import pull_pose
-from dcase_seld.post.keypoints import ClipPeople, find_in_video, sample_times
-from dcase_seld.post.people import Image, PeopleConfig, PeopleFinder
-from dcase_seld.post.visual import gather_evidence, judge
-from dcase_seld.post.visual_config import VisualConfig
-from dcase_seld.post.visual_fit import fit_weights
-from dcase_seld.task.angles import column_to_azimuth
-from dcase_seld.task.events import Events, concatenate
-from dcase_seld.task.taxonomy import DCASE2025
+from dcase_seld.core.classes import DCASE2025
+from dcase_seld.core.events import Events, concatenate
+from dcase_seld.core.geometry import column_to_azimuth
+from dcase_seld.core.task import sample_times
+from dcase_seld.media.frames import read_picture
+from dcase_seld.media.writing import write_video
+from dcase_seld.pretrained.pose import pull_pose
+from dcase_seld.scoring.official import score_events
+from dcase_seld.vision.fit import fit_weights
+from dcase_seld.vision.keypoints import ClipPeople, find_in_video
+from dcase_seld.vision.people import Image, PeopleConfig, PeopleFinder
+from dcase_seld.vision.rules import VisualConfig, gather_evidence, judge
 
 Cutout = tuple[Image, list[float]]
 VOICES = (0, 1, 4)

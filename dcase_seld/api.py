@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dcase_seld.errors import SeldError
+from dcase_seld.core.errors import SeldError
 
 if TYPE_CHECKING:
-    from dcase_seld.metrics.official import Scores
-    from dcase_seld.post.predict import Predictor
+    from dcase_seld.core.events import Events
+    from dcase_seld.infer.predictor import Predictor
     from dcase_seld.recipe.stage import Stage
-    from dcase_seld.task.events import Events
+    from dcase_seld.scoring.official import Scores
 
 PathLike = str | Path
 
@@ -31,8 +31,8 @@ def read_events(path: PathLike, *, n_classes: int = 13, frames: int | None = 50)
     Raises:
         SeldError: the path does not exist or holds no events; names file and line of what is wrong in a CSV.
     """
-    from dcase_seld.task.dcase_csv import read_csv, read_folder
-    from dcase_seld.task.events import Events
+    from dcase_seld.core.event_files import read_csv, read_folder
+    from dcase_seld.core.events import Events
 
     path = Path(path)
     if path.suffix == ".npz":
@@ -67,8 +67,8 @@ def score(
     Raises:
         SeldError: a file is wrong, or a predicted clip has no reference.
     """
-    from dcase_seld.metrics.official import score_events
-    from dcase_seld.task.events import Events
+    from dcase_seld.core.events import Events
+    from dcase_seld.scoring.official import score_events
 
     tables = [
         item if isinstance(item, Events) else read_events(item, n_classes=n_classes) for item in (prediction, reference)
@@ -87,7 +87,7 @@ def load_model(*paths: PathLike, device: str = "cpu", tta: Literal["none", "swap
     Raises:
         SeldError: a folder holds no network, or the networks do not go together.
     """
-    from dcase_seld.post.predict import Predictor
+    from dcase_seld.infer.predictor import Predictor
 
     return Predictor.load([Path(path) for path in paths], device, tta)
 
@@ -114,9 +114,10 @@ def predict(
     Raises:
         SeldError: the file is missing, broken or mono, or the model's encoders cannot be loaded.
     """
+    from dcase_seld.core.task import CLIP_FRAMES
+    from dcase_seld.infer.recording_source import events_of, predict_recording
     from dcase_seld.media.audio import VIDEOS
-    from dcase_seld.post.recording import events_of, predict_recording, read_recording
-    from dcase_seld.task.facts import CLIP_FRAMES
+    from dcase_seld.media.recordings import read_recording
 
     if not 0 <= overlap <= 0.9:
         raise SeldError(f"overlap is {overlap}; 0 to 0.9 is possible.", "Give a share of the window, e.g. 0.5.")
@@ -125,7 +126,7 @@ def predict(
     recording = read_recording(path, pictures, model.networks[0].config.frontend.sample_rate, mono=mono)
     tokens: Mapping[str, Any] = {}
     if model.needs:
-        from dcase_seld.post.live_tokens import live_tokens
+        from dcase_seld.infer.embed import live_tokens
 
         tokens = live_tokens(model, {}, device)
     hop = max(1, round(CLIP_FRAMES * (1 - overlap)))

@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from dcase_seld.recipe.fields import field_marks
-from dcase_seld.recipe.stage import Outside, Ref, RunTime, Stage
+from dcase_seld.core.config import Outside, Ref, RunTime
+from dcase_seld.recipe.stage import Stage, field_marks
 from dcase_seld.stages import STAGE_MODULES, load_stage
 
 HEAD = """# Recipe reference

@@ -17,18 +17,22 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from dcase_seld.errors import SeldError
-from dcase_seld.task.facts import SAMPLE_RATE
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.task import SAMPLE_RATE
 
 VIDEOS = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm"})
 """Suffixes of files that may hold pictures."""
+
 CONTAINERS = VIDEOS | {".m4a", ".aac"}
 """Suffixes that are opened with PyAV; everything else is opened with libsndfile."""
+
 SOUNDS = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus"})
 """Suffixes that libsndfile opens."""
 
 Mono = Literal["refuse", "duplicate"]
+
 Float32 = npt.NDArray[np.float32]
+
 Int16 = npt.NDArray[np.int16]
 
 

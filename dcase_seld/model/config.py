@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from dcase_seld.config import Config, parse_config
-from dcase_seld.task.facts import LABEL_RATE, MAX_TRACKS, SAMPLE_RATE
+from dcase_seld.core.config import Config, parse_config
+from dcase_seld.core.task import LABEL_RATE, MAX_TRACKS, SAMPLE_RATE
 
 FeatureName = Literal["log_mel", "ild", "stpacc", "mid_side", "coherence", "intensity"]
+
 SemanticName = Literal["clap", "vision"]
 
 

@@ -13,47 +13,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dcase_seld.core.task import LABEL_RATE
 from dcase_seld.model.config import FrontEndConfig
-from dcase_seld.model.stpacc import StpAcc, frame_signal
-from dcase_seld.task.facts import LABEL_RATE
+from dcase_seld.model.features import (
+    CHANNELS,
+    FLOOR,
+    SHARED_SCALER,
+    SIGNED_CHANNELS,
+    StpAcc,
+    frame_signal,
+    mel_filterbank,
+    swap_features,
+)
 
 CODE_VERSION = 1
 """Raise it when the same configuration gives other numbers: caches of features depend on it."""
-
-CHANNELS = {
-    "log_mel": ("left", "right"),
-    "ild": ("ild",),
-    "stpacc": ("stpacc",),
-    "mid_side": ("mid", "side"),
-    "coherence": ("coherence",),
-    "intensity": ("intensity",),
-}
-"""Feature → names of its channels."""
-LEVEL_CHANNELS = ("left", "right", "mid", "side")
-"""Channels that hold levels in dB."""
-SIGNED_CHANNELS = ("ild", "intensity")
-"""Channels that change sign when left and right are swapped; their mean is fixed at 0."""
-SHARED_SCALER = ("left", "right")
-"""Channels that share one scaler, so that level differences survive standardisation."""
-FLOOR = 1e-10
-"""Smallest mel power, -100 dB."""
-
-
-def mel_filterbank(sample_rate: int, n_fft: int, mels: int) -> np.ndarray:
-    """Return (n_fft // 2 + 1, mels): triangular bands of equal area, spaced on Slaney's mel scale from 0 Hz.
-
-    Linear below 1 kHz (200/3 Hz per mel), logarithmic above (27 mels per factor of 6.4); the same numbers as librosa's
-    default. Source: M. Slaney, Auditory Toolbox, 1998.
-    """
-    step, knee, ratio = 200.0 / 3.0, 1000.0, np.log(6.4) / 27.0
-    top_hz = sample_rate / 2.0
-    top = knee / step + np.log(top_hz / knee) / ratio if top_hz > knee else top_hz / step
-    points = np.linspace(0.0, top, mels + 2)
-    edges = np.where(points < knee / step, points * step, knee * np.exp(ratio * (points - knee / step)))
-    frequencies = np.fft.rfftfreq(n_fft, 1.0 / sample_rate)[:, None]
-    rising = (frequencies - edges[:-2]) / np.diff(edges)[:-1]
-    falling = (edges[2:] - frequencies) / np.diff(edges)[1:]
-    return np.asarray(np.maximum(0.0, np.minimum(rising, falling)) * (2.0 / (edges[2:] - edges[:-2])))
 
 
 class FrontEnd(nn.Module):
@@ -176,14 +150,3 @@ class FrontEnd(nn.Module):
     def swap(self, features: Tensor) -> Tensor:
         """Return features (B, A, T', F) as they are when left and right are swapped; standardised or not."""
         return swap_features(features, self.channels)
-
-
-def swap_features(features: Tensor, channels: tuple[str, ...]) -> Tensor:
-    """Return features (B, A, T', F) with left and right swapped: levels exchanged, signed channels negated."""
-    order = list(range(len(channels)))
-    if "left" in channels:
-        left, right = channels.index("left"), channels.index("right")
-        order[left], order[right] = right, left
-    parts = features.unbind(1)
-    signed = [-parts[row] if name in SIGNED_CHANNELS else parts[row] for row, name in zip(order, channels, strict=True)]
-    return torch.stack(signed, 1)

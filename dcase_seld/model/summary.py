@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dcase_seld.core.classes import Taxonomy
+from dcase_seld.core.task import CLIP_FRAMES, SAMPLES_PER_FRAME
 from dcase_seld.model.config import CmcConfig, CrnnConfig
-from dcase_seld.model.outputs import ModelInput, SeldOutput
-from dcase_seld.model.seld import SeldNetwork, build_model
+from dcase_seld.model.network import SeldNetwork, build_model
+from dcase_seld.model.types import ModelInput, SeldOutput
 from dcase_seld.model.weights import count_parameters
-from dcase_seld.task.facts import CLIP_FRAMES, SAMPLES_PER_FRAME
-from dcase_seld.task.taxonomy import Taxonomy
 
 PARTS = {
     "frontend": "front end",

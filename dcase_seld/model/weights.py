@@ -14,12 +14,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dcase_seld import __version__
-from dcase_seld.errors import SeldError, listing
+from dcase_seld.core.classes import Taxonomy
+from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.files import whole
 from dcase_seld.model.config import HeadConfig, parse_model_config
-from dcase_seld.model.seld import SeldNetwork, audio_fields, build_model
-from dcase_seld.task.taxonomy import Taxonomy
+from dcase_seld.model.heads import audio_fields
+from dcase_seld.model.network import SeldNetwork, build_model
 
 WEIGHTS_FILE = "model.safetensors"
+
 FACTS_FILE = "model.json"
 
 
@@ -186,3 +189,18 @@ def _grow_head(own: dict[str, Tensor], weights: dict[str, Tensor], head: HeadCon
 def count_parameters(module: nn.Module, trainable_only: bool = False) -> int:
     """Return the number of parameters of a module."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable_only)
+
+
+def model_folder(path: Path) -> Path:
+    """Return the folder that holds model.safetensors: `path` itself, or its best/, or its last/.
+
+    Raises:
+        SeldError: there is none.
+    """
+    for folder in map(whole, (path, path / "best", path / "last")):
+        if (folder / "model.safetensors").is_file():
+            return folder
+    raise SeldError(
+        f"{path} holds no trained network: neither it nor its best/ has a model.safetensors.",
+        "Give the folder of a finished train step, or one of the checkpoints in it.",
+    )

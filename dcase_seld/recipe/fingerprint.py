@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dcase_seld.errors import SeldError
-from dcase_seld.progress import progress
-from dcase_seld.recipe.fields import KeyPath
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.files import write_json
+from dcase_seld.core.work import progress
 from dcase_seld.recipe.graph import Step
+from dcase_seld.recipe.stage import KeyPath
 
 LENGTH = 12
+
 _HASH_SIZE = 16
 
 
@@ -94,17 +96,6 @@ def fingerprint(what: Mapping[str, Any]) -> str:
     """Return the hash of an identity, 12 hexadecimal digits."""
     text = json.dumps(what, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()[:LENGTH]
-
-
-def write_json(path: Path, data: Any) -> None:
-    """Write JSON so that the file is either the old or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as file:
-        json.dump(data, file, indent=1, ensure_ascii=True)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def _list_files(path: Path) -> Iterator[tuple[str, int, int]]:

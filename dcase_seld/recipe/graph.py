@@ -9,11 +9,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from dcase_seld.config import Config, describe_errors
-from dcase_seld.errors import SeldError
-from dcase_seld.recipe.fields import KeyPath, MarkedField, marked_fields, replace_values, written_fields
+from dcase_seld.core.config import Config, describe_errors
+from dcase_seld.core.errors import SeldError
 from dcase_seld.recipe.load import Recipe
-from dcase_seld.recipe.stage import Stage
+from dcase_seld.recipe.stage import KeyPath, MarkedField, Stage, marked_fields, replace_values, written_fields
 
 
 @dataclass(frozen=True)

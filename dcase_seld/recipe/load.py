@@ -12,17 +12,25 @@ from typing import Any
 
 import yaml
 
-from dcase_seld.errors import SeldError
+from dcase_seld.core.errors import SeldError
 
 KeyPath = tuple[str | int, ...]
+
 LARGEST_RECIPE = 1_000_000
+
 MOST_VALUES = 100_000
+
 TOP_LEVEL = ("about", "steps")
+
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}\n]*))?\}")
+
 _MARK = re.compile("\ue000([0-9]+)\ue001")
+
 _PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null")}
+
 MERGE_KEY = "<<"
 """YAML's key for taking over another mapping's keys; those written beside it win."""
+
 _STEP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
@@ -78,6 +86,7 @@ for _tag, _pattern, _first in (
 ):
     _firsts: list[Any] = [*_first, ""] if _tag == "null" else list(_first)
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _firsts)
+
 _Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value, 10))
 
 

@@ -10,14 +10,37 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dcase_seld.errors import SeldError
-from dcase_seld.progress import say
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.files import link
+from dcase_seld.core.work import core_count, duration, say
 from dcase_seld.recipe.graph import Registry, ancestors, descendants
-from dcase_seld.recipe.lock import locked
 from dcase_seld.recipe.plan import Plan, look, make_plan
-from dcase_seld.recipe.ranks import follow_step, process_rank
-from dcase_seld.recipe.receipt import NAME, link, write_receipt
+from dcase_seld.recipe.results import NAME, held_by, locked, write_receipt
 from dcase_seld.recipe.stage import Context
+
+PAUSE_S = 0.2
+
+
+def process_rank() -> int:
+    """Return this process' number among those that torchrun or SLURM started; 0 for a process on its own."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return int(os.environ["RANK"])
+    return int(os.environ.get("SLURM_PROCID", "0")) if "SLURM_NTASKS" in os.environ else 0
+
+
+def follow_step(plan: Plan, name: str, context: Context) -> None:
+    """Wait until the first process has made a step; help, where its work is shared.
+
+    Whether the first process failed is the launcher's to see: it then ends the others.
+    """
+    planned = plan.steps[name]
+    stage, config = planned.step.stage, planned.step.config
+    shared = stage.shared and getattr(config, "devices", 1) * getattr(config, "nodes", 1) > 1
+    while not look(plan, name):
+        if shared and planned.folder.is_dir() and held_by(planned.folder):
+            stage.run(config, plan.inputs(name), planned.folder, context)
+            shared = False
+        time.sleep(PAUSE_S)
 
 
 @dataclass(frozen=True)
@@ -150,22 +173,6 @@ def seconds(plan: Plan, name: str) -> float:
     """Return how long a done step took."""
     receipt = plan.steps[name].receipt
     return float(receipt["seconds"]) if receipt else 0.0
-
-
-def duration(value: float) -> str:
-    """Return seconds as people write them: 0.4 s, 12.3 s, 4 min 5 s, 2 h 3 min."""
-    if value < 60:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def core_count() -> int:
-    """Return how many cores this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        return os.cpu_count() or 1
 
 
 def _require_inputs(plan: Plan, chosen: set[str]) -> None:

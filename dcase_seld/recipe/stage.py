@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from dcase_seld.config import Config
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
-
-@dataclass(frozen=True)
-class Ref:
-    """Marks a config field that names a step or several: `Annotated[str, Ref("store")]`, `Annotated[list[str], ...]`.
-
-    `kinds` are the kinds of folder that the named step may produce.
-    """
-
-    kinds: tuple[str, ...]
-
-    def __init__(self, *kinds: str) -> None:
-        object.__setattr__(self, "kinds", kinds)
-
-
-@dataclass(frozen=True)
-class Outside:
-    """Marks a config field that is a path to data outside the work directory: `Annotated[Path, Outside()]`.
-
-    Its names, sizes and mtimes (contents where an mtime changed) are part of the step's fingerprint.
-    """
-
-
-@dataclass(frozen=True)
-class RunTime:
-    """Marks a config field that does not change the result (workers, device) and is left out of the fingerprint."""
+from dcase_seld.core.config import Config, Outside, Ref, RunTime
 
 
 @dataclass(frozen=True)
@@ -56,7 +33,6 @@ Inputs = Mapping[str, list[Path]]
 
 Run = Callable[[Any, Inputs, Path, Context], Mapping[str, Any] | None]
 """run(config, inputs, out, context) → facts for the receipt (JSON-able, e.g. {"parameters": 734261}) or None."""
-
 
 Ready = Callable[[Any], None]
 """ready(config) raises SeldError where what the step needs beside its inputs (weights, a package) is not there."""
@@ -85,3 +61,117 @@ class Stage:
     version: int = 1
     shared: bool = False
     ready: Ready | None = None
+
+
+KeyPath = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class MarkedField:
+    """A field that the runner has to know about.
+
+    Attributes:
+        path: where it is, e.g. ("model", "weights") or ("systems", 0, "csv").
+        ref: the kinds of step it may name, or None.
+        outside: whether it may be a path to outside data.
+        run_time: whether it is left out of the fingerprint.
+        value: what the configuration holds there.
+    """
+
+    path: KeyPath
+    ref: Ref | None
+    outside: bool
+    run_time: bool
+    value: Any
+
+    @property
+    def name(self) -> str:
+        """Return the path with dots, the key of `inputs`."""
+        return ".".join(map(str, self.path))
+
+    def items(self) -> list[tuple[KeyPath, str]]:
+        """Return every name or path in the value with its place: one for text, several for a list or mapping."""
+        return list(_leaves(self.value, self.path))
+
+
+def marked_fields(config: BaseModel, prefix: KeyPath = ()) -> Iterator[MarkedField]:
+    """Yield the marked fields of a configuration and of the configurations inside it."""
+    for name, info in type(config).model_fields.items():
+        value = getattr(config, name)
+        marks = field_marks(info)
+        ref = next((mark for mark in marks if isinstance(mark, Ref)), None)
+        outside = any(isinstance(mark, Outside) for mark in marks)
+        run_time = any(isinstance(mark, RunTime) for mark in marks)
+        if ref is not None or outside or run_time:
+            yield MarkedField((*prefix, name), ref, outside, run_time, value)
+        else:
+            for place, inner in _configs(value, (*prefix, name)):
+                yield from marked_fields(inner, place)
+
+
+def written_fields(model: type[BaseModel], data: dict[str, Any]) -> Iterator[MarkedField]:
+    """Yield the names and paths at the top of plain data that `model` refused: they can be looked up all the same."""
+    for name, info in model.model_fields.items():
+        marks = field_marks(info)
+        ref = next((mark for mark in marks if isinstance(mark, Ref)), None)
+        outside = any(isinstance(mark, Outside) for mark in marks)
+        run_time = any(isinstance(mark, RunTime) for mark in marks)
+        if (ref is not None or outside) and name in data:
+            yield MarkedField((name,), ref, outside, run_time, data[name])
+
+
+def replace_values(config: BaseModel, new: Callable[[KeyPath], Any], prefix: KeyPath = ()) -> Any:
+    """Return a copy in which `new(place)`, where it is not None, replaces the leaf at a place."""
+
+    def replaced(value: Any, place: KeyPath) -> Any:
+        if isinstance(value, BaseModel):
+            return replace_values(value, new, place)
+        if isinstance(value, (list, tuple)):
+            return type(value)(replaced(item, (*place, index)) for index, item in enumerate(value))
+        if isinstance(value, dict):
+            return {key: replaced(item, (*place, key)) for key, item in value.items()}
+        other = new(place)
+        return value if other is None else type(value)(other)
+
+    update = {}
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        after = replaced(value, (*prefix, name))
+        if after is not value and after != value:
+            update[name] = after
+    return config.model_copy(update=update) if update else config
+
+
+def field_marks(info: FieldInfo) -> list[Any]:
+    """Return the marks (and other metadata) of a field, also those inside a union or a list."""
+    return [*info.metadata, *_marks(info.annotation)]
+
+
+def _marks(annotation: Any) -> Iterator[Any]:
+    """Yield what Annotated carries anywhere inside a type, e.g. in `Annotated[str, Ref("store")] | None`."""
+    yield from getattr(annotation, "__metadata__", ())
+    for inner in get_args(annotation):
+        if not isinstance(inner, (str, int, Ref, Outside, RunTime)):
+            yield from _marks(inner)
+
+
+def _configs(value: Any, place: KeyPath) -> Iterator[tuple[KeyPath, BaseModel]]:
+    if isinstance(value, BaseModel):
+        yield place, value
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _configs(item, (*place, index))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _configs(item, (*place, key))
+
+
+def _leaves(value: Any, place: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    if isinstance(value, (str, Path)):
+        yield place, str(value)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _leaves(item, (*place, index))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, (*place, key))

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH = 400
+
 LABEL = 118
 """Width of a chart, and of the labels at its left, in the units of its viewBox."""
+
 COLOURS = 13
 """Colours that the style sheet has."""
 

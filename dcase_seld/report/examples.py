@@ -8,13 +8,13 @@ from html import escape
 
 import numpy as np
 
-from dcase_seld.errors import SeldError
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.events import Events
+from dcase_seld.core.geometry import azimuth_to_column
+from dcase_seld.core.task import LABEL_RATE, ONSCREEN_LIMIT_DEG, VIDEO_HEIGHT, VIDEO_WIDTH
 from dcase_seld.report.charts import COLOURS, legend
 from dcase_seld.report.errors import clip_scores
 from dcase_seld.report.gather import Run
-from dcase_seld.task.angles import azimuth_to_column
-from dcase_seld.task.events import Events
-from dcase_seld.task.facts import LABEL_RATE, ONSCREEN_LIMIT_DEG, VIDEO_HEIGHT, VIDEO_WIDTH
 
 WIDTH, HEIGHT, LEFT, TOP = 400, 170, 34, 6
 
@@ -46,7 +46,7 @@ def example(clip: str, runs: Sequence[Run]) -> str:
 def _player(clip: str, run: Run) -> str:
     if run.store is None:
         return ""
-    from dcase_seld.media.embed import mp3_bytes
+    from dcase_seld.media.writing import mp3_bytes
 
     sound = run.store.audio(int(run.store.position([clip])[0]))
     data = b64encode(mp3_bytes(sound, run.store.sample_rate)).decode()
@@ -59,8 +59,8 @@ def _picture(clip: str, run: Run) -> str:
     video = store.videos[int(store.position([clip])[0])] if store is not None else None
     if video is None:
         return ""
-    from dcase_seld.media.embed import jpeg_bytes
-    from dcase_seld.media.video import read_frames
+    from dcase_seld.media.frames import read_frames
+    from dcase_seld.media.writing import jpeg_bytes
 
     truth, guess = run.reference.select_clips([clip]), run.prediction.select_clips([clip])
     seen = np.bincount(truth.frame, 1.0 + 4.0 * truth.onscreen, minlength=1)

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcase_seld.errors import SeldError, listing
-from dcase_seld.metrics.counts import Counts, count_events
-from dcase_seld.metrics.epochs import read_epochs
-from dcase_seld.metrics.jackknife import By, jackknife
-from dcase_seld.metrics.official import Scores, scores_of
-from dcase_seld.recipe.receipt import follow, read_receipt
-from dcase_seld.task.corpus import name_parts
-from dcase_seld.task.dcase_csv import read_folder
-from dcase_seld.task.events import Events
-from dcase_seld.task.taxonomy import DCASE2025, Taxonomy
+from dcase_seld.core.classes import DCASE2025, Taxonomy
+from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.event_files import read_folder
+from dcase_seld.core.events import Events, name_parts
+from dcase_seld.core.files import follow
+from dcase_seld.recipe.provenance import MadeBy, _history
+from dcase_seld.recipe.results import read_receipt
+from dcase_seld.scoring.counts import Counts, count_events
+from dcase_seld.scoring.figures import read_epochs
+from dcase_seld.scoring.intervals import By, jackknife
+from dcase_seld.scoring.official import Scores, scores_of
 
 if TYPE_CHECKING:
-    from dcase_seld.data.store import Store
-
-
-@dataclass(frozen=True)
-class MadeBy:
-    """A step that a run was made of: its name, stage, configuration and facts."""
-
-    step: str
-    stage: str
-    produces: str
-    folder: Path
-    config: dict[str, Any]
-    facts: dict[str, Any]
-    seconds: float
+    from dcase_seld.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -168,7 +155,7 @@ def _runs_at(path: Path, references: Path | None, track: str) -> Iterator[Run]:
 
 def _scored(folder: Path, receipt: dict[str, Any], name: str) -> Run:
     """Return the run behind the result of a score step, following receipts back to where it came from."""
-    from dcase_seld.data.store import Store
+    from dcase_seld.store.store import Store
 
     config = receipt["config"]
     results = folder.resolve().parent
@@ -209,32 +196,3 @@ def _folder_of_csv(path: Path, references: Path, track: str) -> Run:
     prediction = read_folder(path, n_classes=len(DCASE2025), frames=None)
     reference = read_folder(references, n_classes=len(DCASE2025), frames=None)
     return Run(path.name or str(path), prediction, reference, track=track)
-
-
-def _history(results: Path, name: str, receipt: dict[str, Any]) -> list[MadeBy]:
-    """Return the steps behind a result, each once and after those it read."""
-    order: list[MadeBy] = []
-    seen: set[str] = set()
-
-    def visit(folder_name: str, about: dict[str, Any] | None) -> None:
-        if folder_name in seen or about is None:
-            return
-        seen.add(folder_name)
-        for names in about.get("inputs", {}).values():
-            for needed in names:
-                visit(needed, read_receipt(results / needed))
-        facts = {key: value for key, value in about.get("facts", {}).items() if key != "show"}
-        order.append(
-            MadeBy(
-                about["step"],
-                about["stage"],
-                about["produces"],
-                results / folder_name,
-                about["config"],
-                json.loads(json.dumps(facts)),
-                float(about["seconds"]),
-            )
-        )
-
-    visit(name, receipt)
-    return order

@@ -4,14 +4,61 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-from dcase_seld.metrics.official import FIGURES, ONSCREEN_FIGURES
-from dcase_seld.report import sections
 from dcase_seld.report.gather import Run
-from dcase_seld.report.published import PUBLISHED
+from dcase_seld.report.sections import all_sections
+from dcase_seld.scoring.official import FIGURES, ONSCREEN_FIGURES
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published row.
+
+    Attributes:
+        system: who, and where it is described.
+        track: "a" or "b".
+        figures: names as in `metrics.official.FIGURES`; fractions are 0–1.
+    """
+
+    system: str
+    track: str
+    figures: dict[str, float]
+
+
+PUBLISHED = (
+    Published(
+        "official baseline, audio",
+        "a",
+        {"f_score": 0.2278, "doa_error_deg": 24.5, "relative_distance_error": 0.41},
+    ),
+    Published(
+        "official baseline, audio-visual",
+        "b",
+        {
+            "f_score": 0.2677,
+            "f_score_onscreen": 0.200,
+            "doa_error_deg": 23.8,
+            "relative_distance_error": 0.40,
+            "onscreen_accuracy": 0.80,
+        },
+    ),
+    Published("Berghi & Jackson, audio (arXiv 2507.04845)", "a", {"f_score": 0.457, "doa_error_deg": 15.0}),
+    Published(
+        "Berghi & Jackson, audio-visual (arXiv 2507.04845)",
+        "b",
+        {"f_score": 0.444, "doa_error_deg": 15.6, "onscreen_accuracy": 0.805},
+    ),
+    Published(
+        "Yeow, NTU, audio (arXiv 2507.00874)",
+        "a",
+        {"f_score": 0.453, "doa_error_deg": 13.2, "relative_distance_error": 0.262},
+    ),
+)
+"""Source: the DCASE 2025 Challenge Task 3 description and the named papers."""
 
 HEADS = {
     "f_score": ("F20/1", 100.0, ".1f", " %", True),
@@ -44,7 +91,7 @@ def write_report(runs: Sequence[Run], out: Path, examples: int = 3, title: str =
     ]
     if len(runs) > 1:
         parts.append(_section("Differences between runs", "".join(_differences(runs))))
-    parts += [_section(name, html) for name, html in sections.all_sections(runs, examples) if html]
+    parts += [_section(name, html) for name, html in all_sections(runs, examples) if html]
     parts.append("</main>\n</body>\n</html>\n")
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(out.name + ".part")

@@ -9,11 +9,10 @@ from html import escape
 
 import numpy as np
 
-from dcase_seld.report import charts, errors
-from dcase_seld.report.charts import Series
+from dcase_seld.report.charts import Series, bars, heatmap, lines
+from dcase_seld.report.errors import Pairs, calibration, confusion, errors_by, onscreen_table, pair
 from dcase_seld.report.examples import chosen_clips, example
 from dcase_seld.report.gather import Run
-from dcase_seld.report.pairs import Pairs, pair
 
 
 def all_sections(runs: Sequence[Run], examples: int) -> Iterator[tuple[str, str]]:
@@ -33,19 +32,19 @@ def _classes(runs: Sequence[Run]) -> str:
     names = runs[0].taxonomy.classes
     frames = np.bincount(runs[0].reference.class_index, minlength=len(names))
     series = [Series(run.name, [100 * value for value in run.scores.classwise["f_score"] or []]) for run in runs]
-    grid = [charts.bars("F20/1 by class, %", names, series, most=100, form=".0f")]
+    grid = [bars("F20/1 by class, %", names, series, most=100, form=".0f")]
     if any(run.track == "b" for run in runs):
         both = [r for r in runs if r.track == "b"]
         onscreen = [
             Series(r.name, [100 * value for value in r.scores.classwise["f_score_onscreen"] or []]) for r in both
         ]
-        grid.append(charts.bars("F20/1/on-off by class, %", names, onscreen, most=100, form=".0f"))
+        grid.append(bars("F20/1/on-off by class, %", names, onscreen, most=100, form=".0f"))
     azimuth = [Series(run.name, run.scores.classwise["doa_error_deg"] or []) for run in runs]
-    grid.append(charts.bars("Azimuth error by class, degrees", names, azimuth))
+    grid.append(bars("Azimuth error by class, degrees", names, azimuth))
     distance = [Series(run.name, run.scores.classwise["relative_distance_error"] or []) for run in runs]
-    grid.append(charts.bars("Relative distance error by class", names, distance, form=".2f"))
+    grid.append(bars("Relative distance error by class", names, distance, form=".2f"))
     rest = [Series("annotated", [float(value) for value in frames])]
-    grid.append(charts.bars("Annotated source frames (100 ms)", names, rest, form=",.0f"))
+    grid.append(bars("Annotated source frames (100 ms)", names, rest, form=",.0f"))
     never = [name for name, count in zip(names, frames.tolist(), strict=True) if not count]
     note = f'<p class="note">Never annotated here: {escape(", ".join(never))}; they count as 0 in macro F.</p>'
     return _grid(grid) + (note if never else "")
@@ -54,12 +53,10 @@ def _classes(runs: Sequence[Run]) -> str:
 def _confusions(found: Sequence[tuple[Run, Pairs]]) -> str:
     grid = []
     for run, pairs in found:
-        table = errors.confusion(run, pairs)
+        table = confusion(run, pairs)
         names = (*run.taxonomy.classes, "nothing")
         grid.append(
-            charts.heatmap(
-                f"{run.name}: annotated (rows) as predicted (columns), % of the row", names, names, table.tolist()
-            )
+            heatmap(f"{run.name}: annotated (rows) as predicted (columns), % of the row", names, names, table.tolist())
         )
     return _grid(grid) + (
         '<p class="note">Per frame: sources are first matched within their class, what is left across classes within '
@@ -74,7 +71,7 @@ def _errors(found: Sequence[tuple[Run, Pairs]]) -> str:
         ("distance", "annotated distance, metres"),
         ("polyphony", "sources at once"),
     ):
-        binned = [(run.name, errors.errors_by(run, pairs, what)) for run, pairs in found]
+        binned = [(run.name, errors_by(run, pairs, what)) for run, pairs in found]
         places = [list(range(len(one.labels))) for _, one in binned]
         ticks = [(float(i), label) for i, label in enumerate(binned[0][1].labels)]
         for key, y_title, factor in (
@@ -84,8 +81,8 @@ def _errors(found: Sequence[tuple[Run, Pairs]]) -> str:
         ):
             series = [Series(name, [float(v) * factor for v in getattr(one, key)]) for name, one in binned]
             shown = f"{y_title} by {what}"
-            grid.append(charts.lines(shown, places, series, title, 100.0 if key == "recall" else None, ticks))
-    counts = errors.errors_by(*found[0], "azimuth").count
+            grid.append(lines(shown, places, series, title, 100.0 if key == "recall" else None, ticks))
+    counts = errors_by(*found[0], "azimuth").count
     return _grid(grid) + (
         '<p class="note">Found: the right class within 20° of azimuth and within the annotated distance. Azimuth bins '
         f"hold {int(counts.min()):,} to {int(counts.max()):,} annotated source frames.</p>"
@@ -97,7 +94,7 @@ def _onscreen(found: Sequence[tuple[Run, Pairs]]) -> str:
     for run, pairs in found:
         if run.track == "a":
             continue
-        table = errors.onscreen_table(run, pairs)
+        table = onscreen_table(run, pairs)
         total = max(int(table.sum()), 1)
         on = table[1].sum()
         rows = "".join(
@@ -121,13 +118,13 @@ def _onscreen(found: Sequence[tuple[Run, Pairs]]) -> str:
 def _calibration(found: Sequence[tuple[Run, Pairs]]) -> str:
     xs, series = [], []
     for run, pairs in found:
-        points = errors.calibration(run, pairs)
+        points = calibration(run, pairs)
         if points is not None:
             xs.append(points[0].tolist())
             series.append(Series(run.name, points[1].tolist()))
     if not series:
         return ""
-    chart = charts.lines("Share of predictions that are right, by activity", xs, series, "activity", 1.0, (), True)
+    chart = lines("Share of predictions that are right, by activity", xs, series, "activity", 1.0, (), True)
     return _grid([chart]) + (
         '<p class="note">Right: a source of the class is annotated within 20°. On the dashed line, activity is a '
         "probability; only activities above the threshold exist.</p>"
@@ -153,7 +150,7 @@ def _curves(runs: Sequence[Run]) -> str:
         if points:
             series = [Series(name, [value for _, value in values]) for name, values in points.items()]
             xs = [[epoch for epoch, _ in values] for values in points.values()]
-            grid.append(charts.lines(title, xs, series[:8], "epoch"))
+            grid.append(lines(title, xs, series[:8], "epoch"))
     return _grid(grid)
 
 

@@ -7,26 +7,17 @@ import importlib
 from dcase_seld.recipe.stage import Stage
 
 STAGE_MODULES = {
-    name: f"dcase_seld.stages.{name}"
-    for name in (
-        "simulate",
-        "convert",
-        "prepare",
-        "embed",
-        "train",
-        "ensemble",
-        "predict",
-        "keypoints",
-        "detections",
-        "visual",
-        "export",
-        "score",
-        "compare",
-        "report",
-        "package",
-    )
+    name: f"dcase_seld.stages.{module}"
+    for module, names in {
+        "data": ("simulate", "convert", "prepare"),
+        "tokens": ("embed",),
+        "networks": ("train", "ensemble", "predict", "export"),
+        "pictures": ("keypoints", "detections", "visual"),
+        "results": ("score", "compare", "report", "package"),
+    }.items()
+    for name in names
 }
-"""Stage name → module that holds it as STAGE."""
+"""Stage name → module that holds it as NAME_STAGE."""
 
 
 def load_stage(name: str) -> Stage:
@@ -35,6 +26,6 @@ def load_stage(name: str) -> Stage:
     Raises:
         KeyError: no stage has this name.
     """
-    stage = importlib.import_module(STAGE_MODULES[name]).STAGE
+    stage = getattr(importlib.import_module(STAGE_MODULES[name]), f"{name.upper()}_STAGE")
     assert isinstance(stage, Stage)
     return stage

@@ -9,13 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from dcase_seld.errors import SeldError, listing
-from dcase_seld.submission.archive import open_archive, read_entry, safe_entries
-from dcase_seld.submission.csv_check import CsvChecker
-from dcase_seld.submission.findings import Findings
-from dcase_seld.submission.layout import Layout, Track
-from dcase_seld.submission.meta_check import check_meta
-from dcase_seld.submission.report_check import check_report
+from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.submission.archive import Findings, open_archive, read_entry, safe_entries
+from dcase_seld.submission.file_checks import CsvChecker, check_meta, check_report
+from dcase_seld.submission.layout import Layout
 
 MEDIA = (".wav", ".flac", ".mp4", ".csv")
 """Files whose names are those of the evaluation clips."""
@@ -225,6 +222,3 @@ def _check_reports(
         if data is not None:
             names = {name for system in systems if system.task == task for name in authors[system.folder]}
             check_report(data, entry.filename, sorted(names), findings)
-
-
-__all__ = ["System", "Track", "check_submission", "evaluation_names"]

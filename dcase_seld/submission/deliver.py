@@ -6,15 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dcase_seld.errors import SeldError
-from dcase_seld.progress import progress
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.work import progress
+from dcase_seld.submission.archive import Findings
 from dcase_seld.submission.check import check_submission
-from dcase_seld.submission.findings import Findings
-from dcase_seld.submission.layout import Track, load_layout
+from dcase_seld.submission.layout import Track, load_layout, load_team
 from dcase_seld.submission.package import make_entries, notes, write_package
-from dcase_seld.submission.runs import Run
 from dcase_seld.submission.skeleton import write_skeleton
-from dcase_seld.submission.team import load_team
+from dcase_seld.submission.systems import Run
 
 
 def deliver(

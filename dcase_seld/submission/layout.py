@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from dcase_seld.config import Config, parse_config
-from dcase_seld.errors import SeldError
+from dcase_seld.core.config import Config, parse_config
+from dcase_seld.core.errors import SeldError
 
 BUILT_IN = Path(__file__).parent / "templates"
 """The templates that come with the package; a folder of one's own may replace any of them, file by file."""
@@ -142,3 +143,128 @@ def _regex(pattern: str, groups: dict[str, str]) -> str:
         group = name if seen[name] == 1 else f"{name}_{seen[name]}"
         parts.append(f"(?P<{group}>{groups.get(name) or kinds[name]})")
     return "".join(parts)
+
+
+class Affiliation(Config):
+    """Where an author works."""
+
+    abbreviation: str = Field(description="Short name of the institute, used in labels.", min_length=1)
+    institute: str = Field(description="Full name of the institute.", min_length=1)
+    department: str | None = Field(default=None, description="Department, if any.")
+    location: str = Field(description="City and country.", min_length=1)
+
+
+class Author(Config):
+    """One author."""
+
+    lastname: str = Field(description="Last name.", min_length=1)
+    firstname: str = Field(description="First name.", min_length=1)
+    email: str = Field(description="Address.", pattern=r"^[^@\s]+@[^@\s]+$")
+    corresponding: bool = Field(default=False, description="Whether questions go to this author.")
+    affiliation: Affiliation = Field(description="Where the author works.")
+
+
+class SystemNames(Config):
+    """What one system says differently."""
+
+    name: str | None = Field(default=None, description="Full name of the system.")
+    abbreviation: str | None = Field(default=None, description="Short name of the system.")
+    description: dict[str, Any] = Field(default={}, description="Fields of the meta file that replace what is known.")
+
+
+class Team(Config):
+    """What the team file holds."""
+
+    name: str = Field(description="Full name of the systems.", min_length=1)
+    abbreviation: str = Field(description="Short name of the systems.", min_length=1)
+    authors: tuple[Author, ...] = Field(description="In the order of the report.", min_length=1)
+    source_code: str | None = Field(default=None, description="Address of the source code.")
+    title: str = Field(default="Technical report", description="Title of the technical report.")
+    abstract: str = Field(default="", description="Abstract of the technical report.")
+    systems: dict[str, SystemNames] = Field(default={}, description="a1, a2, …, b1, … → what differs there.")
+
+    @model_validator(mode="after")
+    def _one_corresponds(self) -> Self:
+        count = sum(author.corresponding for author in self.authors)
+        if count != 1:
+            raise ValueError(f"exactly one author must be corresponding, found {count}")
+        return self
+
+    @property
+    def corresponding(self) -> Author:
+        """Return the corresponding author, whose name labels begin with."""
+        return next(author for author in self.authors if author.corresponding)
+
+
+def load_team(path: Path | None) -> Team:
+    """Return the team in a YAML file; None: the built-in example.
+
+    Raises:
+        SeldError: lists everything that is wrong in the file.
+    """
+    file = path or BUILT_IN / "team.yaml"
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SeldError(
+            f"The team file {file} cannot be read: {error}.", "Copy submission/team.yaml and fill it in."
+        ) from error
+    return parse_config(Team, load_yaml(text, str(file)), str(file))
+
+
+_NAME = re.compile(r"\$\{(\w+)\}")
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "°": r"\textdegree{}", "–": "--",
+}  # fmt: skip
+
+
+def fill_yaml(text: str, values: Mapping[str, Any], where: str) -> str:
+    """Return a YAML template with its names replaced by values; None becomes `!!null`.
+
+    Raises:
+        SeldError: the template uses a name that is not known.
+    """
+    lines = []
+    for line in text.split("\n"):
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+
+        def written(value: Any, indent: str = indent) -> str:
+            return yaml_value(value, indent)
+
+        filled = line if line.lstrip().startswith("#") else fill_text(line, values, where, written)
+        lines.append(filled.replace(": \n", ":\n"))
+    return "\n".join(lines)
+
+
+def fill_text(text: str, values: Mapping[str, Any], where: str, written: Callable[[Any], str] = str) -> str:
+    """Return a template with its names replaced by `written(value)`.
+
+    Raises:
+        SeldError: the template uses a name that is not known.
+    """
+    unknown = sorted({name for name in _NAME.findall(text) if name not in values})
+    if unknown:
+        raise SeldError(
+            f"The template {where} uses ${{{unknown[0]}}}, which is not known.",
+            f"Use one of: {', '.join(sorted(values))}.",
+        )
+    return _NAME.sub(lambda found: written(values[found.group(1)]), text)
+
+
+def yaml_value(value: Any, indent: str) -> str:
+    """Return a value as it stands behind a YAML key; tables go to lines of their own, indented."""
+    if value is None:
+        return "!!null"
+    nested = isinstance(value, dict) or (isinstance(value, list) and any(isinstance(item, dict) for item in value))
+    if nested and value:
+        block = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1_000)
+        return "\n" + "\n".join(indent + line for line in block.rstrip("\n").split("\n"))
+    flow = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=100_000)
+    return flow.removesuffix("\n").removesuffix("\n...")
+
+
+def latex(text: str) -> str:
+    """Return a text with LaTeX's special characters written so that they show."""
+    return "".join(_LATEX.get(character, character) for character in text)

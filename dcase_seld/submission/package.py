@@ -11,19 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from dcase_seld.errors import SeldError, listing
-from dcase_seld.submission.describe import Description, describe, overall, random_weights, uncounted
-from dcase_seld.submission.fill import fill_yaml
-from dcase_seld.submission.layout import Layout, Track, load_layout, plain, template
-from dcase_seld.submission.runs import Run
-from dcase_seld.submission.team import SystemNames, Team
-from dcase_seld.task.angles import fold
-from dcase_seld.task.dcase_csv import list_csv, mistake_error
-from dcase_seld.task.dcase_rows import HEADER, Limits, Rows, parse_files
+from dcase_seld.core.csv_rows import HEADER, Limits, Rows, parse_files
+from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.event_files import list_csv, mistake_error
+from dcase_seld.core.geometry import fold
+from dcase_seld.submission.layout import Layout, SystemNames, Team, Track, fill_yaml, load_layout, plain, template
+from dcase_seld.submission.systems import Description, Run, describe, overall, random_weights, uncounted
 
 BATCH = 1_000
 """CSV files that are read at a time."""
+
 _DATE = (1980, 1, 1, 0, 0, 0)
+
 _FILE_MODE = 0o100644 << 16
 
 

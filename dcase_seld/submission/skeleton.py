@@ -7,12 +7,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from dcase_seld.errors import SeldError
-from dcase_seld.submission.fill import fill_text, latex
-from dcase_seld.submission.layout import Layout, template
+from dcase_seld.core.classes import DCASE2025
+from dcase_seld.core.errors import SeldError
+from dcase_seld.submission.layout import Layout, Team, fill_text, latex, template
 from dcase_seld.submission.package import Entry
-from dcase_seld.submission.team import Team
-from dcase_seld.task.taxonomy import DCASE2025
 
 FILES = ("report.md", "report.tex")
 

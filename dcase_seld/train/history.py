@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
+import shutil
+import sys
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dcase_seld.metrics.epochs import EPOCH_COLUMNS
-from dcase_seld.metrics.official import FIGURES
+from dcase_seld.core.files import replace_folder
+from dcase_seld.core.work import say
+from dcase_seld.model.network import SeldNetwork
+from dcase_seld.model.weights import Matching, count_parameters, save_model
+from dcase_seld.scoring.figures import EPOCH_COLUMNS
+from dcase_seld.scoring.official import FIGURES
+from dcase_seld.store.source import ClipSource
+from dcase_seld.train.config import TrainConfig
+from dcase_seld.train.state import Position
 
 
 def write_tables(out: Path, history: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> None:
@@ -88,3 +100,137 @@ def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]])
         writer.writerow(header)
         writer.writerows(rows)
     temporary.replace(path)
+
+
+def note_matching(out: Path, fitted: Matching) -> None:
+    """Write init.json: every weight's name under matched (taken over), partial, fresh (new) or unused (left behind)."""
+    temporary = out / "init.json.part"
+    temporary.write_text(json.dumps(asdict(fitted), indent=1), encoding="utf-8")
+    temporary.replace(out / "init.json")
+
+
+def keep_weights(
+    out: Path,
+    judged: SeldNetwork,
+    position: Position,
+    row: dict[str, Any],
+    config: TrainConfig,
+    improved: bool,
+    origin: dict[str, Any],
+) -> None:
+    """Write best/ and top/ where an epoch deserves it."""
+    facts = {"epoch": row["epoch"], "split": "val", **{name: row[name] for name in FIGURES}, **origin}
+    if improved:
+        with replace_folder(out / "best") as folder:
+            save_model(judged, folder, facts)
+    if config.keep_top:
+        ranked = sorted([*position.top, [row[config.criterion], row["epoch"]]], key=lambda item: (-item[0], item[1]))
+        position.top = ranked[: config.keep_top]
+        kept = {f"epoch-{epoch:04d}" for _, epoch in position.top}
+        name = f"epoch-{row['epoch']:04d}"
+        if name in kept:
+            (out / "top").mkdir(exist_ok=True)
+            with replace_folder(out / "top" / name) as folder:
+                save_model(judged, folder, facts)
+        for folder in (out / "top").glob("epoch-*"):
+            if folder.name not in kept:
+                shutil.rmtree(folder)
+
+
+def finish(
+    out: Path,
+    final: SeldNetwork,
+    position: Position,
+    config: TrainConfig,
+    seconds: float,
+    sources: Sequence[ClipSource],
+    origin: dict[str, Any],
+) -> None:
+    """Write last/ (and best/ where nothing was validated), the picture of the curves and summary.json."""
+    row = position.history[-1]
+    for name in ("last",) if position.best_epoch >= 0 else ("last", "best"):
+        with replace_folder(out / name) as folder:
+            save_model(final, folder, {"epoch": row["epoch"], **origin})
+    draw_curves(out / "curves.png", position.history, position.best_epoch + 1)
+    best = position.history[position.best_epoch]
+    summary = {
+        "epochs": position.epoch,
+        "best_epoch": position.best_epoch + 1,
+        "criterion": config.criterion,
+        "val": {name: best.get(name) for name in FIGURES},
+        "final_loss": row["loss"],
+        "parameters": count_parameters(final),
+        "clips": sum(len(source.indices) for source in sources),
+        "clips_per_second": sum(r["clips_per_second"] for r in position.history) / len(position.history),
+        "seconds": round(seconds, 1),
+        **origin,
+    }
+    temporary = out / "summary.json.part"
+    temporary.write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    temporary.replace(out / "summary.json")
+    shutil.rmtree(out / "state", ignore_errors=True)
+
+
+class LiveLine:
+    """Draws the state of a training on standard error: live on a terminal, one line per epoch elsewhere."""
+
+    def __init__(self, epochs: int, steps: int, done: int, quiet: bool) -> None:
+        """Start at update `done` of `steps`; with `quiet` nothing is printed."""
+        self.epochs, self.steps, self.done, self.quiet = epochs, steps, done, quiet
+        self._start = time.monotonic()
+        self._began_at = done
+        self._best = ""
+        self._shown = 0.0
+        self._bar = None
+        if not quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=20),
+                TextColumn("{task.fields[text]}"),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task("train", total=steps, completed=done, text="")
+            self._bar.start()
+
+    def update(self, epoch: int, step: int, losses: Mapping[str, float], lr: float, rate: float) -> None:
+        """Show update `step`: mean losses of the epoch, learning rate, clips per second."""
+        self.done = step
+        now = time.monotonic()
+        if self._bar is None or (now - self._shown < 0.2 and step < self.steps):
+            return
+        self._shown = now
+        parts = " ".join(f"{name.removeprefix('loss_')} {value:.4f}" for name, value in losses.items())
+        text = f"{parts} · lr {lr:.1e} · {rate:,.0f} clips/s · {self.time_left()} left{self._best}"
+        self._bar.update(self._task, completed=step, description=f"epoch {epoch + 1}/{self.epochs}", text=text)
+
+    def epoch_done(self, row: Mapping[str, object], criterion: str, best: float, is_best: bool) -> None:
+        """Print one line about a finished epoch (percent for scores)."""
+        if best >= 0:
+            self._best = f" · best {100 * best:.1f}"
+        score = row.get(criterion)
+        shown = f" · {criterion} {100 * score:.1f}{' (best)' if is_best else ''}" if isinstance(score, float) else ""
+        line = (
+            f"epoch {row['epoch']}/{self.epochs}: loss {row['loss']:.4f}{shown} · "
+            f"{row['clips_per_second']:,.0f} clips/s · {self.time_left()} left"
+        )
+        if self._bar is not None:
+            self._bar.console.print(line, highlight=False)
+        elif not self.quiet:
+            say(line)
+
+    def time_left(self) -> str:
+        """Return the estimated time to the end as h:mm:ss, from the pace since the start."""
+        made = self.done - self._began_at
+        if made <= 0:
+            return "-:--:--"
+        seconds = int((time.monotonic() - self._start) / made * (self.steps - self.done))
+        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+    def close(self) -> None:
+        """Take the live line away."""
+        if self._bar is not None:
+            self._bar.stop()

@@ -15,35 +15,33 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from dcase_seld.data.augment import Augment
-from dcase_seld.errors import SeldError
-from dcase_seld.metrics.official import FIGURES
-from dcase_seld.model.seld import SeldNetwork, build_model
-from dcase_seld.model.weights import load_matching
-from dcase_seld.progress import say
-from dcase_seld.train import history
-from dcase_seld.train.checkpoint import Position, load_state, model_folder, save_state
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.files import settle
+from dcase_seld.core.work import say
+from dcase_seld.infer.collect import EventCollector
+from dcase_seld.infer.devices import kept_memory, launch
+from dcase_seld.model.network import SeldNetwork, build_model
+from dcase_seld.model.weights import load_matching, model_folder
+from dcase_seld.scoring.official import FIGURES
+from dcase_seld.store.source import open_sources
+from dcase_seld.train.augment import Augment
 from dcase_seld.train.config import TrainConfig
-from dcase_seld.train.features import add_cached_features
-from dcase_seld.train.folders import settle
-from dcase_seld.train.launch import launch
-from dcase_seld.train.live import LiveLine
-from dcase_seld.train.memory import kept_memory
-from dcase_seld.train.results import finish, keep_weights, note_matching
-from dcase_seld.train.schedule import WeightAverage, learning_rate
+from dcase_seld.train.history import Curves, LiveLine, finish, keep_weights, note_matching, write_tables
+from dcase_seld.train.losses import make_loss
 from dcase_seld.train.setup import (
+    add_cached_features,
     freeze,
+    make_batches,
     make_fabric,
-    make_loss,
     make_optimizer,
-    open_sources,
     set_statistics,
     training_mode,
+    val_batches,
+    wants_cache,
     weights_origin,
 )
-from dcase_seld.train.step import PARTS, training_step
-from dcase_seld.train.supply import make_batches, val_batches, wants_cache
-from dcase_seld.train.validation import EventCollector, validate
+from dcase_seld.train.state import Position, WeightAverage, learning_rate, load_state, save_state
+from dcase_seld.train.step import PARTS, training_step, validate
 
 CHECK_EVERY = 10
 """Weight updates between looks at the loss (each one waits for the device)."""
@@ -144,7 +142,7 @@ def _train(
     fabric.strategy.precision.load_state_dict(scaler)
     if position.step and not quiet:
         say(f"goes on at epoch {position.epoch + 1}, update {position.step} of {steps}")
-    curves = history.Curves(out, config.tensorboard and chief, position.step)
+    curves = Curves(out, config.tensorboard and chief, position.step)
     live = LiveLine(config.epochs, steps, position.step, quiet)
 
     def checkpoint() -> None:
@@ -216,7 +214,7 @@ def _train(
             position.epoch, position.batch, position.sums = epoch + 1, 0, {}
             checkpoint()
             if chief:
-                history.write_tables(out, position.history, network.taxonomy.classes)
+                write_tables(out, position.history, network.taxonomy.classes)
                 curves.add({name: row.get(name) for name in FIGURES}, position.step, "val")
                 live.epoch_done(row, config.criterion, position.best, improved)
         if chief:

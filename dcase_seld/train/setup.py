@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
-from dcase_seld.data.batches import Batches, ClipSource
-from dcase_seld.data.store import Store
-from dcase_seld.data.tokens import TokenReader, tokens_of
-from dcase_seld.errors import SeldError, listing
-from dcase_seld.model.adpit import LossParts, adpit_loss
-from dcase_seld.model.outputs import SeldOutput, SeldTarget
-from dcase_seld.model.seld import SeldNetwork
-from dcase_seld.model.weights import read_facts
-from dcase_seld.train.checkpoint import model_folder
+from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.task import CLIP_FRAMES
+from dcase_seld.core.work import progress
+from dcase_seld.model.frontend import FrontEnd
+from dcase_seld.model.network import SeldNetwork, network_features
+from dcase_seld.model.weights import model_folder, read_facts
+from dcase_seld.store.batches import Batches
+from dcase_seld.store.source import ClipSource, Sampling
+from dcase_seld.store.store import Store
+from dcase_seld.store.tokens import TokenReader, TokenSpec, TokenWriter
 from dcase_seld.train.config import TrainConfig
 
 STATISTICS_CLIPS = 1000
@@ -63,75 +64,6 @@ def make_fabric(config: TrainConfig, device: str) -> Fabric:
         raise SeldError(f"The device {device!r} cannot be used: {error}.", "Use --device cpu.") from error
 
 
-def open_sources(
-    stores: Sequence[Path],
-    tokens: Sequence[Path],
-    splits: Sequence[str],
-    kinds: frozenset[str],
-    weights: Sequence[float] | None = None,
-) -> list[ClipSource]:
-    """Return the labelled clips of the stores' splits, each store with the token folders that hold its clips.
-
-    Args:
-        stores: folders of prepare steps.
-        tokens: folders of embed steps, in any order.
-        splits: splits that are wanted.
-        kinds: kinds of tokens that the network reads.
-        weights: one per store, or None.
-
-    Raises:
-        SeldError: no clip is left, or tokens that the network needs are missing.
-    """
-    if weights is not None and len(weights) != len(stores):
-        raise SeldError(
-            f"weights has {len(weights)} numbers, but data names {len(stores)} stores.", "Give one per store."
-        )
-    readers = [TokenReader.open(folder) for folder in tokens]
-    sources = []
-    for number, folder in enumerate(stores):
-        store = Store.open(folder)
-        chosen = store.indices(list(splits))
-        chosen = chosen[store.labelled[chosen]]
-        if not len(chosen):
-            continue
-        fitting = tokens_of(store, {store.names[index] for index in chosen}, readers)
-        found = {kind: reader for kind, reader in fitting.items() if kind in kinds}
-        missing = sorted(kinds - found.keys())
-        if missing:
-            raise SeldError(
-                f"The network reads {listing(missing)} tokens; no tokens folder has those of all clips of {folder}.",
-                "Add an embed step on the same store, and name it in tokens.",
-            )
-        weight = None if weights is None else weights[number]
-        if weight != 0:
-            sources.append(ClipSource(store, chosen, [found[kind] for kind in sorted(found)], weight))
-    return sources
-
-
-def positive_weight(sources: Sequence[ClipSource]) -> float:
-    """Return the off-screen / on-screen ratio of the training labels, in [1, 20]; 1 if nothing is on screen."""
-    on = total = 0
-    for source in sources:
-        events = source.store.events
-        mine = np.isin(events.clip, source.indices)
-        on, total = on + int(events.onscreen[mine].sum()), total + int(mine.sum())
-    return float(np.clip((total - on) / on, 1.0, 20.0)) if on else 1.0
-
-
-def make_loss(config: TrainConfig, sources: Sequence[ClipSource]) -> Callable[[SeldOutput, SeldTarget], LossParts]:
-    """Return the configured loss; what it takes from the labels comes from `sources`."""
-    weight = config.loss.positive_weight
-    return partial(
-        adpit_loss,
-        onscreen_loss=config.loss.onscreen_loss,
-        onscreen_weight=config.loss.onscreen_weight,
-        positive_weight=positive_weight(sources) if weight == "auto" else weight,
-        log_distance=config.model.head.log_distance,
-        active_weight=config.loss.active_weight,
-        distance_loss=config.loss.distance_loss,
-    )
-
-
 @torch.no_grad()
 def set_statistics(network: SeldNetwork, sources: Sequence[ClipSource], batch_size: int, device: torch.device) -> None:
     """Set the front end's mean and standard deviation per channel and band from the training clips."""
@@ -148,16 +80,6 @@ def set_statistics(network: SeldNetwork, sources: Sequence[ClipSource], batch_si
         squares = squares.to(device) + features.square().sum((0, 2))
     mean = total / count
     network.frontend.set_statistics(mean, (squares / count - mean.square()).clamp(min=0).sqrt())
-
-
-def network_features(network: SeldNetwork, cached: Tensor | None, wave: Tensor | None, device: torch.device) -> Tensor:
-    """Return features (B, A, T', F) on the device, from a cache or from the waveforms, always in float32."""
-    if cached is not None:
-        return cached.to(device, non_blocking=True).float()
-    assert wave is not None
-    with torch.autocast(device.type, enabled=False):
-        features: Tensor = network.frontend.extract(wave.to(device, non_blocking=True))
-        return features
 
 
 def weights_origin(sources: Sequence[ClipSource], config: TrainConfig, init: Path | None) -> dict[str, Any]:
@@ -220,3 +142,125 @@ def training_mode(network: nn.Module, config: TrainConfig) -> None:
             config.freeze_batch_norm or (config.freeze and name.startswith(tuple(config.freeze)))
         ):
             module.eval()
+
+
+def add_cached_features(sources: Sequence[ClipSource], frontend: FrontEnd, fabric: Fabric, quiet: bool) -> None:
+    """Give every source a reader of its store's cached features; what is missing is computed now, by rank 0."""
+    folders = {source.store.folder for source in sources}
+    for folder in sorted(folders):
+        if fabric.is_global_zero:
+            build_cache(Store.open(folder), frontend, quiet)
+    fabric.barrier()
+    for source in sources:
+        source.tokens = [*source.tokens, TokenReader.open(cache_folder(source.store, frontend))]
+        source.__post_init__()
+
+
+def cache_folder(store: Store, frontend: FrontEnd) -> Path:
+    """Return where the features of a store lie for a front end."""
+    return store.folder / f"features-{frontend.fingerprint()}"
+
+
+def can_cache(store: Store, frontend: FrontEnd) -> bool:
+    """Return whether every clip is one window long (a cache holds one row per clip), and the disk has ample room."""
+    folder = cache_folder(store, frontend)
+    if not (store.frames <= CLIP_FRAMES).all():
+        return False
+    if (folder / "tokens.json").is_file():
+        return True
+    size = 2 * len(store) * int(np.prod(row_shape(frontend)))
+    return os.access(store.folder, os.W_OK) and shutil.disk_usage(store.folder).free > 2 * size
+
+
+def row_shape(frontend: FrontEnd) -> tuple[int, int, int]:
+    """Return (A, T', F) of one window's features."""
+    return len(frontend.channels), CLIP_FRAMES * frontend.config.frames_per_label, frontend.config.mels
+
+
+@torch.no_grad()
+def build_cache(store: Store, frontend: FrontEnd, quiet: bool = True) -> None:
+    """Write the unstandardised features (fp16) of all clips of a store, unless they are there; resumable.
+
+    Raises:
+        SeldError: the disk is full.
+    """
+    folder = cache_folder(store, frontend)
+    if (folder / "tokens.json").is_file():
+        return
+    device = frontend.mean.device
+    spec = TokenSpec("features", "front end", frontend.fingerprint(), False, row_shape(frontend))
+    writer = TokenWriter(folder, spec, store.names)
+    with progress("features", len(store), "clips", quiet) as advance:
+        for shard, names in writer.pending():
+            batches = Batches(store, store.position(names), 16, targets=False)
+            parts = []
+            for batch in batches.epoch(0):
+                assert batch.input.wave is not None
+                parts.append(frontend.extract(batch.input.wave.to(device)).half().cpu())
+                advance(len(batch.index))
+            writer.write(shard, torch.cat(parts).numpy())
+    writer.finish()
+
+
+def make_batches(config: TrainConfig, sources: Sequence[ClipSource], fabric: Fabric) -> Batches:
+    """Return the training batches of this process; a batch over all processes has `config.batch_size` clips.
+
+    Raises:
+        SeldError: the batch size does not divide over the processes, or the epoch has fewer clips than one batch.
+    """
+    parts = fabric.world_size * config.accumulate
+    if config.batch_size % parts:
+        raise SeldError(
+            f"batch_size {config.batch_size} is not divisible by {fabric.world_size} devices × accumulate "
+            f"{config.accumulate}.",
+            "Choose a multiple.",
+        )
+    batches = Batches(
+        sources,
+        batch_size=config.batch_size // fabric.world_size,
+        shuffle_seed=config.seed,
+        sampling=Sampling(class_balance=config.class_balance, epoch_clips=config.epoch_clips),
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+        drop_last=True,
+        mirror=config.augment.swap > 0,
+        pin=fabric.device.type == "cuda",
+    )
+    if not len(batches):
+        clips = sum(len(source.indices) for source in sources)
+        raise SeldError(
+            f"An epoch of {config.epoch_clips or clips} clips is smaller than one batch of {config.batch_size}.",
+            "Lower batch_size, or raise epoch_clips.",
+        )
+    return batches
+
+
+def val_batches(config: TrainConfig, sources: Sequence[ClipSource], fabric: Fabric) -> Batches:
+    """Return this process' share of the validation clips; together the processes see each clip once."""
+    return Batches(
+        sources,
+        batch_size=max(1, config.batch_size // (fabric.world_size * config.accumulate)),
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+    )
+
+
+def wants_cache(config: TrainConfig, fabric: Fabric, sources: Sequence[ClipSource], network: SeldNetwork) -> bool:
+    """Return whether the front end's output shall be read from a cache instead of being computed each time.
+
+    Raises:
+        SeldError: a cache is demanded of a store with clips longer than a window.
+    """
+    if config.cache_features == "auto":
+        possible = all(can_cache(source.store, network.frontend) for source in sources)
+        possible = possible and not config.augment.needs_wave
+        return possible and fabric.device.type == "cpu" and config.epochs >= 3
+    if config.cache_features == "yes":
+        for source in sources:
+            if (longest := int(source.store.frames.max())) > CLIP_FRAMES:
+                raise SeldError(
+                    f"cache_features is yes, but {source.store.folder} has clips of {longest} label frames; a cache "
+                    f"holds one window of {CLIP_FRAMES} per clip.",
+                    "Set cache_features: no.",
+                )
+    return config.cache_features == "yes"

@@ -1,4 +1,4 @@
-"""One weight update: augmentation, front end, loss over all processes, gradient, clipping."""
+"""Validation in process: forward, decode, official scores; no CSV is written."""
 
 from __future__ import annotations
 
@@ -8,12 +8,54 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from dcase_seld.data.augment import Augment
-from dcase_seld.data.batches import Batch
-from dcase_seld.model.outputs import ModelInput, SeldTarget
-from dcase_seld.model.seld import SeldNetwork
+from dcase_seld.infer.collect import EventCollector
+from dcase_seld.model.network import SeldNetwork, network_features
+from dcase_seld.model.types import ModelInput, SeldTarget
+from dcase_seld.scoring.official import score_events
+from dcase_seld.store.batches import Batch, Batches
+from dcase_seld.train.augment import Augment
 from dcase_seld.train.config import TrainConfig
-from dcase_seld.train.setup import network_features
+from dcase_seld.train.losses import LossParts
+
+
+@torch.no_grad()
+def validate(
+    fabric: Fabric,
+    network: SeldNetwork,
+    batches: Batches,
+    collector: EventCollector,
+    loss: Any,
+    threshold: float,
+) -> dict[str, Any]:
+    """Return the official macro scores (NaN as None), class-wise scores and the mean loss of the validation clips.
+
+    Args:
+        fabric: devices, precision and processes; each validates its share of the clips.
+        network: in evaluation mode.
+        batches: the validation clips, each window once.
+        collector: an empty collector over their sources.
+        loss: (SeldOutput, SeldTarget) → LossParts.
+        threshold: activity threshold.
+    """
+    sums = torch.zeros(2, dtype=torch.float64)
+    for batch in batches.epoch(0):
+        inputs = batch.input.to(fabric.device)
+        if inputs.features is None:
+            assert inputs.wave is not None
+            inputs = inputs._replace(features=network.frontend.extract(inputs.wave))
+        with fabric.autocast():
+            output = network(inputs)
+        assert batch.target is not None
+        parts: LossParts = loss(output, type(batch.target)(*(t.to(fabric.device) for t in batch.target)))
+        sums += torch.tensor([float(parts.total) * len(batch.index), len(batch.index)])
+        collector.add(output, batch, thresholds=threshold)
+    events = collector.events(fabric)
+    if fabric.world_size > 1:
+        sums = fabric.all_reduce(sums.to(fabric.device), reduce_op="sum").cpu()  # type: ignore[union-attr]
+    scores = score_events(events, collector.reference(), n_classes=len(network.taxonomy)).to_json()
+    kept = {key: value for key, value in scores.items() if key not in ("jackknife", "track", "average", "protocol")}
+    return {**kept, "val_loss": float(sums[0] / sums[1])}
+
 
 PARTS = ("loss", "loss_doa", "loss_distance", "loss_onscreen")
 """What `training_step` returns."""

@@ -39,8 +39,8 @@ def run_page(page, folder):
 
 
 def write_events(folder, seed):
-    from dcase_seld.task.dcase_csv import write_folder
-    from dcase_seld.task.events import Events
+    from dcase_seld.core.event_files import write_folder
+    from dcase_seld.core.events import Events
 
     rng = np.random.default_rng(seed)
     frame = np.tile(np.arange(0, 40, dtype=np.int32), 2)
@@ -69,9 +69,9 @@ def here(tmp_path, monkeypatch):
 
 MADE_UP = """
 import numpy as np
-from dcase_seld.config import Config
+from dcase_seld.core.config import Config
 from dcase_seld.recipe.stage import Stage
-from dcase_seld.task.events import Events
+from dcase_seld.core.events import Events
 
 
 def run(config, inputs, out, context):
@@ -80,12 +80,12 @@ def run(config, inputs, out, context):
     Events(("a",), zero, frame, zero, zero, one, one, one > 0).save(out / "events.npz")
 
 
-STAGE = Stage("made_up_events", "events", Config, run)
+MADE_UP_EVENTS_STAGE = Stage("made_up_events", "events", Config, run)
 """
 
 
 def test_the_stage_of_the_docs_runs_in_a_recipe(here, monkeypatch):
-    from dcase_seld.task.events import Events
+    from dcase_seld.core.events import Events
 
     (here / "made_up_events.py").write_text(MADE_UP)
     monkeypatch.setitem(STAGE_MODULES, "made_up_events", "made_up_events")
@@ -98,11 +98,11 @@ def test_the_stage_of_the_docs_runs_in_a_recipe(here, monkeypatch):
 
 
 def test_the_calls_of_the_docs_run(here, capsys):
+    from dcase_seld.core.classes import DCASE2025
     from dcase_seld.media.audio import write_wav
     from dcase_seld.model.config import parse_model_config
-    from dcase_seld.model.seld import build_model
+    from dcase_seld.model.network import build_model
     from dcase_seld.model.weights import save_model
-    from dcase_seld.task.taxonomy import DCASE2025
 
     write_events(here / "labels", 0)
     write_events(here / "predictions", 1)
@@ -158,7 +158,7 @@ def test_the_reference_lists_every_key_of_every_stage(tmp_path):
 
 
 def test_commands_and_files_that_the_docs_name_exist():
-    from dcase_seld.cli import COMMANDS
+    from dcase_seld.cli.main import COMMANDS
 
     for page in (*DOCS.glob("*.md"), ROOT / "README.md"):
         text = page.read_text(encoding="utf-8")

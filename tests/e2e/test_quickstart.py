@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dcase_seld.task.dcase_csv import read_folder
+from dcase_seld.core.event_files import read_folder
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SMALL = {
@@ -32,7 +32,7 @@ SMALL_AV = {"scenes.clips": "{train: 24, test: 6}", "scenes.rooms": "{train: 4, 
 
 def command(recipe, work, small):
     sets = [item for key, value in small.items() for item in ("--set", f"{key}={value}")]
-    return [sys.executable, "-m", "dcase_seld.cli", "run", str(RECIPES / recipe), "--work", str(work), *sets]
+    return [sys.executable, "-m", "dcase_seld.cli.main", "run", str(RECIPES / recipe), "--work", str(work), *sets]
 
 
 def run(recipe, work, small):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from dcase_seld.errors import SeldError
+from dcase_seld.core.errors import SeldError
 from dcase_seld.media.audio import audio_info, read_audio, read_int16, resample_audio, to_int16, write_wav
 
 RATE = 24_000

@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from dcase_seld.model.conformer import ConformerLayer
-from dcase_seld.model.cross_modal import to_all_tokens, to_own_moment
-from dcase_seld.model.torchaudio_import import ready_torchaudio
+from dcase_seld.model.conformer import ConformerLayer, to_all_tokens, to_own_moment
+from dcase_seld.pretrained.transformers_models import ready_torchaudio
 
 WIDTH, HEADS, HIDDEN, KERNEL = 16, 4, 24, 7
 

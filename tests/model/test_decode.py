@@ -3,9 +3,9 @@ import pytest
 import torch
 from golden_model import GOLDEN, official_output
 
-from dcase_seld.model.decode import decode
-from dcase_seld.model.outputs import SeldOutput
-from dcase_seld.task.angles import fold
+from dcase_seld.core.geometry import fold
+from dcase_seld.model.heads import decode
+from dcase_seld.model.types import SeldOutput
 
 
 def one_cell(*tracks, threshold=0.5, **options):

@@ -4,8 +4,8 @@ import torch
 from golden_model import GOLDEN, stereo
 
 from dcase_seld.model.config import BaselineFrontEndConfig, FrontEndConfig
-from dcase_seld.model.frontend import SIGNED_CHANNELS, FrontEnd
-from dcase_seld.model.stpacc import StpAcc
+from dcase_seld.model.features import SIGNED_CHANNELS, StpAcc
+from dcase_seld.model.frontend import FrontEnd
 
 FEATURES = np.load(GOLDEN / "features.npz")
 ALL = ("log_mel", "ild", "stpacc", "mid_side", "coherence", "intensity")

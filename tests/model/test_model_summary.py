@@ -5,15 +5,15 @@ import torch
 from click.testing import CliRunner
 from small_models import small_cmc, small_crnn
 
-from dcase_seld.commands.model_summary import model_summary
-from dcase_seld.errors import SeldError
-from dcase_seld.model.adpit import adpit_loss
+from dcase_seld.cli.models import model_summary
+from dcase_seld.core.classes import DCASE2025
+from dcase_seld.core.errors import SeldError
 from dcase_seld.model.config import CmcConfig
-from dcase_seld.model.outputs import ModelInput, SeldTarget
-from dcase_seld.model.seld import build_model
+from dcase_seld.model.network import build_model
 from dcase_seld.model.summary import summarise
+from dcase_seld.model.types import ModelInput, SeldTarget
 from dcase_seld.model.weights import count_parameters, save_model
-from dcase_seld.task.taxonomy import DCASE2025
+from dcase_seld.train.losses import adpit_loss
 
 
 @pytest.mark.parametrize("config", [small_cmc(), small_cmc("a", ()), small_crnn()], ids=["cmc", "plain", "crnn"])

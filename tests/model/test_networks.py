@@ -2,13 +2,13 @@ import pytest
 import torch
 from small_models import inputs, small_cmc, small_crnn, target
 
-from dcase_seld.errors import SeldError
-from dcase_seld.model.adpit import adpit_loss
+from dcase_seld.core.classes import DCASE2025, Taxonomy
+from dcase_seld.core.errors import SeldError
 from dcase_seld.model.config import CmcConfig, CrnnConfig, parse_model_config
-from dcase_seld.model.outputs import ModelInput
-from dcase_seld.model.seld import build_model
+from dcase_seld.model.network import build_model
+from dcase_seld.model.types import ModelInput
 from dcase_seld.model.weights import count_parameters
-from dcase_seld.task.taxonomy import DCASE2025, Taxonomy
+from dcase_seld.train.losses import adpit_loss
 
 VARIANTS = {
     "audio": small_cmc("a", ()),

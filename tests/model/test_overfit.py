@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from dcase_seld.metrics.official import score_events
-from dcase_seld.model.adpit import adpit_loss
+from dcase_seld.core.classes import DCASE2025
+from dcase_seld.core.events import Events
 from dcase_seld.model.config import parse_model_config
-from dcase_seld.model.decode import decode
-from dcase_seld.model.outputs import ModelInput, SeldTarget
-from dcase_seld.model.seld import build_model
-from dcase_seld.task.events import Events
-from dcase_seld.task.taxonomy import DCASE2025
+from dcase_seld.model.heads import decode
+from dcase_seld.model.network import build_model
+from dcase_seld.model.types import ModelInput, SeldTarget
+from dcase_seld.scoring.official import score_events
+from dcase_seld.train.losses import adpit_loss
 
 CLIPS, FRAMES, RATE, STEPS = 8, 20, 24000, 100
 

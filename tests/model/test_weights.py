@@ -4,10 +4,10 @@ import pytest
 import torch
 from small_models import inputs, small_cmc, small_crnn
 
-from dcase_seld.errors import SeldError
-from dcase_seld.model.seld import build_model
+from dcase_seld.core.classes import DCASE2025, Taxonomy
+from dcase_seld.core.errors import SeldError
+from dcase_seld.model.network import build_model
 from dcase_seld.model.weights import count_parameters, load_matching, load_model, read_facts, save_model
-from dcase_seld.task.taxonomy import DCASE2025, Taxonomy
 
 
 @pytest.mark.parametrize("config", [small_cmc(), small_crnn()], ids=["cmc", "crnn"])

@@ -1,9 +1,8 @@
 import pytest
 from toy_stages import REGISTRY
 
-from dcase_seld.errors import SeldError
-from dcase_seld.recipe.clean import forget, leftovers, remove
-from dcase_seld.recipe.lock import locked
+from dcase_seld.core.errors import SeldError
+from dcase_seld.recipe.results import forget, leftovers, locked, remove
 from dcase_seld.recipe.run import RunOptions, run_recipe
 
 QUIET = RunOptions(quiet=True)

@@ -1,7 +1,7 @@
 import pytest
 from toy_stages import REGISTRY
 
-from dcase_seld.errors import SeldError
+from dcase_seld.core.errors import SeldError
 from dcase_seld.recipe.graph import ancestors, build, descendants
 from dcase_seld.recipe.load import load_recipe
 

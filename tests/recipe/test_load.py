@@ -1,6 +1,6 @@
 import pytest
 
-from dcase_seld.errors import SeldError
+from dcase_seld.core.errors import SeldError
 from dcase_seld.recipe.load import load_recipe, parse_value
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from toy_stages import REGISTRY
 
-from dcase_seld.errors import SeldError
-from dcase_seld.recipe.lock import held_by, lock_path, locked
+from dcase_seld.core.errors import SeldError
 from dcase_seld.recipe.plan import make_plan
+from dcase_seld.recipe.results import held_by, lock_path, locked
 from dcase_seld.recipe.run import RunOptions, run_recipe
 
 PROGRAM = """
@@ -23,7 +23,7 @@ run_recipe(sys.argv[1], REGISTRY, sys.argv[2], sys.argv[3:], RunOptions(quiet=Tr
 
 
 def start(recipe, work, *overrides):
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "made")}
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(recipe), str(work), *overrides], env=environment, stderr=subprocess.PIPE
     )

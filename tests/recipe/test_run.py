@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from toy_stages import REGISTRY
 
-from dcase_seld.errors import SeldError
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.files import follow, link
 from dcase_seld.recipe.plan import make_plan
-from dcase_seld.recipe.receipt import follow, link, read_receipt
+from dcase_seld.recipe.results import read_receipt
 from dcase_seld.recipe.run import RunOptions, run_recipe
 
 QUIET = RunOptions(quiet=True)

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from dcase_seld.commands.run import registry
+from dcase_seld.cli.recipes import registry
 from dcase_seld.recipe.graph import build
 from dcase_seld.recipe.load import load_recipe
-from dcase_seld.stages.ensemble import EnsembleStageConfig
-from dcase_seld.stages.predict import PredictStageConfig
+from dcase_seld.stages.networks import EnsembleStageConfig, PredictStageConfig
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 RECIPES = sorted(FOLDER.rglob("*.yaml"))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from pydantic import Field
 
-from dcase_seld.config import Config
+from dcase_seld.core.config import Config, Ref
 from dcase_seld.recipe.graph import Registry
 from dcase_seld.recipe.run import RunOptions, run_recipe
-from dcase_seld.recipe.stage import Ref, Stage
+from dcase_seld.recipe.stage import Stage
 from dcase_seld.stages import STAGE_MODULES, load_stage
 
 
@@ -24,7 +24,7 @@ def blur(config, inputs, out, context):
     """Write the labels of the test clips with errors: a predictor whose quality is known."""
     from dataclasses import replace
 
-    from dcase_seld.data.store import Store
+    from dcase_seld.store.store import Store
 
     store = Store.open(inputs["data"][0])
     names = [store.names[index] for index in store.indices("test")]
@@ -63,7 +63,7 @@ steps:
 def write_corpus(root, clips=10, videos=4):
     """Write an official layout: tones of 5 s with moving sources, and small videos for some clips."""
     from dcase_seld.media.audio import write_wav
-    from dcase_seld.media.video import write_video
+    from dcase_seld.media.writing import write_video
 
     rng = np.random.default_rng(7)
     part = "dev-test-tau"

@@ -9,8 +9,8 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
-from dcase_seld.cli import main
-from dcase_seld.errors import SeldError
+from dcase_seld.cli.main import main
+from dcase_seld.core.errors import SeldError
 from dcase_seld.report.gather import gather
 
 

@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dcase_seld.metrics.counts import COUNTS, count_events
-from dcase_seld.metrics.official import score_events
+from dcase_seld.core.events import Events
 from dcase_seld.report.charts import Series, bars, heatmap, lines
 from dcase_seld.report.errors import (
     calibration,
@@ -14,12 +13,13 @@ from dcase_seld.report.errors import (
     confusion,
     errors_by,
     onscreen_table,
+    pair,
     paired_difference,
     polyphony,
 )
 from dcase_seld.report.gather import Run
-from dcase_seld.report.pairs import pair
-from dcase_seld.task.events import Events
+from dcase_seld.scoring.counts import COUNTS, count_events
+from dcase_seld.scoring.official import score_events
 
 NAMES = tuple(f"fold4_room1_mix{n:03d}_deg000_start{n:04d}" for n in range(12))
 

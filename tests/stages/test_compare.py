@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import yaml
 
-from dcase_seld.commands.run import registry
-from dcase_seld.config import parse_config
-from dcase_seld.errors import SeldError
-from dcase_seld.model.semantic.random_models import make_random_model
+from dcase_seld.cli.recipes import registry
+from dcase_seld.core.config import parse_config
+from dcase_seld.core.errors import SeldError
+from dcase_seld.pretrained.transformers_models import make_random_model
 from dcase_seld.recipe.load import load_recipe
 from dcase_seld.recipe.run import RunOptions, run_recipe
-from dcase_seld.stages.compare import CompareConfig, format_table
+from dcase_seld.scoring.figures import format_table
+from dcase_seld.stages.results import CompareConfig
 
 ALL = Path(__file__).parents[2] / "recipes" / "ablations" / "all.yaml"
 TINY = {

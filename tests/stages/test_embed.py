@@ -7,22 +7,24 @@ import numpy as np
 import pytest
 import torch
 
-from dcase_seld.config import parse_config
-from dcase_seld.data import embed as embed_module
-from dcase_seld.data.store import Store
-from dcase_seld.data.tokens import TokenReader, TokenSpec, TokenWriter
-from dcase_seld.errors import SeldError
+from dcase_seld.core.config import parse_config
+from dcase_seld.core.errors import SeldError
+from dcase_seld.infer import embed as embed_module
 from dcase_seld.media.audio import write_wav
-from dcase_seld.media.video import read_frames, write_video
-from dcase_seld.model.semantic.clap import load_clap
-from dcase_seld.model.semantic.grid import mirrored_order
-from dcase_seld.model.semantic.owlvit import load_owlvit
-from dcase_seld.model.semantic.random_models import make_random_model
+from dcase_seld.media.frames import read_frames
+from dcase_seld.media.writing import write_video
+from dcase_seld.pretrained.clap import load_clap
+from dcase_seld.pretrained.owlvit import load_owlvit
+from dcase_seld.pretrained.transformers_models import make_random_model
 from dcase_seld.recipe.stage import Context
-from dcase_seld.stages.detections import STAGE as DETECTIONS
-from dcase_seld.stages.embed import STAGE, EmbedConfig
-from dcase_seld.stages.keypoints import STAGE as KEYPOINTS
-from dcase_seld.stages.prepare import STAGE as PREPARE
+from dcase_seld.stages.data import PREPARE_STAGE as PREPARE
+from dcase_seld.stages.pictures import DETECTIONS_STAGE as DETECTIONS
+from dcase_seld.stages.pictures import KEYPOINTS_STAGE as KEYPOINTS
+from dcase_seld.stages.tokens import EMBED_STAGE as STAGE
+from dcase_seld.stages.tokens import EmbedConfig
+from dcase_seld.store import tokens
+from dcase_seld.store.store import Store
+from dcase_seld.store.tokens import TokenReader, TokenSpec, TokenWriter, mirrored_order
 
 CONTEXT = Context(device="cpu", workers=2)
 NAMES = [f"fold{3 + (k > 3)}_room{k}_mix001_deg000_start0000" for k in range(6)]
@@ -128,7 +130,7 @@ def test_goes_on_from_the_shards_that_are_there(store, models, tmp_path, monkeyp
     model = {"kind": "clap", "path": str(models / "clap")}
     embed(store, tmp_path / "whole", model)
     out = tmp_path / "t"
-    encode, calls = embed_module.TokenWriter.write, []
+    encode, calls = tokens.TokenWriter.write, []
 
     def write_once(writer, shard, *arrays):
         if calls:
@@ -136,10 +138,10 @@ def test_goes_on_from_the_shards_that_are_there(store, models, tmp_path, monkeyp
         calls.append(shard)
         encode(writer, shard, *arrays)
 
-    monkeypatch.setattr(embed_module.TokenWriter, "write", write_once)
+    monkeypatch.setattr(tokens.TokenWriter, "write", write_once)
     with pytest.raises(KeyboardInterrupt):
         embed(store, out, model)
-    monkeypatch.setattr(embed_module.TokenWriter, "write", encode)
+    monkeypatch.setattr(tokens.TokenWriter, "write", encode)
     first = (out / "shard-00000.npy").stat().st_mtime_ns
     assert not (out / "tokens.json").exists() and not (out / "shard-00001.npy").exists()
     embed(store, out, model)
@@ -203,14 +205,14 @@ def test_infinite_tokens_are_an_error(tmp_path):
 SPREAD = """
 import sys
 from pathlib import Path
-from dcase_seld.data import embed
-from dcase_seld.config import parse_config
+from dcase_seld.core.config import parse_config
 from dcase_seld.recipe.stage import Context
-from dcase_seld.stages.embed import STAGE
+from dcase_seld.stages.tokens import EMBED_STAGE
 if __name__ == "__main__":
     store, model, out = sys.argv[1:]
     data = {"data": "s", "model": {"kind": "owlvit", "path": model}, "devices": 2}
-    facts = STAGE.run(parse_config(STAGE.config, data, "embed"), {"data": [Path(store)]}, Path(out), Context("cpu", 1))
+    config = parse_config(EMBED_STAGE.config, data, "embed")
+    facts = EMBED_STAGE.run(config, {"data": [Path(store)]}, Path(out), Context("cpu", 1))
     print(facts["clips"], facts["frames_missing"])
 """
 

@@ -3,14 +3,14 @@ import json
 import numpy as np
 import pytest
 
-from dcase_seld.data.store_builder import build_store
-from dcase_seld.errors import SeldError
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.event_files import read_folder, write_csv
+from dcase_seld.core.events import Events
+from dcase_seld.corpus.layout import Clip
+from dcase_seld.corpus.prepare import build_store
 from dcase_seld.media.audio import write_wav
 from dcase_seld.recipe.stage import Context
 from dcase_seld.stages import load_stage
-from dcase_seld.task.corpus import Clip
-from dcase_seld.task.dcase_csv import read_folder, write_csv
-from dcase_seld.task.events import Events
 
 NAMES = ("fold3_room1_mix001_deg000_start0000", "fold4_room2_mix001_deg000_start0000", "sample1")
 SPLITS = ("train", "test", "eval")

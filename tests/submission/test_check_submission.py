@@ -6,13 +6,13 @@ import sys
 import warnings
 import zipfile
 
-import make
 import pytest
-from make import LABEL_A, LABEL_B
+import submission_made as make
+from submission_made import LABEL_A, LABEL_B
 
-from dcase_seld.errors import SeldError
+from dcase_seld.core.errors import SeldError
+from dcase_seld.submission.archive import MOST_LISTED
 from dcase_seld.submission.check import check_submission
-from dcase_seld.submission.findings import MOST_LISTED
 from dcase_seld.submission.layout import load_layout
 
 META_A = f"task3a/{LABEL_A}/{LABEL_A}.meta.yaml"
@@ -308,7 +308,7 @@ def test_strange_meta_files_are_findings_not_crashes(good, tmp_path, text):
 
 def test_the_command_prints_everything_and_says_so_by_its_exit_status(good, evaluation, tmp_path):
     def command(*arguments):
-        program = [sys.executable, "-m", "dcase_seld.cli", "check-submission", *map(str, arguments)]
+        program = [sys.executable, "-m", "dcase_seld.cli.main", "check-submission", *map(str, arguments)]
         done = subprocess.run(program, capture_output=True, text=True)
         assert "Traceback" not in done.stderr
         return done.returncode, done.stdout + done.stderr

@@ -5,25 +5,23 @@ import sys
 import zipfile
 from pathlib import Path
 
-import make
 import numpy as np
 import pytest
+import submission_made as make
 import yaml
 from click.testing import CliRunner
-from make import LABEL_A, LABEL_B
+from submission_made import LABEL_A, LABEL_B
 
-from dcase_seld.cli import main
-from dcase_seld.errors import SeldError
-from dcase_seld.metrics.official import score_events
+from dcase_seld.cli.main import main
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.event_files import read_folder, write_folder
 from dcase_seld.recipe.stage import Context
+from dcase_seld.scoring.official import score_events
 from dcase_seld.stages import load_stage
 from dcase_seld.submission.check import check_submission
-from dcase_seld.submission.fill import fill_yaml, latex
-from dcase_seld.submission.layout import BUILT_IN, load_layout, plain
+from dcase_seld.submission.layout import BUILT_IN, fill_yaml, latex, load_layout, load_team, plain
 from dcase_seld.submission.package import make_entries, notes, write_package
-from dcase_seld.submission.runs import find_run, stated_track
-from dcase_seld.submission.team import load_team
-from dcase_seld.task.dcase_csv import read_folder, write_folder
+from dcase_seld.submission.systems import find_run, stated_track
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -326,8 +324,9 @@ def test_the_stage_makes_the_package_of_its_steps(tmp_path):
 def test_nothing_heavy_is_imported(tmp_path):
     recipe = make.work(tmp_path)
     code = (
-        "import sys; from dcase_seld.commands.package_submission import package_submission as run\n"
-        f"run(['--system', {str(recipe)!r}, '--out', {str(tmp_path / 'x.zip')!r}], standalone_mode=False)\n"
+        "import sys; from dcase_seld.cli.submission import package_submission\n"
+        f"words = ['--system', {str(recipe)!r}, '--out', {str(tmp_path / 'x.zip')!r}]\n"
+        "package_submission(words, standalone_mode=False)\n"
         "print([name for name in ('torch', 'pandas', 'scipy', 'pypdf', 'rich') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

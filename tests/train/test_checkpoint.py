@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from dcase_seld.errors import SeldError
-from dcase_seld.train.checkpoint import Position, load_state, model_folder, pack, save_state, unpack
-from dcase_seld.train.schedule import WeightAverage
+from dcase_seld.core.errors import SeldError
+from dcase_seld.model.weights import model_folder
+from dcase_seld.train.state import Position, WeightAverage, load_state, pack, save_state, unpack
 
 
 def stepped(seed: int) -> tuple[nn.Module, torch.optim.Optimizer, WeightAverage]:

@@ -12,10 +12,10 @@ import yaml
 from safetensors.torch import load_file
 from tiny import MODEL, TAXONOMY, make_store
 
-from dcase_seld.errors import SeldError
-from dcase_seld.metrics.epochs import read_epochs
-from dcase_seld.metrics.official import FIGURES
-from dcase_seld.task.events import Events
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.events import Events
+from dcase_seld.scoring.figures import read_epochs
+from dcase_seld.scoring.official import FIGURES
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.loop import train
 
@@ -73,7 +73,17 @@ def test_torchrun_runs_a_recipe(tmp_path: Path) -> None:
     recipe = tmp_path / "two.yaml"
     recipe.write_text(RECIPE.format(corpus=tmp_path / "corpus", model=json.dumps(STILL)))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, "-m", "dcase_seld.cli", "run", str(recipe), "--work", str(tmp_path / "w"), "--device", "cpu"]
+    command = [
+        *launcher,
+        "-m",
+        "dcase_seld.cli.main",
+        "run",
+        str(recipe),
+        "--work",
+        str(tmp_path / "w"),
+        "--device",
+        "cpu",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     results = tmp_path / "w" / "two"

@@ -16,18 +16,17 @@ import torch
 from safetensors.torch import load_file
 from tiny import MODEL, TAXONOMY, make_store
 
-from dcase_seld.data.batches import ClipSource
-from dcase_seld.data.store import Store
-from dcase_seld.data.store_builder import build_store
-from dcase_seld.errors import SeldError
+from dcase_seld.core.errors import SeldError
+from dcase_seld.corpus.layout import Clip
+from dcase_seld.corpus.prepare import build_store
 from dcase_seld.media.audio import write_wav
-from dcase_seld.metrics.epochs import read_epochs
-from dcase_seld.model.seld import build_model
-from dcase_seld.task.corpus import Clip
+from dcase_seld.model.network import build_model
+from dcase_seld.scoring.figures import read_epochs
+from dcase_seld.store.source import ClipSource
+from dcase_seld.store.store import Store
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.loop import train
-from dcase_seld.train.setup import make_fabric
-from dcase_seld.train.supply import wants_cache
+from dcase_seld.train.setup import make_fabric, wants_cache
 
 TRAIN = """
 import json, sys

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from tiny import MODEL, TAXONOMY
 
-from dcase_seld.model.outputs import ModelInput
-from dcase_seld.model.seld import build_model
+from dcase_seld.model.network import build_model
+from dcase_seld.model.types import ModelInput
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.setup import make_optimizer
 

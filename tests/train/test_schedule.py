@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dcase_seld.train.config import ScheduleConfig
-from dcase_seld.train.schedule import WeightAverage, learning_rate
+from dcase_seld.train.state import WeightAverage, learning_rate
 
 
 @pytest.mark.parametrize("kind", ["cosine", "one-cycle"])

@@ -1,0 +1,244 @@
+"""`dcase-seld data`: download, check, count, convert and simulate data."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+EXISTING = click.Path(exists=True, path_type=Path)
+
+taxonomy_option = click.option(
+    "--taxonomy",
+    type=EXISTING,
+    help="YAML file of the classes; default: the corpus' taxonomy.yaml, else the 13 classes.",
+)
+
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=os.cpu_count() or 1,
+    help="Files worked on at a time; default: CPUs.",
+)
+
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No live progress.")
+
+
+@click.group()
+def data() -> None:
+    """Download, check, count, convert and simulate data in the challenge's official layout."""
+
+
+@data.command()
+@click.option("--out", type=FOLDER, required=True, help="Folder for the data set.")
+@click.option("--only", multiple=True, help="Only files that begin so, as metadata_dev; may be repeated.")
+@click.option("--record", default=None, help="Address of the record; default: the challenge's stereo data set.")
+@click.option("--no-unpack", is_flag=True, help="Leave the zips as they are.")
+@click.option("--keep-zips", is_flag=True, help="Keep the zips after unpacking.")
+@click.option("--list", "list_only", is_flag=True, help="Only list the files and their sizes.")
+@quiet_option
+def download(
+    out: Path, only: tuple[str, ...], record: str | None, no_unpack: bool, keep_zips: bool, list_only: bool, quiet: bool
+) -> None:
+    """Fetch the official data set (about 28 GB), check it, and unpack it.
+
+    Broken off, the same command goes on where it was. The disk space is checked first.
+    """
+    from dcase_seld.corpus.download import RECORD, list_files
+    from dcase_seld.corpus.download import download as fetch
+
+    address = record or RECORD
+    if list_only:
+        for file in list_files(address):
+            click.echo(f"{file.size / 1e9:8.3f} GB  {file.name}")
+        return
+    names = fetch(out, record=address, only=only, unpack=not no_unpack, keep_zips=keep_zips, quiet=quiet)
+    click.echo(f"{out}: {', '.join(names)}. Next: dcase-seld data check {out}")
+
+
+@data.command()
+@click.argument("folder", type=EXISTING)
+@click.option("--json", "json_file", type=FILE, help="Write the whole report to this file too.")
+@click.option("--seconds", default="5", show_default=True, help="Length of every clip, or 'any'.")
+@click.option("--no-video", is_flag=True, help="Do not open the videos, only pair them.")
+@click.option("--most", default=5, show_default=True, help="Cases shown of each kind of problem.")
+@taxonomy_option
+@workers_option
+@quiet_option
+def check(
+    folder: Path,
+    json_file: Path | None,
+    seconds: str,
+    no_video: bool,
+    most: int,
+    taxonomy: Path | None,
+    workers: int,
+    quiet: bool,
+) -> None:
+    """Look at every clip of a corpus: layout, pairs, formats, durations, label ranges.
+
+    Prints one report; exit status 1 if there is any problem.
+    """
+    from dcase_seld.corpus.check import Wanted, check_corpus
+
+    try:
+        length = None if seconds == "any" else float(seconds)
+    except ValueError:
+        raise click.BadParameter(f"{seconds!r} is neither a number nor 'any'.", param_hint="--seconds") from None
+    wanted = Wanted(_taxonomy(taxonomy, folder), length, look_into_videos=not no_video)
+    report = check_corpus(folder, wanted, workers, quiet)
+    _write_json(json_file, report.to_json())
+    click.echo("\n".join(report.lines(most)))
+    sys.exit(0 if report.ok else 1)
+
+
+@data.command()
+@click.argument("folder", type=EXISTING)
+@click.option("--picture", type=FILE, help="Write a picture (PNG) to this file.")
+@click.option("--json", "json_file", type=FILE, help="Write all figures to this file.")
+@click.option("--split", default="all", show_default=True, help="Of a store only: train, val, test, eval or all.")
+@taxonomy_option
+def stats(folder: Path, picture: Path | None, json_file: Path | None, split: str, taxonomy: Path | None) -> None:
+    """Count the labels of a corpus, a store or a folder of CSV files.
+
+    Per class: source frames (one source in one label frame of 100 ms), clips, share on screen, distances.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from dcase_seld.corpus.stats import draw, label_stats, read_labels, summary, table_rows
+
+    events, classes = read_labels(folder, _taxonomy(taxonomy, folder), (split,))
+    found = label_stats(events, classes)
+    table = Table(box=None)
+    for title in ("", "class", "source frames", "share", "clips", "on screen", "distance quartiles, m"):
+        table.add_column(title, justify="left" if title == "class" else "right")
+    for row in table_rows(found):
+        table.add_row(*row)
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    console.print(table)
+    click.echo(summary(found))
+    _write_json(json_file, found.to_json())
+    if picture is not None:
+        draw(found, picture)
+        click.echo(f"picture: {picture}")
+
+
+@data.command()
+@click.option("--source", type=EXISTING, required=True, help="Folder with foa_dev, metadata_dev and video_dev.")
+@click.option("--out", type=FOLDER, required=True, help="Folder for the corpus.")
+@click.option("--clips", type=EXISTING, help="CSV with recording,angle_deg,start_frame: exactly these clips.")
+@click.option("--count", type=click.IntRange(min=1), help="Random clips; default: as densely as the official set.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which random clips.")
+@click.option("--no-video", is_flag=True, help="Sound and labels only.")
+@workers_option
+@quiet_option
+def convert(
+    source: Path,
+    out: Path,
+    clips: Path | None,
+    count: int | None,
+    seed: int,
+    no_video: bool,
+    workers: int,
+    quiet: bool,
+) -> None:
+    """Make stereo clips with perspective video of Ambisonics recordings with 360° video (STARSS23's layout).
+
+    Broken off, the same command goes on where it was.
+    """
+    from dcase_seld.corpus.convert import Job, convert
+
+    if clips is not None and count is not None:
+        raise click.UsageError("--clips lists exactly the clips to make; --count does not go with it.")
+    facts = convert(Job(source, out, count, seed, clips, not no_video), workers, quiet)
+    click.echo(
+        f"{out}: {facts['clips']:,} clips ({facts['hours']} hours) of {facts['recordings']} recordings, "
+        f"{facts['made_now']:,} of them made now, {facts['discarded_for_peak']} discarded for their peak. "
+        f"Next: dcase-seld data check {out}"
+    )
+
+
+@data.command()
+@click.option("--out", type=FOLDER, required=True, help="Folder for the corpus.")
+@click.option(
+    "--sounds", type=EXISTING, help="Folder of dry recordings, one sub-folder per class; default: made sounds."
+)
+@click.option("--taxonomy", type=EXISTING, help="YAML file of the classes; default: the challenge's 13.")
+@click.option("--train", type=click.IntRange(min=0), help="Clips for training, validation included.")
+@click.option("--test", type=click.IntRange(min=0), help="Clips of the test fold.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another seed is another set.")
+@click.option("--config", type=EXISTING, help="YAML file with any fields of a recipe's simulate step.")
+@workers_option
+@quiet_option
+def simulate(
+    out: Path,
+    sounds: Path | None,
+    taxonomy: Path | None,
+    train: int | None,
+    test: int | None,
+    seed: int,
+    config: Path | None,
+    workers: int,
+    quiet: bool,
+) -> None:
+    """Make labelled stereo clips of dry sounds in simulated rooms, in the official layout.
+
+    Broken off, the same command goes on where it was.
+    """
+    from dcase_seld.core.config import parse_config
+    from dcase_seld.recipe.stage import Context
+    from dcase_seld.stages.data import SIMULATE_STAGE as STAGE
+
+    fields: dict[str, Any] = _read_yaml(config) if config is not None else {}
+    fields |= {"seed": seed, **{k: str(v) for k, v in (("sounds", sounds), ("taxonomy", taxonomy)) if v is not None}}
+    counts = {name: value for name, value in (("train", train), ("test", test)) if value is not None}
+    if counts:
+        fields["clips"] = {**fields.get("clips", {}), **counts}
+    out.mkdir(parents=True, exist_ok=True)
+    parsed = parse_config(STAGE.config, fields, str(config or "the options"))
+    facts = STAGE.run(parsed, {}, out, Context(workers=workers, quiet=quiet))
+    click.echo(f"{out}: {json.dumps(facts)}")
+
+
+def _taxonomy(path: Path | None, folder: Path) -> Any:
+    """Return the taxonomy in a file, else the corpus' own, else the challenge's."""
+    from dcase_seld.core.classes import load_taxonomy
+
+    own = folder / "taxonomy.yaml"
+    return load_taxonomy(path or (own if own.is_file() else None))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    from dcase_seld.core.errors import SeldError
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SeldError(f"{path} cannot be read: {error}.", "Give a readable YAML file.") from error
+    if not isinstance(content, dict):
+        raise SeldError(f"{path} must hold a mapping of fields.", "Write one `field: value` a line.")
+    return content
+
+
+def _write_json(path: Path | None, content: dict[str, Any]) -> None:
+    from dcase_seld.core.errors import SeldError
+
+    if path is None:
+        return
+    temporary = path.with_name(path.name + ".part")
+    try:
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise SeldError(f"{path} cannot be written: {error.strerror}.", "Give another --json FILE.") from error

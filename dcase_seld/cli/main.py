@@ -1,0 +1,129 @@
+"""The `dcase-seld` command: a lazy group, so that `--help` and light commands never import torch."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+
+import click
+
+from dcase_seld import __version__
+from dcase_seld.core.errors import SeldError
+
+COMMANDS = {
+    "run": ("dcase_seld.cli.recipes:run", "Run a recipe: every step that is not up to date."),
+    "status": ("dcase_seld.cli.recipes:status", "Say what is done, what would run, and why."),
+    "clean": ("dcase_seld.cli.recipes:clean", "List, and with --yes remove, results that no recipe uses."),
+    "runs": ("dcase_seld.cli.runs:runs", "Compare finished training runs in one table."),
+    "score": ("dcase_seld.cli.results:score", "Score predictions against references with the challenge's metrics."),
+    "report": (
+        "dcase_seld.cli.results:report",
+        "Write one HTML page of scores, errors and examples of one or more runs.",
+    ),
+    "predict": ("dcase_seld.cli.predict:predict", "Predict events of any audio or video file."),
+    "ensemble": (
+        "dcase_seld.cli.results:ensemble",
+        "Average several checkpoints, and tune the ensemble on validation data.",
+    ),
+    "package-submission": (
+        "dcase_seld.cli.submission:package_submission",
+        "Make the zip that the challenge takes.",
+    ),
+    "check-submission": (
+        "dcase_seld.cli.submission:check_submission",
+        "Check a submission zip against every rule.",
+    ),
+    "data": ("dcase_seld.cli.data:data", "Download, check, count, convert and simulate data."),
+    "models": ("dcase_seld.cli.models:models", "List, fetch and check pre-trained models."),
+    "model-summary": (
+        "dcase_seld.cli.models:model_summary",
+        "Show a recipe's networks: layers, shapes, parameters, memory.",
+    ),
+    "people": ("dcase_seld.cli.show:people", "Find people's keypoints in pictures and videos."),
+    "show": (
+        "dcase_seld.cli.show:show",
+        "Draw a clip: events over time, frames, keypoints; with sound as a video.",
+    ),
+}
+"""Command name → (module:attribute, loaded when the command is called; its line in the group's help)."""
+
+REFUSALS = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EIO", "ENOENT", "ENOTDIR", "EISDIR", "EEXIST"),
+        *("ENAMETOOLONG", "ELOOP", "EMFILE", "EFBIG"),
+    )
+    if hasattr(errno, name)
+)
+"""What a system says of paths and disks; other numbers of OSError are bugs and keep their traceback."""
+
+
+class LazyGroup(click.Group):
+    """A click group that imports a command's module only when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands in the order of COMMANDS."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return the named command, imported now, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="dcase-seld")
+def main() -> None:
+    """Sound event localization and detection in video: data, training, prediction, scoring, submission."""
+
+
+def entry() -> None:
+    """Run the command line; a SeldError becomes its sentences and exit status 1, Ctrl-C exit status 130.
+
+    So does what the system refuses at a path or on a disk (a file where a folder is wanted, no space, no permission).
+    """
+    try:
+        main(standalone_mode=False)
+        sys.stdout.flush()
+    except SeldError as error:
+        _refuse(error.problem, error.remedy)
+    except BrokenPipeError:  # the reader of the output has gone, as `| head` does: nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in REFUSALS or not (error.filename or error.errno in (errno.ENOSPC, errno.EDQUOT)):
+            raise
+        # A file where a folder is wanted is told as "File exists" by the call that makes folders.
+        said = "a file is in the place of a folder" if error.errno == errno.EEXIST else error.strerror
+        notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+        _refuse(f"{error.filename or 'The disk'}: {said}{notes}.", "Check the path, its permissions and the disk.")
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted: what was finished is kept; the same command goes on from there.", err=True)
+        sys.exit(130)
+
+
+def _refuse(problem: str, remedy: str) -> None:
+    click.echo(f"error: {problem}", err=True)
+    if remedy:
+        click.echo(f"  → {remedy}", err=True)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    entry()

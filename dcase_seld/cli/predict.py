@@ -1,0 +1,157 @@
+"""`dcase-seld predict`: events of any sound or video file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.work import progress, say
+
+if TYPE_CHECKING:
+    from dcase_seld.core.events import Events
+    from dcase_seld.infer.predictor import Predictor
+    from dcase_seld.media.recordings import Recording
+
+FORMATS = ("csv", "json", "audacity")
+
+OVERLAY_FPS = 15.0
+"""Frames per second of the annotated video."""
+
+
+@click.command(name="predict")
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--checkpoint", "checkpoints", multiple=True, type=click.Path(path_type=Path),
+              help="A trained network (a train step's folder); several are averaged.")  # fmt: skip
+@click.option("--ensemble", type=click.Path(path_type=Path), help="An ensemble folder with its tuned settings.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
+@click.option("--format", "formats", multiple=True, type=click.Choice(FORMATS), default=("csv", "json"),
+              show_default=True, help="csv: the challenge's rows per 100 ms; json: events with onset and offset; "
+              "audacity: a label track. May be given several times.")  # fmt: skip
+@click.option("--overlap", default=0.5, show_default=True, type=click.FloatRange(0, 0.9),
+              help="Share of a 5-second window that the next one covers too.")  # fmt: skip
+@click.option("--mono", default="refuse", show_default=True, type=click.Choice(["refuse", "duplicate"]),
+              help="What to do with one channel. Duplicated, all seems to come from the front.")  # fmt: skip
+@click.option("--foa", "foa_angle", type=float, metavar="DEGREES",
+              help="The files are first-order Ambisonics (W, Y, Z, X); listen at this viewing angle.")  # fmt: skip
+@click.option("--videos", type=click.Path(path_type=Path, exists=True, file_okay=False),
+              help="Folder with the videos of sound files, by name.")  # fmt: skip
+@click.option("--no-video", is_flag=True, help="Do not look at the pictures.")
+@click.option("--clap", help="CLAP weights (folder, file or known name) in place of those of the training.")
+@click.option("--owlvit", help="OWL-ViT weights in place of those of the training.")
+@click.option("--tta", type=click.Choice(["none", "swap"]), help="swap: average with the left-right mirrored input.")
+@click.option("--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+              help="Activity threshold. Default: what the ensemble says, else 0.5.")  # fmt: skip
+@click.option(
+    "--overlay", is_flag=True, help="Also write NAME.mp4: the video, or a plain ground, with the events drawn in."
+)
+@click.option("--fov", default=100.0, show_default=True, type=click.FloatRange(1, 179),
+              help="Horizontal field of view of the video in degrees, for --overlay.")  # fmt: skip
+@click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1), help="Windows computed at once.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, …")
+@click.option("--quiet", is_flag=True, help="No live progress.")
+def predict(
+    inputs: tuple[Path, ...],
+    checkpoints: tuple[Path, ...],
+    ensemble: Path | None,
+    out: Path,
+    formats: tuple[str, ...],
+    overlap: float,
+    mono: str,
+    foa_angle: float | None,
+    videos: Path | None,
+    no_video: bool,
+    clap: str | None,
+    owlvit: str | None,
+    tta: str | None,
+    threshold: float | None,
+    overlay: bool,
+    fov: float,
+    batch_size: int,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Predict events of sound and video files (wav, flac, mp3, mp4, mkv, mov, …) of any length and sample rate.
+
+    INPUTS are files or folders. Long recordings are cut into 5-second windows that overlap; their outputs are averaged.
+    A file that cannot be used is named, the others are predicted, and the exit status is 1.
+    """
+    from dcase_seld.core.task import CLIP_FRAMES
+    from dcase_seld.infer.devices import single_device
+    from dcase_seld.infer.embed import live_tokens
+    from dcase_seld.infer.predictor import Predictor
+    from dcase_seld.infer.recording_source import Spent, events_of, predict_recording
+    from dcase_seld.media.recordings import find_recordings, read_recording
+
+    if bool(checkpoints) == (ensemble is not None):
+        raise click.UsageError("Give --checkpoint (once or several times) or --ensemble.")
+    recordings = find_recordings(inputs, videos)
+    place = single_device(device)
+    folders = [ensemble] if ensemble is not None else list(checkpoints)
+    predictor = Predictor.load(folders, place, tta)  # type: ignore[arg-type]
+    if threshold is not None:
+        settings = predictor.settings.model_copy(update={"thresholds": (threshold,)})
+        predictor = Predictor(predictor.networks, settings)
+    tokens = live_tokens(predictor, {"clap": clap, "vision": owlvit}, str(place))
+    rate = predictor.networks[0].config.frontend.sample_rate
+    hop = max(1, round(CLIP_FRAMES * (1 - overlap)))
+    out.mkdir(parents=True, exist_ok=True)
+    spent, heard, failed = Spent(), 0.0, 0
+    with progress("predict", len(recordings), "files", quiet) as advance:
+        for path, video in recordings:
+            try:
+                recording = read_recording(
+                    path, None if no_video else video, rate, mono=mono, foa_angle_deg=foa_angle  # type: ignore[arg-type]
+                )  # fmt: skip
+            except SeldError as error:
+                click.echo(f"error: {error}", err=True)
+                failed += 1
+                continue
+            output = predict_recording(predictor, recording, tokens, hop_frames=hop, batch_size=batch_size, spent=spent)
+            events = events_of(predictor, recording, output)
+            _write(events, predictor, out, formats)
+            if overlay:
+                _overlay(events, predictor, recording, out, fov)
+            heard += recording.seconds
+            advance()
+    for maker in tokens.values():
+        for problem in maker.problems.values():
+            say(f"warning: {problem}")
+    click.echo(f"{len(recordings) - failed} of {len(recordings)} recordings ({heard:,.1f} s of sound) → {out}")
+    if heard:
+        parts = [f"network {heard / spent.network:,.1f}× real time (overlap {overlap:.0%} counted in)"]
+        parts += [f"{kind} encoder {heard / seconds:,.1f}×" for kind, seconds in spent.tokens.items()]
+        click.echo(f"speed: {heard / spent.total:,.1f}× real time; " + ", ".join(parts))
+    if failed:
+        raise SeldError(f"{failed} of {len(recordings)} files could not be used (see above).")
+
+
+def _write(events: Events, predictor: Predictor, out: Path, formats: tuple[str, ...]) -> None:
+    """Write the events of one recording in each format."""
+    from dcase_seld.core.event_files import link, to_audacity, to_json, write_csv
+
+    taxonomy, name = predictor.networks[0].taxonomy, events.clips[0]
+    if "csv" in formats:
+        sees = any(network.config.track == "b" for network in predictor.networks)
+        write_csv(out / f"{name}.csv", events, track="b" if sees else "a")
+    segments = link(events)
+    for suffix, text in (("json", to_json), ("audacity", to_audacity)):
+        if suffix in formats:
+            path = out / (f"{name}.json" if suffix == "json" else f"{name}.txt")
+            temporary = path.with_name(path.name + ".part")
+            temporary.write_text(text(segments, taxonomy), encoding="utf-8")
+            temporary.replace(path)
+
+
+def _overlay(events: Events, predictor: Predictor, recording: Recording, out: Path, fov: float) -> None:
+    """Write the recording as a video with its events drawn in, and its sound."""
+    from dcase_seld.report.clip_view import write_overlay
+    from dcase_seld.report.drawing import Scene
+
+    path = out / f"{recording.name}.mp4"
+    if recording.video is not None and path.resolve() == recording.video.resolve():
+        raise SeldError(f"{path} would be written over the recording itself.", "Give another --out.")
+    scene = Scene(recording.name, predictor.networks[0].taxonomy.classes, events, None, None, None, fov)
+    write_overlay(path, scene, recording.video, recording.seconds, OVERLAY_FPS, recording.sound, recording.rate)

@@ -1,0 +1,114 @@
+"""`dcase-seld package-submission`: runs → the zip that the challenge takes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+HARMLESS = {"report-missing", "clip-count"}
+"""What may be left open when a package is written: the report comes last."""
+
+
+@click.command("package-submission")
+@click.option("--team", type=click.Path(path_type=Path), help="Team file; default: the example, for trials.")
+@click.option(
+    "--system",
+    "systems",
+    multiple=True,
+    required=True,
+    metavar="RUN[:a|b]",
+    help="A recipe's folder below work/, an export or score step of one, or a folder of CSV files; :a or :b is the "
+    "track (by default what the run was exported for, else b). Repeat it for up to 4 systems per track.",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The zip to write.")
+@click.option(
+    "--report",
+    "reports",
+    multiple=True,
+    metavar="PDF[:a|b]",
+    help="Technical report, of both tracks or of one; without it a skeleton is written beside the zip.",
+)
+@click.option(
+    "--eval", "evaluation", type=click.Path(path_type=Path), help="Folder of the evaluation set, to compare names with."
+)
+@click.option("--templates", type=click.Path(path_type=Path), help="Folder with your own layout.yaml, meta.yaml, …")
+@click.option("--force-random-weights", is_flag=True, help="Package networks that were never trained.")
+def package_submission(
+    team: Path | None,
+    systems: tuple[str, ...],
+    out: Path,
+    reports: tuple[str, ...],
+    evaluation: Path | None,
+    templates: Path | None,
+    force_random_weights: bool,
+) -> None:
+    """Make the zip that the challenge takes, and check it.
+
+    Per system the zip holds one CSV file per clip and a meta file filled from the receipts of the run (parameters,
+    features, augmentation, data, development scores) and from the team file; per track a technical report.
+    """
+    from dcase_seld.submission.deliver import deliver, split_track
+    from dcase_seld.submission.layout import Track
+    from dcase_seld.submission.systems import find_run, stated_track
+
+    chosen: list[tuple[Path, Track | None]] = [split_track(text) for text in systems]
+    by_track: dict[Track, Path] = {}
+    for text in reports:
+        path, track = split_track(text)
+        for one in ("a", "b") if track is None else (track,):
+            by_track[one] = path
+    runs = []
+    for path, track in chosen:
+        known = track or stated_track(path)
+        runs.append((find_run(path, known), known))
+    findings, lines = deliver(
+        out,
+        runs,
+        team,
+        reports=by_track,
+        evaluation=evaluation,
+        templates=templates,
+        force_random_weights=force_random_weights,
+        quiet=False,
+    )
+    for line in lines:
+        click.echo(line)
+    if findings.rules("error") - HARMLESS:
+        click.echo(f"{out} is written, but has {findings.errors} error(s).", err=True)
+        sys.exit(1)
+
+
+@click.command("check-submission")
+@click.argument("zip_file", metavar="ZIP", type=click.Path(path_type=Path))
+@click.option(
+    "--eval",
+    "evaluation",
+    type=click.Path(path_type=Path),
+    help="Folder of the evaluation set: every clip in it must have a CSV file, and no other.",
+)
+@click.option("--templates", type=click.Path(path_type=Path), help="Folder with your own layout.yaml.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the findings to this file.")
+def check_submission(zip_file: Path, evaluation: Path | None, templates: Path | None, json_file: Path | None) -> None:
+    """Check a submission zip against every rule.
+
+    All findings are printed at once, errors first, each with file, line and the name of its rule. Exit status: 0 if
+    there is no error (warnings do not count), 1 if there is one. The zip is read as a stream, so it may be large, and
+    nothing is unpacked to disk.
+    """
+    from dcase_seld.core.files import write_scores_json as write_json
+    from dcase_seld.submission.check import check_submission as check
+    from dcase_seld.submission.layout import load_layout
+
+    findings, summary = check(zip_file, load_layout(templates), evaluation)
+    for line in findings.lines():
+        click.echo(line)
+    for label, system in summary.items():
+        click.echo(f"{label}: {system['clips']:,} clips, {system['events']:,} rows")
+    verdict = "ready to submit" if findings.errors == 0 else "not ready"
+    click.echo(f"{zip_file}: {verdict}; {findings.errors} error(s), {findings.warnings} warning(s)")
+    if json_file is not None:
+        write_json(json_file, {"zip": str(zip_file), **findings.to_json(), "systems": summary})
+    if findings.errors:
+        sys.exit(1)

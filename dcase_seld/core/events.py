@@ -1,0 +1,207 @@
+"""The event table: who sounds when, where, how far and whether on screen, as NumPy columns.
+
+One row is one source in one label frame (100 ms). Inside the package directions are degrees (folded, [-90, 90],
+positive left) and distances METRES; centimetres and integers exist only in `dcase_csv`.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from dcase_seld.core.errors import SeldError
+
+if TYPE_CHECKING:
+    import pandas
+
+COLUMNS = ("clip", "frame", "class_index", "source", "azimuth_deg", "distance_m", "onscreen")
+
+
+@dataclass(frozen=True)
+class Events:
+    """Events of a list of clips.
+
+    Attributes:
+        clips: names (file stems) of ALL clips, also of those without events, in the order that `clip` indexes.
+        clip: (E,) int32, index into `clips`.
+        frame: (E,) int32, label frame, 0 = first 100 ms.
+        class_index: (E,) int32, index into the taxonomy.
+        source: (E,) int32, source (track) number within class and clip.
+        azimuth_deg: (E,) float64, folded azimuth in degrees, positive left.
+        distance_m: (E,) float64, metres.
+        onscreen: (E,) bool.
+        activity: (E,) float32 in [0, 1], the model's activity of this row, or None (references).
+        onscreen_probability: (E,) float32 in [0, 1], before any threshold, or None.
+    """
+
+    clips: tuple[str, ...]
+    clip: npt.NDArray[np.int32]
+    frame: npt.NDArray[np.int32]
+    class_index: npt.NDArray[np.int32]
+    source: npt.NDArray[np.int32]
+    azimuth_deg: npt.NDArray[np.float64]
+    distance_m: npt.NDArray[np.float64]
+    onscreen: npt.NDArray[np.bool_]
+    activity: npt.NDArray[np.float32] | None = None
+    onscreen_probability: npt.NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {len(getattr(self, name)) for name in COLUMNS}
+        lengths |= {len(c) for c in (self.activity, self.onscreen_probability) if c is not None}
+        if len(lengths) != 1:
+            raise ValueError(f"event columns differ in length: {sorted(lengths)}")
+
+    def __len__(self) -> int:
+        return len(self.clip)
+
+    @staticmethod
+    def empty(clips: Sequence[str] = ()) -> Events:
+        """Return a table of clips in which nothing sounds."""
+        ints = np.zeros(0, np.int32)
+        floats = np.zeros(0, np.float64)
+        return Events(tuple(clips), ints, ints, ints, ints, floats, floats, np.zeros(0, np.bool_))
+
+    def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.integer]) -> Events:
+        """Return the chosen rows (mask or indices); the list of clips stays."""
+        columns = {name: getattr(self, name)[rows] for name in COLUMNS}
+        for name in ("activity", "onscreen_probability"):
+            column = getattr(self, name)
+            columns[name] = None if column is None else column[rows]
+        return replace(self, **columns)
+
+    def select_clips(self, names: Sequence[str]) -> Events:
+        """Return the events of the named clips, `clips` in the order of `names`.
+
+        Raises:
+            KeyError: a name is not among `clips`.
+        """
+        new_index = np.full(len(self.clips), -1, np.int32)
+        position = {name: index for index, name in enumerate(self.clips)}
+        new_index[[position[name] for name in names]] = np.arange(len(names), dtype=np.int32)
+        kept = self.take(new_index[self.clip] >= 0)
+        return replace(kept, clips=tuple(names), clip=new_index[kept.clip])
+
+    def sorted(self) -> Events:
+        """Return the rows ordered by clip, frame, class and source (stable)."""
+        return self.take(np.lexsort((self.source, self.class_index, self.frame, self.clip)))
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a data frame with one row per event; `clip` holds the clip's name."""
+        import pandas as pd
+
+        frame = pd.DataFrame({name: getattr(self, name) for name in COLUMNS if name != "clip"})
+        frame.insert(0, "clip", np.asarray(self.clips, dtype=object)[self.clip] if self.clips else [])
+        for name in ("activity", "onscreen_probability"):
+            if getattr(self, name) is not None:
+                frame[name] = getattr(self, name)
+        return frame
+
+    def save(self, path: Path) -> None:
+        """Write the table to one .npz file (no pickle), atomically."""
+        arrays = {name: getattr(self, name) for name in COLUMNS}
+        for name in ("activity", "onscreen_probability"):
+            if getattr(self, name) is not None:
+                arrays[name] = getattr(self, name)
+        temporary = path.with_name(path.name + ".part")
+        with temporary.open("wb") as stream:
+            np.savez_compressed(stream, clips=np.asarray(self.clips, dtype=np.str_), **arrays)
+        temporary.replace(path)
+
+    @staticmethod
+    def load(path: Path) -> Events:
+        """Return the table that `save` wrote.
+
+        Raises:
+            SeldError: the file is missing or is no event table.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            return Events(clips=tuple(arrays.pop("clips").tolist()), **arrays)
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error) as error:
+            raise SeldError(
+                f"{path} is not an event table ({error}).", "Give the events.npz that a predict or visual step wrote."
+            ) from error
+
+
+def concatenate(tables: Sequence[Events]) -> Events:
+    """Return one table of the tables' clips one after the other (names must not repeat)."""
+    clips = tuple(name for table in tables for name in table.clips)
+    if len(set(clips)) != len(clips):
+        raise ValueError("a clip occurs in two event tables")
+    starts = np.cumsum([0] + [len(table.clips) for table in tables])
+    columns = {
+        name: np.concatenate([getattr(table, name) for table in tables]) if tables else getattr(Events.empty(), name)
+        for name in COLUMNS
+    }
+    columns["clip"] = np.concatenate(
+        [table.clip + start for table, start in zip(tables, starts[:-1], strict=True)] or [np.zeros(0, np.int32)]
+    ).astype(np.int32)
+    for name in ("activity", "onscreen_probability"):
+        parts = [getattr(table, name) for table in tables]
+        columns[name] = np.concatenate(parts) if parts and all(p is not None for p in parts) else None
+    return Events(clips=clips, **columns)
+
+
+_NAME = re.compile(r"fold(\d+)_room(\d+)_mix(\d+)_deg(\d+)_start(\d+)")
+
+_RECORDING = re.compile(r"(fold\d+_room\d+_mix\d+)_deg\d+_start\d+")
+
+
+@dataclass(frozen=True)
+class ClipName:
+    """What the name of a development clip says.
+
+    Attributes:
+        fold: 1 synthetic, 3 train, 4 test.
+        room: number of the room.
+        mix: number of the recording within fold and room.
+        angle_deg: viewing angle of the camera.
+        start: where in the recording the clip begins (frames of 100 ms).
+        recording: the name of the recording, "fold4_room15_mix012", as the file name spells it.
+    """
+
+    fold: int
+    room: int
+    mix: int
+    angle_deg: int
+    start: int
+    recording: str
+
+
+def name_parts(name: str) -> ClipName | None:
+    """Return what a name such as fold4_room15_mix012_deg179_start2495 says, or None for other names."""
+    found = _NAME.fullmatch(name)
+    recording = _RECORDING.fullmatch(name)
+    if found is None or recording is None:
+        return None
+    fold, room, mix, angle_deg, start = (int(number) for number in found.groups())
+    return ClipName(fold, room, mix, angle_deg, start, recording.group(1))
+
+
+def recording(name: str) -> str:
+    """Return the recording that a clip is a window of: fold, room and mix of an official name, else the name itself."""
+    parts = name_parts(name)
+    return name if parts is None else f"fold{parts.fold}_room{parts.room}_mix{parts.mix}"
+
+
+EXTRA = ("activity", "onscreen_probability")
+
+
+def _stack(tables: Sequence[Events], clips: tuple[str, ...]) -> Events:
+    """Return tables over the same clips as one."""
+    if not tables:
+        return Events.empty(clips)
+    columns: dict[str, Any] = {name: np.concatenate([getattr(table, name) for table in tables]) for name in COLUMNS}
+    for name in EXTRA:
+        parts = [getattr(table, name) for table in tables]
+        columns[name] = None if any(part is None for part in parts) else np.concatenate(parts)
+    return Events(clips=clips, **columns)

@@ -1,0 +1,150 @@
+"""Writing the packed audio of a store: threads, marks of progress that survive a kill, disk space reserved first."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.task import SAMPLE_RATE
+from dcase_seld.core.work import progress, run_threads
+from dcase_seld.corpus.layout import Clip
+from dcase_seld.media.audio import Mono, read_int16
+from dcase_seld.store.store import SAMPLE_BYTES
+
+CHUNK = 32
+"""Clips that are written between two marks of progress: what a kill can lose."""
+
+
+@dataclass(frozen=True)
+class AudioOptions:
+    """What to do with sound that is not as the store needs it; by default it is refused.
+
+    Attributes:
+        rate: samples per second of the store.
+        resample: convert other sample rates.
+        mono: "duplicate" copies mono sound to both channels.
+    """
+
+    rate: int = SAMPLE_RATE
+    resample: bool = False
+    mono: Mono = "refuse"
+
+
+def pack_audio(
+    clips: Sequence[Clip],
+    samples: npt.NDArray[np.int64],
+    out: Path,
+    audio: AudioOptions,
+    skip_broken: bool,
+    workers: int,
+    quiet: bool,
+) -> list[tuple[str, str]]:
+    """Write audio.i16; return (clip, problem) of sounds that broke off, for which the caller packs again."""
+    first = np.concatenate([[0], np.cumsum(samples)]) * SAMPLE_BYTES
+    target, journal = out / "audio.i16", out / "pack.done"
+    chunks = [range(start, min(start + CHUNK, len(clips))) for start in range(0, len(clips), CHUNK)]
+    done = _resume(out, clips, audio, len(chunks), int(first[-1]))
+    broken: list[tuple[str, str]] = []
+
+    with (
+        closing(_Descriptor(target)) as pcm,
+        journal.open("r+b") as marks,
+        progress("packing audio", len(clips), "clips", quiet) as advance,
+    ):
+        advance(sum(len(chunks[index]) for index in np.flatnonzero(done)))
+
+        def write(chunk: int) -> None:
+            for index in chunks[chunk]:
+                clip = clips[index]
+                assert clip.audio is not None
+                try:
+                    sound = read_int16(clip.audio, rate=audio.rate, resample=audio.resample, mono=audio.mono)
+                    if sound.shape[1] != samples[index]:
+                        raise SeldError(f"{clip.audio} changed, or its sound breaks off.", "Check the file.")
+                except SeldError as error:
+                    if not skip_broken:
+                        raise
+                    broken.append((clip.name, error.problem))
+                    continue
+                pcm.write(np.ascontiguousarray(sound.T).tobytes(), int(first[index]))
+            os.pwrite(marks.fileno(), b"\1", chunk)
+            advance(len(chunks[chunk]))
+
+        run_threads(write, np.flatnonzero(~done).tolist(), workers, "", True)
+    return broken
+
+
+class _Descriptor:
+    """An open file that several threads write at positions."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.number = os.open(path, os.O_WRONLY)
+
+    def write(self, content: bytes, offset: int) -> None:
+        try:
+            while content:
+                wrote = os.pwrite(self.number, content, offset)
+                content, offset = content[wrote:], offset + wrote
+        except OSError as error:
+            raise _no_room(self.path, len(content), error) from error
+
+    def close(self) -> None:
+        os.close(self.number)
+
+
+def _resume(out: Path, clips: Sequence[Clip], audio: AudioOptions, chunks: int, size: int) -> npt.NDArray[np.bool_]:
+    """Return which chunks an interrupted attempt of the very same plan has finished; reserve the disk space."""
+    stamps = [(str(clip.audio), *_stamp(clip.audio)) for clip in clips]
+    plan = hashlib.sha256(json.dumps([stamps, vars(audio), CHUNK, size]).encode()).hexdigest()
+    target, journal, plan_file = out / "audio.i16", out / "pack.done", out / "pack.json"
+    same = plan_file.exists() and plan_file.read_text(encoding="utf-8") == plan
+    if same and target.exists() and target.stat().st_size == size and journal.exists():
+        marks = np.frombuffer(journal.read_bytes(), np.uint8)
+        if len(marks) == chunks:
+            return np.asarray(marks == 1)
+    plan_file.unlink(missing_ok=True)
+    try:
+        with target.open("wb") as stream:
+            _reserve(stream.fileno(), size)
+        journal.write_bytes(bytes(chunks))
+        plan_file.write_text(plan, encoding="utf-8")
+    except OSError as error:
+        target.unlink(missing_ok=True)
+        raise _no_room(target, size, error) from error
+    return np.zeros(chunks, np.bool_)
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Reserve the disk space of a whole file: a full disk is told before an hour of work, not after."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            return os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:
+            # Some file systems cannot reserve.
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+    os.ftruncate(descriptor, size)
+
+
+def _stamp(path: Path | None) -> tuple[int, int]:
+    assert path is not None
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _no_room(path: Path, size: int, error: OSError) -> SeldError:
+    return SeldError(
+        f"{path} cannot be written: {error.strerror}; {size:,} more bytes are needed.",
+        "Make room, or choose another --work folder; finished parts are kept.",
+    )

@@ -1,0 +1,211 @@
+"""What a set of labels is like: classes, directions, distances, polyphony, on screen or not; figures and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dcase_seld.core.classes import Taxonomy
+from dcase_seld.core.event_files import read_folder
+from dcase_seld.core.events import Events
+from dcase_seld.core.task import LABEL_RATE
+
+AZIMUTH_EDGES = np.arange(-90, 91, 10)
+"""Edges of the azimuth histogram in degrees."""
+
+DISTANCE_EDGES = np.arange(0.0, 10.5, 0.5)
+"""Edges of the distance histogram in metres; what lies beyond counts in the last bin."""
+
+
+@dataclass(frozen=True)
+class LabelStats:
+    """Figures of a set of labels; a source frame is one source sounding for one label frame of 100 ms.
+
+    Attributes:
+        classes: names of the C classes.
+        clips: number of clips; silent_clips: those without any event.
+        source_frames: (C,) source frames.
+        clips_with: (C,) clips in which the class occurs.
+        onscreen: (C,) share of the source frames that are on screen, NaN where there are none.
+        azimuth: (C, bins) histogram over AZIMUTH_EDGES.
+        distance: (C, bins) histogram over DISTANCE_EDGES.
+        distance_quartiles_m: (C, 3) quartiles in metres.
+        polyphony: (P,) label frames with 1, 2, … sources at a time.
+        same_class: (P,) class frames with 1, 2, … sources of one class at a time.
+    """
+
+    classes: tuple[str, ...]
+    clips: int
+    silent_clips: int
+    source_frames: npt.NDArray[np.int64]
+    clips_with: npt.NDArray[np.int64]
+    onscreen: npt.NDArray[np.float64]
+    azimuth: npt.NDArray[np.int64]
+    distance: npt.NDArray[np.int64]
+    distance_quartiles_m: npt.NDArray[np.float64]
+    polyphony: npt.NDArray[np.int64]
+    same_class: npt.NDArray[np.int64]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all figures as plain data; what is undefined is null."""
+
+        def plain(values: npt.NDArray[Any]) -> list[Any]:
+            return [
+                plain(v) if isinstance(v, np.ndarray) else None if isinstance(v, float) and np.isnan(v) else v
+                for v in (values if values.ndim > 1 else values.tolist())
+            ]
+
+        return {
+            "clips": self.clips,
+            "silent_clips": self.silent_clips,
+            "classes": list(self.classes),
+            "azimuth_edges_deg": AZIMUTH_EDGES.tolist(),
+            "distance_edges_m": DISTANCE_EDGES.tolist(),
+            **{
+                name: plain(getattr(self, name))
+                for name in (
+                    "source_frames",
+                    "clips_with",
+                    "onscreen",
+                    "azimuth",
+                    "distance",
+                    "distance_quartiles_m",
+                    "polyphony",
+                    "same_class",
+                )
+            },
+        }
+
+
+def read_labels(folder: Path, taxonomy: Taxonomy, splits: Sequence[str] = ("all",)) -> tuple[Events, Taxonomy]:
+    """Return the labels of a store, of a corpus in the official layout or of a folder of CSV files, and their classes.
+
+    Args:
+        folder: one of these.
+        taxonomy: classes of CSV files (a store knows its own).
+        splits: of a store only.
+
+    Raises:
+        SeldError: the folder holds no labels.
+    """
+    if (folder / "store.json").is_file():
+        from dcase_seld.store.store import Store
+
+        store = Store.open(folder)
+        names = [store.names[index] for index in store.indices(list(splits)) if store.labelled[index]]
+        return store.events.select_clips(names), store.taxonomy
+    labels = folder / "metadata_dev" if (folder / "metadata_dev").is_dir() else folder
+    return read_folder(labels, n_classes=len(taxonomy), frames=None), taxonomy
+
+
+def label_stats(events: Events, taxonomy: Taxonomy) -> LabelStats:
+    """Return the figures of a set of labels."""
+    size = len(taxonomy)
+    sound, clip = events.class_index.astype(np.int64), events.clip.astype(np.int64)
+    frames = np.bincount(sound, minlength=size)
+    with np.errstate(invalid="ignore"):
+        onscreen = np.bincount(sound, events.onscreen, minlength=size) / np.where(frames > 0, frames, np.nan)
+    quartiles = np.full((size, 3), np.nan)
+    for index in np.flatnonzero(frames):
+        quartiles[index] = np.quantile(events.distance_m[sound == index], (0.25, 0.5, 0.75))
+    pairs = np.unique(clip * size + sound)
+    last = int(events.frame.max(initial=0)) + 1
+    time = clip * last + events.frame
+    return LabelStats(
+        classes=taxonomy.classes,
+        clips=len(events.clips),
+        silent_clips=len(events.clips) - len(np.unique(clip)),
+        source_frames=frames,
+        clips_with=np.bincount(pairs % size, minlength=size),
+        onscreen=onscreen,
+        azimuth=_histogram(sound, events.azimuth_deg, AZIMUTH_EDGES, size),
+        distance=_histogram(sound, np.minimum(events.distance_m, DISTANCE_EDGES[-1]), DISTANCE_EDGES, size),
+        distance_quartiles_m=quartiles,
+        polyphony=_how_many(time),
+        same_class=_how_many(time * size + sound),
+    )
+
+
+def _how_many(cells: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return how many cells hold 1, 2, … rows."""
+    return np.bincount(np.unique(cells, return_counts=True)[1])[1:].astype(np.int64)
+
+
+def _histogram(
+    sound: npt.NDArray[np.int64], values: npt.NDArray[np.float64], edges: npt.NDArray[Any], size: int
+) -> npt.NDArray[np.int64]:
+    """Return (C, bins) counts."""
+    bins = [np.arange(size + 1) - 0.5, edges]
+    return np.histogram2d(sound, values, bins=bins)[0].astype(np.int64)
+
+
+def table_rows(stats: LabelStats) -> list[tuple[str, ...]]:
+    """Return one row per class: name, source frames, share, clips, share on screen, median azimuth spread, distance."""
+    total = max(int(stats.source_frames.sum()), 1)
+    rows: list[tuple[str, ...]] = []
+    for index, name in enumerate(stats.classes):
+        frames = int(stats.source_frames[index])
+        low, middle, high = stats.distance_quartiles_m[index]
+        rows.append(
+            (
+                str(index),
+                name,
+                f"{frames:,}",
+                f"{frames / total:.1%}",
+                f"{stats.clips_with[index]:,}",
+                f"{stats.onscreen[index]:.0%}" if frames else "–",
+                f"{low:.1f} / {middle:.1f} / {high:.1f}" if frames else "–",
+            )
+        )
+    return rows
+
+
+def summary(stats: LabelStats) -> str:
+    """Return one line on the whole set."""
+    frames = int(stats.polyphony.sum())
+    together = ", ".join(f"{count / max(frames, 1):.0%} {n}" for n, count in enumerate(stats.polyphony.tolist(), 1))
+    total = int(stats.source_frames.sum())
+    seen = float(np.nansum(stats.onscreen * stats.source_frames)) / max(total, 1)
+    return (
+        f"{stats.clips:,} clips, {stats.silent_clips:,} of them silent; {total:,} source frames "
+        f"({total / LABEL_RATE / 60:.1f} minutes), {seen:.0%} on screen; sources at a time: {together or 'none'}"
+    )
+
+
+def draw(stats: LabelStats, path: Path) -> None:
+    """Write a picture (PNG) of the figures: classes, azimuth, distance, polyphony."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(2, 2, figsize=(13, 9), constrained_layout=True)
+    place = np.arange(len(stats.classes))
+    seen = np.nan_to_num(stats.onscreen) * stats.source_frames
+    axes[0, 0].barh(place, seen, color="#2a7fba", label="on screen")
+    axes[0, 0].barh(place, stats.source_frames - seen, left=seen, color="#c9d6df", label="off screen")
+    axes[0, 0].set(yticks=place, yticklabels=stats.classes, xlabel="source frames (100 ms)", title="Classes")
+    axes[0, 0].invert_yaxis()
+    axes[0, 0].legend()
+    share = stats.azimuth / np.maximum(stats.azimuth.sum(axis=1, keepdims=True), 1)
+    axes[0, 1].imshow(share, aspect="auto", cmap="viridis", extent=(-90, 90, len(place) - 0.5, -0.5))
+    axes[0, 1].set(yticks=place, yticklabels=stats.classes, xlabel="azimuth in degrees, left is +", title="Directions")
+    axes[0, 1].invert_xaxis()
+    axes[1, 0].bar(DISTANCE_EDGES[:-1] + 0.25, stats.distance.sum(axis=0), width=0.45, color="#2a7fba")
+    axes[1, 0].set(
+        xlabel="distance in metres (the last bar: 9.5 and beyond)", ylabel="source frames", title="Distances"
+    )
+    for label, counts, offset in (("all classes", stats.polyphony, -0.2), ("one class", stats.same_class, 0.2)):
+        axes[1, 1].bar(np.arange(1, len(counts) + 1) + offset, counts, width=0.4, label=label)
+    axes[1, 1].set(xlabel="sources at a time", ylabel="label frames", title="Polyphony", yscale="symlog")
+    axes[1, 1].legend()
+    figure.suptitle(summary(stats), fontsize=10)
+    temporary = path.with_name(path.name + ".part")
+    figure.savefig(temporary, format="png", dpi=110)
+    plt.close(figure)
+    temporary.replace(path)

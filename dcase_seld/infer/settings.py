@@ -1,0 +1,124 @@
+"""Keeps apart the clips that an ensemble was tuned on and those that it is judged by."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from dcase_seld.core.config import Config, parse_config
+from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.events import recording
+
+
+def refuse_overlap(tuned_on: Sequence[str], clips: Sequence[str], what: str) -> None:
+    """Refuse clips that are, or are windows of the same recordings as, those that an ensemble was tuned on.
+
+    Raises:
+        SeldError: names the clips.
+    """
+    used = {recording(name) for name in tuned_on}
+    shared = [name for name in clips if recording(name) in used]
+    if shared:
+        raise SeldError(
+            f"{what} on {len(shared)} clip(s) of recordings that this ensemble was tuned on ({listing(shared)}): the "
+            "scores would flatter it.",
+            "Predict other recordings; or set purpose: tune, if a later step is tuned on these and nothing is scored.",
+        )
+
+
+ENSEMBLE_FILE = "ensemble.json"
+
+
+class Member(Config):
+    """One network of an ensemble."""
+
+    folder: str = Field(description="checkpoint folder; relative paths start at the ensemble's folder")
+    weight: float = Field(default=1.0, ge=0, description="share in the average")
+
+
+class EnsembleSettings(Config):
+    """Everything that turns members' outputs into events."""
+
+    members: tuple[Member, ...] = Field(default=(), description="networks")
+    tta: Literal["none", "swap"] = Field(default="none", description="swap: average with the left-right mirrored input")
+    thresholds: tuple[float, ...] = Field(
+        default=(0.5,), min_length=1, description="activity threshold, one or one per class"
+    )
+    unify_deg: float = Field(
+        default=15.0, ge=0, le=180, description="tracks of a class closer than this are one source"
+    )
+    onscreen_threshold: float = Field(
+        default=0.5, ge=0, le=1, description="probability above which a source is on screen"
+    )
+    tuned_on: tuple[str, ...] = Field(default=(), description="names of the clips that the settings were tuned on")
+
+    def class_thresholds(self, n_classes: int) -> list[float]:
+        """Return one activity threshold per class."""
+        if len(self.thresholds) not in (1, n_classes):
+            raise SeldError(
+                f"The ensemble has thresholds of {len(self.thresholds)} classes; the data have {n_classes}.",
+                "Tune it on data with the same classes.",
+            )
+        return list(self.thresholds) * (n_classes if len(self.thresholds) == 1 else 1)
+
+
+class EnsembleConfig(Config):
+    """How an ensemble is made of checkpoints."""
+
+    split: Literal["val", "train"] = Field(
+        default="val", description="clips that it is chosen and tuned on; test and evaluation clips are refused"
+    )
+    weights: tuple[float, ...] | None = Field(
+        default=None, description="one weight per member; null: equal, or found by the greedy choice"
+    )
+    select: Literal["all", "greedy"] = Field(
+        default="all", description="greedy: members are added while the validation score rises"
+    )
+    most_members: int = Field(default=10, ge=1, description="choices of the greedy selection, repeats included")
+    soup: Literal["none", "top", "all"] = Field(
+        default="none",
+        description="top: each member becomes the mean of the weights in its top/ (train with keep_top); all: one "
+        "network with the mean of all members' weights",
+    )
+    tta: Literal["none", "swap"] = Field(default="none", description="swap: also hear the mirrored input")
+    thresholds: Literal["per-class", "common", "none"] = Field(
+        default="per-class", description="activity thresholds that are tuned; none: 0.5"
+    )
+    unify: bool = Field(default=True, description="tune the angle below which tracks are one source (with thresholds)")
+    onscreen: bool = Field(default=True, description="tune the on-screen threshold (with thresholds)")
+    criterion: Literal["f_score", "f_score_onscreen"] = Field(default="f_score", description="score that decides")
+
+    @property
+    def needs_data(self) -> bool:
+        """Return whether anything is chosen or tuned on clips."""
+        return self.select == "greedy" or self.thresholds != "none"
+
+
+def read_ensemble(folder: Path) -> EnsembleSettings | None:
+    """Return the settings in an ensemble folder, member paths made absolute; None if it is no ensemble.
+
+    Raises:
+        SeldError: its file is broken.
+    """
+    path = folder / ENSEMBLE_FILE
+    if not path.is_file():
+        return None
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SeldError(f"{path} cannot be read: {error}.", "Make the ensemble again.") from error
+    settings = parse_config(EnsembleSettings, data, str(path))
+    members = tuple(m.model_copy(update={"folder": str((folder / m.folder).resolve())}) for m in settings.members)
+    return settings.model_copy(update={"members": members})
+
+
+def write_ensemble(settings: EnsembleSettings, folder: Path) -> None:
+    """Write an ensemble's settings into its folder, atomically."""
+    path = folder / ENSEMBLE_FILE
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(settings.model_dump(mode="json"), indent=1), encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,141 @@
+"""Averages the outputs of several networks: each is free to order its tracks, so they are aligned first.
+
+Letters: B clips, T label frames, C classes, N tracks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise, permutations
+
+import torch
+from torch import Tensor
+
+from dcase_seld.model.types import SeldOutput
+
+MINIMUM_ACTIVITY = 1e-3
+"""Added to activities where they weigh distances, so that silent tracks have a distance too."""
+
+
+def average_outputs(outputs: Sequence[SeldOutput], weights: Sequence[float] | None = None) -> SeldOutput:
+    """Return the weighted mean of members' outputs, tracks aligned per frame and class, loudest track first.
+
+    Directions are averaged as vectors; distances weighted by each member's activity, because an inactive track's
+    distance means nothing; on-screen probabilities over the members that have them. The order of a member's tracks
+    does not change the result.
+
+    Args:
+        outputs: one per member, equal shapes.
+        weights: one per member, at least 0; None: equal.
+    """
+    if not outputs:
+        raise ValueError("no outputs to average")
+    shares = [1.0] * len(outputs) if weights is None else list(weights)
+    ordered = sorted_tracks(outputs[0])
+    mean = _Sum(ordered, shares[0])
+    for output, share in zip(outputs[1:], shares[1:], strict=True):
+        mean.add(align(output, mean.result()), share)
+    return sorted_tracks(mean.result())
+
+
+def align(output: SeldOutput, reference: SeldOutput) -> SeldOutput:
+    """Return `output` with its tracks in the order that is nearest to the reference's, per frame and class.
+
+    The distance between two tracks is that of their direction vectors; where both are active, that of the logarithms
+    of their distances counts too.
+    """
+    orders, incidence = _orders(output.xy.shape[3], output.xy.device)
+    own, other = output.xy.float()[..., :, None, :], reference.xy.float()[..., None, :, :]
+    cost = (own - other).square().sum(-1)
+    both = torch.minimum(output.activity().float()[..., :, None], reference.activity().float()[..., None, :])
+    gap = torch.log1p(output.distance.float())[..., :, None] - torch.log1p(reference.distance.float())[..., None, :]
+    cost = cost + 0.25 * both * gap.square()
+    # orders[p][j] is the own track that takes the place of the reference's track j.
+    best = (cost.flatten(-2) @ incidence).argmin(-1)
+    return take_tracks(output, orders[best])
+
+
+def sorted_tracks(output: SeldOutput) -> SeldOutput:
+    """Return `output` with its tracks by falling activity (then by direction), per frame and class."""
+    by_direction = torch.argsort(output.xy[..., 1], dim=-1, descending=True, stable=True)
+    activity = output.activity().gather(-1, by_direction)
+    order = torch.argsort(activity, dim=-1, descending=True, stable=True)
+    return take_tracks(output, by_direction.gather(-1, order))
+
+
+def take_tracks(output: SeldOutput, index: Tensor) -> SeldOutput:
+    """Return the tracks that `index` (B, T, C, N) names, per frame and class."""
+    return SeldOutput(
+        output.xy.gather(3, index[..., None].expand_as(output.xy)),
+        output.distance.gather(3, index),
+        None if output.onscreen is None else output.onscreen.gather(3, index),
+    )
+
+
+def swap_output(output: SeldOutput) -> SeldOutput:
+    """Return what left-right mirrored sources look like: y changes its sign."""
+    return SeldOutput(output.xy * output.xy.new_tensor([1.0, -1.0]), output.distance, output.onscreen)
+
+
+class _Sum:
+    """Running weighted mean of aligned outputs."""
+
+    def __init__(self, first: SeldOutput, share: float) -> None:
+        self._xy = torch.zeros_like(first.xy, dtype=torch.float32)
+        self._distance = torch.zeros_like(first.distance, dtype=torch.float32)
+        self._trust = torch.zeros_like(self._distance)
+        self._onscreen = torch.zeros_like(self._distance)
+        self._share = self._onscreen_share = 0.0
+        self.add(first, share)
+
+    def add(self, output: SeldOutput, share: float) -> None:
+        trust = share * (output.activity().float() + MINIMUM_ACTIVITY)
+        self._xy += share * output.xy.float()
+        self._distance += trust * output.distance.float()
+        self._trust += trust
+        self._share += share
+        if output.onscreen is not None:
+            self._onscreen += share * torch.sigmoid(output.onscreen.float())
+            self._onscreen_share += share
+
+    def result(self) -> SeldOutput:
+        onscreen = None
+        if self._onscreen_share > 0:
+            onscreen = torch.logit(self._onscreen / self._onscreen_share, eps=1e-6)
+        share = self._share or 1.0
+        return SeldOutput(self._xy / share, self._distance / self._trust.clamp(min=1e-9), onscreen)
+
+
+@lru_cache(maxsize=8)
+def _orders(tracks: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return all orders of the tracks (P, N), and which (own, reference) pairs each makes, (N·N, P) of 0 and 1."""
+    orders = torch.tensor(list(permutations(range(tracks))), device=device)
+    pairs = torch.zeros(len(orders), tracks, tracks, device=device)
+    pairs.scatter_(1, orders[:, None, :], 1.0)
+    return orders, pairs.flatten(1).T.contiguous()
+
+
+def stitch(outputs: Sequence[SeldOutput], starts: Sequence[int], frames: int) -> SeldOutput:
+    """Return one output (1, frames, …) of windows' outputs (1, T, …), given in the order of `starts`.
+
+    A stretch of frames that several windows cover is their average; a window counts less the closer the stretch is to
+    the window's edge, where the network has heard less of what comes before or after.
+    """
+    length = outputs[0].distance.shape[1]
+    edges = sorted({0, frames, *starts, *(min(start + length, frames) for start in starts)})
+    parts = []
+    for begin, end in pairwise(edges):
+        over = [(s, o) for s, o in zip(starts, outputs, strict=True) if s <= begin and end <= s + length]
+        middle = (begin + end) / 2
+        weights = [min(middle - s, s + length - middle) for s, _ in over]
+        parts.append(average_outputs([cut_output(o, frames=slice(begin - s, end - s)) for s, o in over], weights))
+    seen = [part.onscreen for part in parts if part.onscreen is not None]
+    xy, distance = torch.cat([part.xy for part in parts], 1), torch.cat([part.distance for part in parts], 1)
+    return SeldOutput(xy, distance, torch.cat(seen, 1) if seen else None)
+
+
+def cut_output(output: SeldOutput, clips: slice = slice(None), frames: slice = slice(None)) -> SeldOutput:
+    """Return some clips and label frames of an output, on the CPU."""
+    xy, distance = output.xy[clips, frames].cpu(), output.distance[clips, frames].cpu()
+    return SeldOutput(xy, distance, None if output.onscreen is None else output.onscreen[clips, frames].cpu())

@@ -1,0 +1,248 @@
+"""Activity thresholds per class, unify angle and on-screen threshold, tuned on validation clips and on nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.events import Events, recording
+from dcase_seld.core.work import progress
+from dcase_seld.infer.collect import EventCollector
+from dcase_seld.infer.devices import kept_memory
+from dcase_seld.infer.predictor import Predictor, open_clips
+from dcase_seld.infer.settings import EnsembleSettings
+from dcase_seld.infer.tracks import average_outputs
+from dcase_seld.model.types import ModelInput, SeldOutput
+from dcase_seld.scoring.official import score_events
+from dcase_seld.store.batches import Batch, Batches
+from dcase_seld.store.source import ClipSource
+from dcase_seld.store.store import Store
+
+CHUNK = 256
+"""Windows that are averaged at once."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Outputs of members for the same labelled clips, ready to be averaged, decoded and scored again and again.
+
+    Attributes:
+        outputs: one per member, over all windows (B, T, C, N), on the CPU.
+        windows: a batch without input that says which windows these are.
+        source: the clips.
+        reference: their labels.
+        criterion: "f_score" or "f_score_onscreen".
+    """
+
+    outputs: tuple[SeldOutput, ...]
+    windows: Batch
+    source: ClipSource
+    reference: Events
+    criterion: str
+
+    @property
+    def n_classes(self) -> int:
+        """Return the number of classes C."""
+        return len(self.source.store.taxonomy)
+
+    def average(self, weights: Sequence[float]) -> SeldOutput:
+        """Return the members' weighted mean, left out where the weight is 0."""
+        chosen = [(output, weight) for output, weight in zip(self.outputs, weights, strict=True) if weight > 0]
+        parts = []
+        for start in range(0, len(self.windows.index), CHUNK):
+            few = [_rows(output, start) for output, _ in chosen]
+            parts.append(average_outputs(few, [weight for _, weight in chosen]))
+        return _joined(parts)
+
+    def events(self, output: SeldOutput, **options: Any) -> Events:
+        """Return the events of an output over these windows, decoded with `options`."""
+        collector = EventCollector([self.source])
+        collector.add(output, self.windows, **options)
+        return collector.events()
+
+    def scores(self, events: Events) -> dict[str, Any]:
+        """Return the official macro scores of events."""
+        return score_events(events, self.reference, n_classes=self.n_classes).to_json()
+
+    def score(self, output: SeldOutput, **options: Any) -> float:
+        """Return the criterion of an output."""
+        return float(self.scores(self.events(output, **options))[self.criterion])
+
+
+@kept_memory()
+def judge(
+    predictor: Predictor,
+    store: Store,
+    split: str,
+    tokens: Sequence[Path] = (),
+    criterion: str = "f_score",
+    batch_size: int = 32,
+    quiet: bool = True,
+) -> Judged:
+    """Return the members' outputs for the labelled clips of a split.
+
+    Raises:
+        SeldError: no clip of the split has labels, or what `open_clips` refuses.
+    """
+    source, mirror = open_clips(store, split, tokens, predictor)
+    labelled = source.indices[store.labelled[source.indices]]
+    if not len(labelled):
+        raise SeldError(
+            f"{store.folder} has no labelled clip in split {split!r}; an ensemble cannot be tuned on it.",
+            f"Give a store with validation clips (this one has {store.counts}), or do not tune.",
+        )
+    source = ClipSource(store, labelled, source.tokens)
+    parts: list[list[SeldOutput]] = [[] for _ in predictor.networks]
+    windows = []
+    with progress("members on " + split, len(labelled), "clips", quiet) as advance:
+        for batch in Batches([source], batch_size=batch_size, targets=False, mirror=mirror).epoch(0):
+            for kept, output in zip(parts, predictor.member_outputs(batch.input, batch.mirror), strict=True):
+                kept.append(SeldOutput(*(None if t is None else t.float().cpu() for t in output)))  # type: ignore[arg-type]
+            windows.append((batch.index, batch.start, batch.source))
+            advance(len(batch.index))
+    index, start, number = (torch.cat(column) for column in zip(*windows, strict=True))
+    outputs = tuple(_joined(kept) for kept in parts)
+    reference = EventCollector([source]).reference()
+    return Judged(outputs, Batch(ModelInput(), None, index, start, number), source, reference, criterion)
+
+
+def greedy_weights(judged: Judged, most: int) -> tuple[list[int], list[float]]:
+    """Return how often each member was chosen, and the score after each choice.
+
+    The best member is first; then, again and again, the one (it may be one chosen before) whose addition raises the
+    score most, until none does or `most` were chosen. Source: R. Caruana et al., Ensemble selection from libraries of
+    models, ICML 2004.
+    """
+    counts = [0] * len(judged.outputs)
+    scores: list[float] = []
+    while sum(counts) < most:
+        found = []
+        for member in range(len(counts)):
+            tried = [count + (number == member) for number, count in enumerate(counts)]
+            found.append((judged.score(judged.average(tried)), -member))
+        best, member = max(found)
+        if scores and best <= scores[-1]:
+            break
+        counts[-member] += 1
+        scores.append(best)
+    return counts, scores
+
+
+def _rows(output: SeldOutput, start: int) -> SeldOutput:
+    onscreen = None if output.onscreen is None else output.onscreen[start : start + CHUNK]
+    return SeldOutput(output.xy[start : start + CHUNK], output.distance[start : start + CHUNK], onscreen)
+
+
+def _joined(parts: Sequence[SeldOutput]) -> SeldOutput:
+    """Return outputs of successive batches as one."""
+    screens = [part.onscreen for part in parts if part.onscreen is not None]
+    return SeldOutput(
+        torch.cat([part.xy for part in parts]),
+        torch.cat([part.distance for part in parts]),
+        torch.cat(screens) if len(screens) == len(parts) else None,
+    )
+
+
+ACTIVITY_GRID = tuple(round(0.1 + 0.05 * step, 2) for step in range(17))
+"""Activity thresholds that are tried, 0.1 … 0.9."""
+
+UNIFY_GRID = (5.0, 10.0, 15.0, 20.0, 30.0)
+"""Unify angles that are tried, degrees."""
+
+ONSCREEN_GRID = tuple(round(0.05 * step, 2) for step in range(1, 20))
+"""On-screen thresholds that are tried."""
+
+FEWEST_GROUPS = 3
+"""A class gets a threshold of its own only if it occurs in at least so many validation recordings."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning found.
+
+    Attributes:
+        thresholds: activity threshold, one or one per class.
+        unify_deg: unify angle in degrees.
+        onscreen_threshold: on-screen probability threshold.
+        before: the criterion with the untuned values, on the clips that were tuned on.
+        after: the same with the tuned values; too good, because these clips chose them.
+    """
+
+    thresholds: tuple[float, ...]
+    unify_deg: float
+    onscreen_threshold: float
+    before: float
+    after: float
+
+
+def tune(
+    judged: Judged, output: SeldOutput, *, per_class: bool = True, unify: bool = True, onscreen: bool = True
+) -> Tuned:
+    """Return the thresholds and angle with the best score on validation clips.
+
+    The macro score is the mean of the classes' own, so each class' threshold can be chosen alone. A threshold is judged
+    by the mean of its score and its neighbours', so that one lucky value does not win; a class that too few recordings
+    hold keeps the common threshold.
+
+    Args:
+        judged: the validation clips.
+        output: what the ensemble says about them.
+        per_class: tune one threshold per class; otherwise a common one.
+        unify: tune the unify angle.
+        onscreen: tune the on-screen threshold, where the output has one.
+    """
+    default = EnsembleSettings()
+    known = classes_with_groups(judged.reference, judged.n_classes) >= FEWEST_GROUPS
+    best: tuple[float, float, npt.NDArray[np.float64]] | None = None
+    for angle in UNIFY_GRID if unify else (default.unify_deg,):
+        table = np.array([_classwise(judged, output, [limit], angle) for limit in ACTIVITY_GRID])
+        smooth = _smoothed(table)
+        common = int(smooth.mean(1).argmax())
+        chosen = np.where(known, smooth.argmax(0), common) if per_class else np.full(judged.n_classes, common)
+        score = float(np.take_along_axis(smooth, chosen[None], 0).mean())
+        if best is None or score > best[0]:
+            best = (score, angle, np.array(ACTIVITY_GRID)[chosen])
+    assert best is not None
+    limits = tuple(float(limit) for limit in best[2])
+    thresholds = limits if per_class else limits[:1]
+    events = judged.events(output, thresholds=list(limits), unify_deg=best[1])
+    screen = default.onscreen_threshold
+    if onscreen and events.onscreen_probability is not None and judged.reference.onscreen.any():
+        found = np.array([_onscreen_score(judged, events, limit) for limit in ONSCREEN_GRID])
+        screen = ONSCREEN_GRID[int(_smoothed(found[:, None])[:, 0].argmax())]
+    before = judged.score(output)
+    after = judged.score(output, thresholds=list(limits), unify_deg=best[1], onscreen_threshold=screen)
+    return Tuned(thresholds, best[1], screen, before, after)
+
+
+def classes_with_groups(reference: Events, n_classes: int) -> npt.NDArray[np.int64]:
+    """Return (C,) in how many recordings each class occurs."""
+    groups = {name: number for number, name in enumerate(sorted({recording(name) for name in reference.clips}))}
+    of_clip = np.array([groups[recording(name)] for name in reference.clips], np.int64)
+    pairs = np.unique(np.stack([reference.class_index, of_clip[reference.clip]], 1), axis=0)
+    return np.bincount(pairs[:, 0], minlength=n_classes).astype(np.int64)
+
+
+def _classwise(judged: Judged, output: SeldOutput, limits: list[float], angle: float) -> list[float]:
+    scores: dict[str, Any] = judged.scores(judged.events(output, thresholds=limits, unify_deg=angle))
+    values: list[float] = scores["classwise"][judged.criterion]
+    return values
+
+
+def _onscreen_score(judged: Judged, events: Events, limit: float) -> float:
+    assert events.onscreen_probability is not None
+    scores = judged.scores(replace(events, onscreen=events.onscreen_probability > limit))
+    return float(scores["f_score_onscreen"])
+
+
+def _smoothed(table: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return (G, C) the mean of each row and its neighbours."""
+    padded = np.concatenate([table[:1], table, table[-1:]])
+    return np.asarray((padded[:-2] + padded[1:-1] + padded[2:]) / 3)

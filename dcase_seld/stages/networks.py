@@ -1,0 +1,172 @@
+"""The train stage: stores → a trained network; with `init` it goes on from another one (fine-tuning)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from dcase_seld.core.config import Config, Ref, RunTime
+from dcase_seld.infer.settings import EnsembleConfig
+from dcase_seld.recipe.stage import Context, Inputs, Stage
+from dcase_seld.train.config import TrainConfig
+
+
+class TrainStageConfig(TrainConfig):
+    """A train step of a recipe."""
+
+    data: Annotated[str | list[str], Ref("store")] = Field(description="the prepare step, or several that are mixed")
+    init: Annotated[str | None, Ref("checkpoint")] = Field(default=None, description="a train step to start from")
+    tokens: Annotated[str | list[str], Ref("tokens")] = Field(default=[], description="embed steps of the same stores")
+
+
+def run_train(config: TrainStageConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
+    """Write best/, last/, epochs.csv, curves.png, summary.json and return what summary.json holds."""
+    from dcase_seld.train.loop import train
+
+    return train(
+        config,
+        inputs["data"],
+        out,
+        tokens=inputs.get("tokens", []),
+        init=next(iter(inputs.get("init", [])), None),
+        device=context.device,
+        quiet=context.quiet,
+    )
+
+
+TRAIN_STAGE = Stage("train", "checkpoint", TrainStageConfig, run_train, shared=True)
+
+
+class EnsembleStageConfig(EnsembleConfig):
+    """An ensemble step of a recipe."""
+
+    members: Annotated[str | list[str], Ref("checkpoint")] = Field(description="train steps")
+    data: Annotated[str | None, Ref("store")] = Field(
+        default=None, description="the prepare step whose validation clips decide; null: nothing is tuned"
+    )
+    settings_of: Annotated[str | None, Ref("ensemble")] = Field(
+        default=None,
+        description="an ensemble step whose thresholds, angle and tta are taken over; nothing is tuned then (for "
+        "networks that were trained on the validation clips too)",
+    )
+    tokens: Annotated[str | list[str], Ref("tokens")] = Field(default=[], description="embed steps of the same store")
+
+
+def run_ensemble(config: EnsembleStageConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
+    """Write ensemble.json and members/ and return facts: members, weights, validation scores, thresholds."""
+    from dcase_seld.infer.devices import single_device
+    from dcase_seld.infer.ensemble import make_ensemble
+    from dcase_seld.store.store import Store
+
+    stores = inputs.get("data", [])
+    twin = next(iter(inputs.get("settings_of", [])), None)
+    if not stores or twin is not None:
+        config = config.model_copy(update={"select": "all", "thresholds": "none"})
+    return make_ensemble(
+        config,
+        inputs["members"],
+        Store.open(stores[0]) if stores else None,
+        out,
+        twin=twin,
+        tokens=inputs.get("tokens", []),
+        device=single_device(context.device),
+        quiet=context.quiet,
+    )
+
+
+ENSEMBLE_STAGE = Stage("ensemble", "ensemble", EnsembleStageConfig, run_ensemble)
+
+
+class PredictStageConfig(Config):
+    """A predict step of a recipe."""
+
+    data: Annotated[str, Ref("store")] = Field(description="the prepare step")
+    members: Annotated[str | list[str], Ref("checkpoint", "ensemble")] = Field(
+        description="train steps whose outputs are averaged, or one ensemble step"
+    )
+    split: Literal["train", "val", "test", "eval", "all"] = Field(
+        default="test", description="which clips of the store"
+    )
+    tokens: Annotated[str | list[str], Ref("tokens")] = Field(default=[], description="embed steps of the same store")
+    tta: Literal["none", "swap"] | None = Field(
+        default=None,
+        description="swap: average with the left-right mirrored input; null: what the ensemble says, else none",
+    )
+    threshold: float | None = Field(
+        default=None, gt=0, lt=1, description="activity threshold; null: what the ensemble says, else 0.5"
+    )
+    hop_frames: int | None = Field(
+        default=None,
+        ge=1,
+        le=50,
+        description="label frames between windows of clips longer than 5 s; overlapping windows are averaged",
+    )
+    video: bool = Field(default=True, description="false: predict as if no clip had a video, whatever the tokens say")
+    purpose: Literal["judge", "tune"] = Field(
+        default="judge",
+        description="tune: for the tuning of a later step, not for scores; only then may clips be predicted that the "
+        "ensemble itself was tuned on",
+    )
+    batch_size: Annotated[int, RunTime()] = Field(default=32, ge=1, description="clips computed at once")
+
+
+def run_predict(config: PredictStageConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
+    """Write events.npz and return facts: clips, events, members, parameters, random_weights."""
+    from dcase_seld.infer.devices import single_device
+    from dcase_seld.infer.predictor import Predictor, predict_store
+    from dcase_seld.store.store import Store
+    from dcase_seld.store.tokens import TokenReader
+
+    predictor = Predictor.load(inputs["members"], single_device(context.device), config.tta)
+    if config.threshold is not None:
+        settings = predictor.settings.model_copy(update={"thresholds": (config.threshold,)})
+        predictor = replace(predictor, settings=settings)
+    tokens = inputs.get("tokens", [])
+    events = predict_store(
+        predictor,
+        Store.open(inputs["data"][0]),
+        config.split,
+        tokens=tokens,
+        batch_size=config.batch_size,
+        hop_frames=config.hop_frames,
+        video=config.video,
+        allow_tuned=config.purpose == "tune",
+        quiet=context.quiet,
+    )
+    events.save(out / "events.npz")
+    used = [TokenReader.open(folder).spec for folder in tokens]
+    return {
+        "clips": len(events.clips),
+        "events": len(events),
+        "members": len(predictor.networks),
+        "parameters": predictor.parameters,
+        "tracks": sorted({network.config.track for network in predictor.networks}),
+        "tta": predictor.settings.tta,
+        "random_weights": sorted({spec.kind for spec in used if spec.random_weights}),
+    }
+
+
+PREDICT_STAGE = Stage("predict", "events", PredictStageConfig, run_predict)
+
+
+class ExportConfig(Config):
+    """Which events to write, for which track."""
+
+    events: Annotated[str, Ref("events")] = Field(description="Step whose events are written.")
+    track: Literal["a", "b"] = Field("b", description="b, or a (audio only): on-screen 0 in every row.")
+
+
+def run_export(config: ExportConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
+    """Write csv/NAME.csv for every clip, header only where nothing was detected."""
+    from dcase_seld.core.event_files import write_folder
+    from dcase_seld.core.events import Events
+
+    events = Events.load(inputs["events"][0] / "events.npz")
+    write_folder(events, out / "csv", config.track)
+    return {"track": config.track, "clips": len(events.clips), "events": len(events)}
+
+
+EXPORT_STAGE = Stage("export", "csv", ExportConfig, run_export)

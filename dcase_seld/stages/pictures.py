@@ -1,0 +1,320 @@
+"""The `keypoints` stage: people in sampled frames of every clip's video."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from dcase_seld.core.config import Config, Outside, Ref
+from dcase_seld.recipe.stage import Context, Inputs, Stage
+from dcase_seld.vision.rules import DETECTED, VisualConfig
+
+if TYPE_CHECKING:
+    from dcase_seld.pretrained.owlvit import OpenVocabularyDetector
+    from dcase_seld.store.store import Store
+    from dcase_seld.vision.objects import ClipObjects
+
+
+class KeypointsConfig(Config):
+    """Which clips are looked at, how often and how closely."""
+
+    data: Annotated[str, Ref("store")] = Field(description="Step whose clips' videos are looked at.")
+    split: Literal["train", "val", "test", "eval", "all"] | list[Literal["train", "val", "test", "eval"]] = Field(
+        "all", description="Which clips."
+    )
+    fps: float = Field(2.0, gt=0, le=30, description="Sampled frames per second.")
+    mode: Literal["accurate", "fast"] = Field(
+        "fast", description="fast: one look, about 60 ms a frame; accurate: tiles and checks, about 300 ms."
+    )
+    model: str = Field("pose", description="pose, pose-lite, pose-heavy, or a folder that holds such a model.")
+
+
+def keypoints_ready(config: KeypointsConfig) -> None:
+    """Raise where the pose model is not on this machine."""
+    from dcase_seld.pretrained.catalogue import find_model
+
+    find_model(config.model, kind="pose")
+
+
+def run_keypoints(config: KeypointsConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
+    """Write the keypoints folder: shards of people and keypoints.json; several workers share the shards."""
+    from dcase_seld.core.work import progress, say, share_work
+    from dcase_seld.store.store import Store
+    from dcase_seld.vision.keypoints import KEYPOINTS, Keypoints
+    from dcase_seld.vision.seen import done_clips
+
+    store = Store.open(inputs["data"][0])
+    names = [store.names[i] for i in store.indices(config.split)]
+    shards = KEYPOINTS.pending(out, len(names))
+    with progress("keypoints", len(names), "clips", context.quiet) as advance:
+        advance(done_clips(len(names), shards))
+        workers = min(context.workers, len(shards))
+        if workers > 1:
+            look = partial(look_at_shards, config, inputs["data"][0], out)
+            for done in share_work(look, [[shard] for shard in shards], workers, "looks at videos"):
+                advance(done)
+        elif shards:
+            look_at_shards(config, inputs["data"][0], out, shards, advance)
+    KEYPOINTS.finish(out, len(names), {"fps": config.fps, "mode": config.mode, "model": config.model})
+    result = Keypoints([out])
+    problems = [f"{name}: {result[name].problem}" for name in names if result[name].problem]
+    if problems:
+        say(f"keypoints: {len(problems)} of {len(names)} clips have no or incomplete pictures; first: {problems[0]}")
+    found = sum(len(result[name].frame) for name in names)
+    frames = sum(int(result[name].seen.sum()) for name in names)
+    return {"clips": len(names), "frames": frames, "people": found, "clips_with_problems": len(problems)}
+
+
+def look_at_shards(
+    config: KeypointsConfig,
+    store_folder: Path,
+    out: Path,
+    shards: list[int],
+    advance: Callable[..., None] = lambda count: None,
+) -> int:
+    """Write some shards of the keypoints folder; return the number of clips looked at."""
+    from dcase_seld.core.config import parse_config
+    from dcase_seld.core.task import LABEL_RATE, sample_times
+    from dcase_seld.store.store import Store
+    from dcase_seld.vision.keypoints import KEYPOINTS, ClipPeople, find_in_video
+    from dcase_seld.vision.people import PeopleConfig, PeopleFinder
+
+    store = Store.open(store_folder)
+    indices = store.indices(config.split)
+    names = [store.names[i] for i in indices]
+    people = parse_config(PeopleConfig, {"mode": config.mode, "model": config.model}, "keypoints")
+    done = 0
+    with PeopleFinder(people) as finder:
+
+        def look(position: int) -> ClipPeople:
+            nonlocal done
+            done += 1
+            index = indices[position]
+            seconds = float(store.frames[index]) / LABEL_RATE
+            return find_in_video(finder, store.videos[index], sample_times(seconds, config.fps))
+
+        for shard in shards:
+            KEYPOINTS.write_shard(out, names, shard, look, advance)
+    return done
+
+
+KEYPOINTS_STAGE = Stage("keypoints", "keypoints", KeypointsConfig, run_keypoints, ready=keypoints_ready)
+
+
+class DetectionsConfig(Config):
+    """Which clips are looked at, how often, and for what."""
+
+    data: Annotated[str, Ref("store")] = Field(description="Step whose clips' videos are looked at.")
+    model: str = Field("owlvit", description="Known model or hub name of OWL-ViT.")
+    path: Annotated[str | None, Outside()] = Field(None, description="Folder with its weights, in place of `model`.")
+    split: Literal["train", "val", "test", "eval", "all"] | list[Literal["train", "val", "test", "eval"]] = Field(
+        "all", description="Which clips."
+    )
+    fps: float = Field(1.0, gt=0, le=30, description="Sampled frames per second.")
+    queries: dict[str, list[str]] = Field({}, description="Class name → words; replaces the default words of a class.")
+    threshold: float = Field(0.1, ge=0, le=1, description="Score from which a detection counts.")
+    thresholds: dict[str, float] = Field({}, description="Class name → its own threshold.")
+    batch: int = Field(4, ge=1, description="Pictures per forward pass.")
+
+
+def detections_ready(config: DetectionsConfig) -> None:
+    """Raise where OWL-ViT's weights are not on this machine."""
+    from dcase_seld.pretrained.catalogue import find_model
+
+    find_model(config.path or config.model, kind="vision")
+
+
+def run_detections(config: DetectionsConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
+    """Write the detections folder: shards of boxes and detections.json."""
+    from dcase_seld.core.classes import queries_of
+    from dcase_seld.core.work import progress, say
+    from dcase_seld.infer.devices import single_device
+    from dcase_seld.pretrained.owlvit import load_detector
+    from dcase_seld.store.store import Store
+    from dcase_seld.vision.objects import DETECTIONS, read_detections
+
+    store = Store.open(inputs["data"][0])
+    words, classes = queries_of(store.taxonomy, config.queries)
+    limits = [config.thresholds.get(store.taxonomy.classes[index], config.threshold) for index in classes]
+    detector = load_detector(
+        config.path or config.model, words, batch=config.batch, device=str(single_device(context.device))
+    )
+    if detector.owlvit.random_weights:
+        say("warning: the OWL-ViT weights are RANDOM (made for tests); its detections mean nothing.")
+    indices = store.indices(config.split)
+    names = [store.names[i] for i in indices]
+    facts = {
+        "model": Path(config.path or config.model).name,
+        "weights": detector.owlvit.weights_fingerprint,
+        "random_weights": detector.owlvit.random_weights,
+        "classes": list(store.taxonomy.classes),
+        "queries": [{"words": w, "class": c, "threshold": t} for w, c, t in zip(words, classes, limits, strict=True)],
+        "fps": config.fps,
+    }
+    with progress("detections", len(names), "clips", context.quiet) as advance:
+        DETECTIONS.write(
+            out, names, lambda k: _look(store, int(indices[k]), detector, classes, limits, config.fps), facts, advance
+        )
+    clips = read_detections([out], store.taxonomy)
+    return {
+        "clips": len(names),
+        "objects": sum(len(clip.frame) for clip in clips.values()),
+        "clips_with_problems": sum(bool(clip.problem) for clip in clips.values()),
+        "random_weights": detector.owlvit.random_weights,
+    }
+
+
+def _look(
+    store: Store,
+    index: int,
+    detector: OpenVocabularyDetector,
+    classes: list[int],
+    limits: list[float],
+    fps: float,
+) -> ClipObjects:
+    """Return the objects of one clip; the frames of a clip go through the network in batches."""
+    import numpy as np
+
+    from dcase_seld.core.task import LABEL_RATE, sample_times
+    from dcase_seld.media.frames import read_frames
+    from dcase_seld.vision.objects import ClipObjects
+
+    times = sample_times(float(store.frames[index]) / LABEL_RATE, fps)
+    path = store.videos[index]
+    images: list[Any] = [None] * len(times)
+    problem: str | None = "there is no video"
+    if path is not None:
+        frames = read_frames(path, times.tolist())
+        images, problem = list(frames.images), frames.problem
+    there = [k for k, image in enumerate(images) if image is not None]
+    rows, of_class, of_query = np.array(classes, np.int64), [], []
+    frame, box, score = [], [], []
+    step = detector.owlvit.batch
+    for start in range(0, len(there), step):
+        part = there[start : start + step]
+        found = detector.detect(detector.owlvit.see([images[k] for k in part]), min(limits))
+        for k, boxes in zip(part, found, strict=True):
+            sure = boxes.score >= np.array(limits, np.float32)[boxes.query]
+            frame += [k] * int(sure.sum())
+            box.append(boxes.box[sure])
+            score.append(boxes.score[sure])
+            of_query.append(boxes.query[sure])
+            of_class.append(rows[boxes.query[sure]])
+    seen = np.zeros(len(times), np.bool_)
+    seen[there] = True
+    return ClipObjects(
+        times,
+        seen,
+        np.array(frame, np.int64),
+        np.concatenate(box).astype(np.float32) if box else np.zeros((0, 4), np.float32),
+        np.concatenate(of_class) if of_class else np.zeros(0, np.int64),
+        np.concatenate(of_query) if of_query else np.zeros(0, np.int64),
+        np.concatenate(score).astype(np.float32) if score else np.zeros(0, np.float32),
+        problem or "",
+    )
+
+
+DETECTIONS_STAGE = Stage("detections", "detections", DetectionsConfig, run_detections, ready=detections_ready)
+
+
+class VisualStageConfig(Config):
+    """What is corrected, by which pictures, with which rules."""
+
+    events: Annotated[str, Ref("events")] = Field(description="Step whose events are corrected.")
+    data: Annotated[str, Ref("store")] = Field(description="Step whose clips they are.")
+    keypoints: Annotated[str | list[str] | None, Ref("keypoints")] = Field(None, description="Steps that found people.")
+    detections: Annotated[str | list[str] | None, Ref("detections")] = Field(
+        None, description="Steps that found objects."
+    )
+    fit: Annotated[str | None, Ref("events")] = Field(
+        None, description="Step with predictions of labelled (validation) clips, on which the weights are learned."
+    )
+    rules: VisualConfig = Field(VisualConfig(), description="Parts, tolerances, weights and limits.")
+
+
+def run_visual(config: VisualStageConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
+    """Write events.npz, changes.csv (what changed and why) and visual.json (weights, counts, warnings)."""
+    import json
+
+    from dcase_seld.core.errors import SeldError, listing
+    from dcase_seld.core.events import Events, recording
+    from dcase_seld.core.work import say
+    from dcase_seld.store.store import Store
+    from dcase_seld.vision.fit import LEAST_EVENTS, check_predictions, count_changes, fit_weights, write_changes
+    from dcase_seld.vision.keypoints import Keypoints
+    from dcase_seld.vision.rules import gather_evidence, judge
+
+    store = Store.open(inputs["data"][0])
+    events = Events.load(inputs["events"][0] / "events.npz")
+    people = Keypoints(inputs.get("keypoints", []))
+    objects = None
+    if inputs.get("detections"):
+        from dcase_seld.vision.objects import Detections
+
+        objects = Detections(inputs["detections"], store.taxonomy, config.rules)
+    missing = [name for name in events.clips if config.keypoints and name not in people]
+    if missing:
+        raise SeldError(
+            f"visual: {len(missing)} of {len(events.clips)} clips are not in the keypoints, first {missing[0]}.",
+            "Let the keypoints step look at the split that was predicted.",
+        )
+    rules, facts = config.rules, {}
+    if inputs.get("fit"):
+        known = Events.load(inputs["fit"][0] / "events.npz")
+        absent = [name for name in known.clips if config.keypoints and name not in people]
+        if absent:
+            raise SeldError(
+                f"visual: {len(absent)} clips of `fit` are not in the keypoints, first {absent[0]}.",
+                "Add a keypoints step for the validation split to `keypoints`.",
+            )
+        scored = {recording(name) for name in events.clips}
+        shared = [name for name in known.clips if recording(name) in scored]
+        if shared:
+            raise SeldError(
+                f"visual: {len(shared)} clips of `fit` are of recordings whose events are corrected "
+                f"({listing(shared)}); weights learned there would flatter the scores.",
+                "Fit on predictions of the validation split, correct those of another.",
+            )
+        evidence = gather_evidence(known, people, store.taxonomy, rules, objects)
+        fit = fit_weights(known, store.events, evidence, rules)
+        wanted = {rule.part for rule in rules.parts.values()} if config.keypoints else set()
+        unfitted = sorted((wanted | ({DETECTED} if objects is not None else set())) - set(fit.weights))
+        if unfitted:
+            say(
+                f"warning: visual: the weights of {listing(unfitted)} are not learned: `fit` has fewer than "
+                f"{LEAST_EVENTS} matched events on screen, or off screen; a lower threshold in that step gives more"
+            )
+        rules = rules.model_copy(update={"weights": {**rules.weights, **fit.weights}})
+        facts = {"fitted_on_rows": fit.rows, "fit_accuracy": {k: list(v) for k, v in fit.accuracy.items()}}
+        facts["not_fitted"] = unfitted
+    judged = judge(events, gather_evidence(events, people, store.taxonomy, rules, objects), rules)
+    write_changes(out / "changes.csv", events, judged, store.taxonomy)
+    labelled = [name for name, there in zip(store.names, store.labelled, strict=True) if there]
+    known_names = set(labelled) & set(events.clips)
+    warnings = check_predictions(
+        judged.events.select_clips([name for name in events.clips if name in known_names]), store.events
+    )
+    for warning in warnings:
+        say(f"warning: {warning.name}: {warning.text}")
+    unread = [name for name in events.clips if name in people and people[name].problem]
+    if unread:
+        say(f"visual: {len(unread)} of {len(events.clips)} clips have no or incomplete pictures; first: "
+            f"{unread[0]}: {people[unread[0]].problem}")  # fmt: skip
+    facts |= count_changes(events, judged)
+    facts |= {
+        "weights": {name: weight.model_dump() for name, weight in rules.weights.items()},
+        "warnings": {warning.name: warning.text for warning in warnings},
+        "clips_with_problems": len(unread),
+    }
+    part = out / "visual.json.part"
+    part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    part.replace(out / "visual.json")
+    judged.events.save(out / "events.npz")
+    return facts
+
+
+VISUAL_STAGE = Stage("visual", "events", VisualStageConfig, run_visual)

@@ -1,0 +1,223 @@
+"""The stage `compare`: several scored predictions in one table, each against the first, with jackknife intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from dcase_seld.core.config import Config, Outside, Ref
+from dcase_seld.recipe.stage import Context, Inputs, Stage
+from dcase_seld.scoring.figures import COMPARED, _finite, _interval, format_table
+
+
+class RowConfig(Config):
+    """One row."""
+
+    label: str = Field(description="what the table calls it")
+    score: Annotated[str, Ref("scores")] = Field(description="the score step")
+    against: str | None = Field(
+        default=None, description="label of the row that it is compared with; null: the first row"
+    )
+
+
+class CompareConfig(Config):
+    """The rows of the table."""
+
+    rows: tuple[RowConfig, ...] = Field(min_length=1, description="in the order of the table")
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> CompareConfig:
+        labels = [row.label for row in self.rows]
+        if len(set(labels)) != len(labels):
+            raise ValueError("rows: two have one label")
+        for row in self.rows:
+            if row.against is not None and row.against not in labels:
+                raise ValueError(f"rows: against {row.against!r} is no row; the rows are {', '.join(labels)}")
+        return self
+
+
+def run_compare(config: CompareConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
+    """Write compare.json, and return the table as `show`."""
+    from dcase_seld.core.files import write_scores_json as write_json
+    from dcase_seld.report.errors import paired_difference
+    from dcase_seld.report.gather import gather
+
+    runs = {row.label: gather(inputs[f"rows.{place}.score"])[0] for place, row in enumerate(config.rows)}
+    rows = []
+    for row, (label, one) in zip(config.rows, runs.items(), strict=True):
+        scores = one.scores.to_json()
+        intervals = scores["jackknife"] or {}
+        base = row.against or config.rows[0].label
+        rows.append(
+            {
+                "row": label,
+                "against": None if base == label else base,
+                "clips": scores["clips"],
+                "unit": one.unit,
+                "figures": {name: {"value": scores[name], **_interval(intervals.get(name))} for name in COMPARED},
+                "difference": {} if base == label else _finite(paired_difference(runs[base], one)),
+            }
+        )
+    write_json(out / "compare.json", rows)
+    return {"rows": list(runs), "show": format_table(rows)}
+
+
+COMPARE_STAGE = Stage("compare", "comparison", CompareConfig, run_compare)
+"""Ends a recipe of ablations: `dcase-seld run_compare` prints its table."""
+
+
+class ScoreConfig(Config):
+    """What is scored against what, and how."""
+
+    csv: Annotated[str, Ref("csv")] = Field(description="Step whose CSV files are scored.")
+    data: Annotated[str, Ref("store")] = Field(description="Step whose store holds the labels.")
+    split: Literal["train", "val", "test", "all"] = Field("test", description="Clips of the store that are scored.")
+    track: Literal["a", "b"] = Field("b", description="b, or a (audio only: no on-screen figures).")
+    average: Literal["macro", "micro"] = Field("macro", description="Mean over classes, or all classes pooled.")
+    protocol: Literal["official", "complete"] = Field(
+        "official", description="The challenge's scorer exactly, or every frame of every clip."
+    )
+    jackknife: Literal["none", "clip", "recording"] = Field(
+        "none", description="95 % intervals by leaving out one clip, or all windows of one recording, at a time."
+    )
+
+
+def run_score(config: ScoreConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
+    """Write scores.json; return the overall figures and, as `show`, the table that a run ends with.
+
+    Raises:
+        SeldError: a clip of the split has no CSV file, or a CSV file no labelled clip.
+    """
+    from dcase_seld.core.event_files import read_folder
+    from dcase_seld.core.files import write_scores_json as write_json
+    from dcase_seld.scoring.counts import count_events
+    from dcase_seld.scoring.figures import format_scores
+    from dcase_seld.scoring.intervals import jackknife
+    from dcase_seld.scoring.official import FIGURES, check_clips, scores_of
+    from dcase_seld.store.store import Store
+
+    data, csv = inputs["data"][0], inputs["csv"][0]
+    store = Store.open(data)
+    indices = [index for index in store.indices(config.split) if store.labelled[index]]
+    names = [store.names[index] for index in indices]
+    longest = max((int(store.frames[index]) for index in indices), default=0)
+    prediction = read_folder(csv, n_classes=len(store.taxonomy), frames=longest or None)
+    reference = store.events.select_clips(names)
+    elsewhere = set(store.names) - set(names)  # clips of other splits, or without labels: not what is asked for
+    prediction = prediction.select_clips([name for name in prediction.clips if name not in elsewhere])
+    check_clips(prediction.clips, reference.clips, csv, data)
+    counts = count_events(prediction, reference, n_classes=len(store.taxonomy), protocol=config.protocol)
+    intervals = None
+    if config.jackknife != "none":
+        intervals = jackknife(counts, average=config.average, track=config.track, by=config.jackknife)
+    scores = scores_of(
+        counts, average=config.average, protocol=config.protocol, track=config.track, jackknife=intervals
+    )
+    plain = scores.to_json()
+    write_json(out / "scores.json", plain)
+    return {
+        "track": config.track,
+        "split": config.split,
+        "clips": scores.clips,
+        "classes": list(store.taxonomy.classes),
+        **{name: plain[name] for name in FIGURES},
+        "show": format_scores(scores, store.taxonomy.classes),
+    }
+
+
+SCORE_STAGE = Stage("score", "scores", ScoreConfig, run_score)
+
+
+class ReportConfig(Config):
+    """What is reported."""
+
+    scores: Annotated[list[str], Ref("scores")] = Field(
+        min_length=1, description="Score steps; the first is the one that the others are compared with."
+    )
+    examples: int = Field(3, ge=0, le=50, description="How many of the best and of the worst clips are shown.")
+    title: str = Field("", description="Heading; the names of the runs by default.")
+
+
+def run_report(config: ReportConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
+    """Write report.html, which needs no other file."""
+    from dcase_seld.report.gather import gather
+    from dcase_seld.report.page import write_report
+
+    runs = gather(inputs["scores"])
+    write_report(runs, out / "report.html", config.examples, config.title)
+    return {"runs": [one.name for one in runs]}
+
+
+REPORT_STAGE = Stage("report", "report", ReportConfig, run_report)
+
+
+class PackageConfig(Config):
+    """Which systems are packaged, of whom, and with which report."""
+
+    csv: Annotated[list[str], Ref("csv")] = Field(
+        description="Export steps, one per system, in the order of the systems' numbers.", min_length=1
+    )
+    tracks: list[Literal["a", "b"]] = Field(description="Track of each export step.", min_length=1)
+    scores: Annotated[list[str], Ref("scores")] = Field(
+        default=[], description="Score step of each system's networks on the development test set, in the same order."
+    )
+    members: Annotated[list[str], Ref("checkpoint", "ensemble")] = Field(
+        default=[], description="Steps whose networks are counted where the export steps do not come from any."
+    )
+    team: Annotated[Path | None, Outside()] = Field(
+        default=None, description="Team file (see submission/team.yaml); by default the example that comes along."
+    )
+    report: Annotated[Path | None, Outside()] = Field(
+        default=None, description="Technical report as a PDF; without it a skeleton is written beside the zip."
+    )
+    templates: Annotated[Path | None, Outside()] = Field(
+        default=None, description="Folder whose layout.yaml, meta.yaml, report.md and report.tex replace the own ones."
+    )
+    name: str = Field(default="submission", description="Name of the zip.", pattern=r"^[\w-]+$")
+    force_random_weights: bool = Field(default=False, description="Package networks that were never trained.")
+
+    @model_validator(mode="after")
+    def _one_track_per_system(self) -> Self:
+        if len(self.tracks) != len(self.csv):
+            raise ValueError(f"tracks must name one track per csv step: {len(self.csv)}, got {len(self.tracks)}")
+        if self.scores and len(self.scores) != len(self.csv):
+            raise ValueError(f"scores must name one step per csv step: {len(self.csv)}, got {len(self.scores)}")
+        return self
+
+
+def run_package(config: PackageConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
+    """Write NAME.zip (and NAME_report/ where no report is given) and say what is missing; return labels and findings.
+
+    Raises:
+        SeldError: a system cannot be packaged.
+    """
+    from dcase_seld.submission.deliver import deliver
+    from dcase_seld.submission.systems import collect
+
+    scores: list[Path | None] = [*inputs.get("scores", [])] or [None] * len(config.csv)
+    members = inputs.get("members", [])
+    runs = [
+        (collect(csv, score, members, track), track)
+        for csv, score, track in zip(inputs["csv"], scores, config.tracks, strict=True)
+    ]
+    zip_file = out / f"{config.name}.zip"
+    findings, lines = deliver(
+        zip_file,
+        runs,
+        config.team,
+        reports={} if config.report is None else dict.fromkeys(config.tracks, config.report),
+        templates=config.templates,
+        force_random_weights=config.force_random_weights,
+        quiet=context.quiet,
+    )
+    return {
+        "zip": zip_file.name,
+        "errors": sorted(findings.rules("error")),
+        "warnings": sorted(findings.rules("warning")),
+        "show": "\n".join(lines),
+    }
+
+
+PACKAGE_STAGE = Stage("package", "package", PackageConfig, run_package)

@@ -1,0 +1,190 @@
+"""The stage `embed`: tokens of frozen encoders (CLAP, OWL-ViT, YAMNet, any ONNX model) of every clip of a store."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from dcase_seld.core.config import Config, Ref, RunTime
+from dcase_seld.core.errors import SeldError
+from dcase_seld.pretrained.encoder import OwlVitTokensConfig, TokensConfig
+from dcase_seld.recipe.stage import Context, Inputs, Stage
+
+if TYPE_CHECKING:
+    from dcase_seld.pretrained.encoder import SemanticEncoder
+    from dcase_seld.store.store import Store
+    from dcase_seld.store.tokens import TokenSpec
+
+Split = Literal["train", "val", "test", "eval", "all"]
+
+
+class EmbedConfig(Config):
+    """Which clips, by which encoder."""
+
+    data: Annotated[str, Ref("store")] = Field(description="the prepare step whose clips are embedded")
+    model: TokensConfig = Field(description="the encoder; kind: clap, owlvit, yamnet or onnx")
+    split: Split | tuple[Split, ...] = Field("all", description="clips to embed: a split, several, or all")
+    mirror: Literal["none", "store", "grid_flip"] = Field(
+        "none",
+        description="tokens of mirrored frames, for augmentation and averaging by channel swap: store: computed too;"
+        " grid_flip: the token grid is flipped at reading (approximate); sound tokens need none",
+    )
+    devices: Annotated[int, RunTime()] = Field(1, ge=1, description="devices (processes) per node that share the work")
+    nodes: Annotated[int, RunTime()] = Field(1, ge=1, description="machines, started by torchrun or SLURM")
+
+    @model_validator(mode="after")
+    def _mirror_is_for_pictures(self) -> EmbedConfig:
+        if self.mirror != "none" and not isinstance(self.model, OwlVitTokensConfig):
+            raise ValueError("mirror: sound tokens do not change with the channel swap; leave it out")
+        return self
+
+
+def embed_ready(config: EmbedConfig) -> None:
+    """Raise where the encoder's weights, or what runs them, are not on this machine."""
+    from dcase_seld.pretrained.catalogue import find_model, require_onnxruntime
+
+    kind = {"clap": "clap", "owlvit": "vision"}.get(config.model.kind, "onnx")
+    if kind == "onnx":
+        require_onnxruntime()
+    find_model(config.model.source, kind)
+
+
+def run_embed(config: EmbedConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
+    """Write a token folder (see data.tokens) and return facts: shape, bytes, weights, missing frames."""
+    from dcase_seld.store.tokens import TokenReader
+
+    if config.devices * config.nodes == 1:
+        from dcase_seld.infer.devices import single_device
+
+        _embed(config, inputs["data"][0], out, context, str(single_device(context.device)), 0, 1)
+    else:
+        _launch(config, inputs["data"][0], out, context)
+    reader = TokenReader.open(out)
+    facts: dict[str, Any] = {
+        "kind": reader.spec.kind,
+        "model": reader.spec.model,
+        "weights": reader.spec.fingerprint,
+        "random_weights": [reader.spec.kind] if reader.spec.random_weights else [],
+        "clips": len(reader.names),
+        "shape": list(reader.spec.shape),
+        "bytes": sum(file.stat().st_size for file in out.glob("*.npy")),
+    }
+    if reader.spec.mask:
+        facts["frames_missing"] = int((~reader.read_mask(reader.names)).sum())
+    return facts
+
+
+def _launch(config: EmbedConfig, store: Path, out: Path, context: Context) -> None:
+    """Share the shards between processes: torchrun's or SLURM's, or processes of our own."""
+    from lightning_fabric import Fabric
+
+    from dcase_seld.infer.devices import launch
+
+    outside = "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_NTASKS" in os.environ
+    if config.nodes > 1 and not outside:
+        raise SeldError(
+            f"nodes is {config.nodes}, but this process was started neither by torchrun nor by SLURM.",
+            "Start the same command on every node with torchrun or srun, or set nodes to 1.",
+        )
+    try:
+        fabric = Fabric(
+            accelerator={"cuda": "gpu"}.get(context.device, context.device),
+            devices=config.devices,
+            num_nodes=config.nodes,
+            strategy="ddp" if outside else "ddp_spawn",
+        )
+    except (RuntimeError, ValueError) as error:
+        raise SeldError(f"The device {context.device!r} cannot be used: {error}.", "Use --device cpu.") from error
+    launch(fabric, partial(_embed_on_rank, config=config, store=store, out=out, context=context), out)
+
+
+def _embed_on_rank(fabric: Any, config: EmbedConfig, store: Path, out: Path, context: Context) -> None:
+    """Do this process' part; the first one plans before, and finishes after, the others."""
+    rank, world = fabric.global_rank, fabric.world_size
+    _embed(config, store, out, context, str(fabric.device), rank, world, barrier=fabric.barrier)
+
+
+def _embed(
+    config: EmbedConfig,
+    store_folder: Path,
+    out: Path,
+    context: Context,
+    device: str,
+    rank: int,
+    world: int,
+    barrier: Any = lambda: None,
+) -> None:
+    """Write every `world`-th shard beginning with `rank`; rank 0 also plans, estimates and finishes."""
+    from dcase_seld.core.task import frame_times
+    from dcase_seld.core.work import progress, say
+    from dcase_seld.infer.embed import SOUND_CLIPS_PER_SHARD, clip_seconds, embed_sound, embed_video, say_estimate
+    from dcase_seld.pretrained.encoder import build_encoder
+    from dcase_seld.store.store import Store
+    from dcase_seld.store.tokens import TokenWriter
+
+    store = Store.open(store_folder)
+    indices = store.indices(config.split)
+    seconds = clip_seconds(store, indices)
+    names = [store.names[index] for index in indices]
+    encoder = build_encoder(config.model, store.sample_rate, device)
+    pictures = isinstance(config.model, OwlVitTokensConfig)
+    times = frame_times(seconds, config.model.fps) if isinstance(config.model, OwlVitTokensConfig) else []
+    if pictures and not any(store.videos[index] is not None for index in indices):
+        raise SeldError(f"None of the {len(names):,} clips has a video.", "Embed pictures of a corpus with videos.")
+    spec = _spec(config, encoder, store, len(times), int(store.samples[indices].max()))
+    if rank == 0:
+        if encoder.random_weights:
+            say(f"warning: the {spec.model} weights are RANDOM (made for tests); its tokens mean nothing.")
+        out.mkdir(parents=True, exist_ok=True)
+        say_estimate(spec, len(names), out, poolable=pictures)
+        writer = TokenWriter(out, spec, names, None if pictures else SOUND_CLIPS_PER_SHARD)
+    barrier()
+    if rank != 0:
+        writer = TokenWriter(out, spec, names, None if pictures else SOUND_CLIPS_PER_SHARD)
+    mine = [(shard, part) for shard, part in writer.pending() if shard % world == rank]
+    # Nobody starts before everybody has seen which shards are left.
+    barrier()
+    count = sum(len(part) for _, part in mine)
+    with progress("embed", count, "clips", context.quiet or rank != 0) as advance:
+        if pictures:
+            embed_video(store, encoder, writer, mine, times, advance, min(context.workers, 4))
+        else:
+            embed_sound(store, encoder, writer, mine, advance)
+    barrier()
+    if rank == 0:
+        writer.finish()
+    # Nobody reads the folder before it is finished.
+    barrier()
+
+
+def _spec(config: EmbedConfig, encoder: SemanticEncoder, store: Store, frames: int, samples: int) -> TokenSpec:
+    """Return what the folder will hold."""
+    from dcase_seld.store.tokens import TokenSpec
+
+    pictures = encoder.kind == "vision"
+    tokens = encoder.tokens or int(encoder.encode(_silence(samples)).shape[1])
+    return TokenSpec(
+        kind="vision" if pictures else "clap",
+        model=f"{config.model.kind}:{Path(config.model.source).name}",
+        fingerprint=encoder.weights_fingerprint,
+        random_weights=encoder.random_weights,
+        shape=(frames, tokens, encoder.dimension) if pictures else (tokens, encoder.dimension),
+        mirror=config.mirror != "none",
+        mask=pictures,
+        mirror_by="grid_flip" if config.mirror == "grid_flip" else "stored",
+        encoder=config.model.model_dump(mode="json", exclude={"batch"}),
+        store=store.identity,
+    )
+
+
+def _silence(samples: int) -> Any:
+    import torch
+
+    return torch.zeros(1, 2, samples)
+
+
+EMBED_STAGE = Stage("embed", "tokens", EmbedConfig, run_embed, shared=True, ready=embed_ready)

@@ -1,0 +1,263 @@
+"""A corpus made ready for training: one packed audio file, one table of clips, one of events.
+
+    store.json     format version, taxonomy, sample rate, counts; the last file written
+    audio.i16      int16 samples of all clips one after the other, left and right interleaved
+    clips.npz      one row per clip: name, part, split, place in audio.i16, label frames, video
+    events.npz     the labels of all clips, clip index = store index
+
+Audio is read with positioned reads into the caller's batch, not through touched memory maps: so the memory of a
+training process does not grow with the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dcase_seld.core.classes import DCASE2025, Taxonomy
+from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.events import Events
+from dcase_seld.core.task import CLIP_FRAMES, CLIP_SAMPLES, LABEL_RATE, SAMPLE_RATE
+
+SPLITS = ("train", "val", "test", "eval")
+"""The splits that a clip can be in."""
+
+FORMAT = 1
+
+CHANNELS = 2
+
+SAMPLE_BYTES = 2 * CHANNELS
+"""Bytes of one stereo sample."""
+
+IDENTITY_SAMPLES = 4096
+"""Samples that are read at each of 16 places to tell one store's sound from another's."""
+
+Int16 = npt.NDArray[np.int16]
+
+Ints = npt.NDArray[np.int64]
+
+
+class Store:
+    """A finished store, opened with `Store.open(folder)`.
+
+    Attributes:
+        folder: the folder.
+        names: clip names (file stems); a clip's index is its position.
+        parts: the corpus' folder of each clip, as "dev-train-tau".
+        split: (clips,) "train", "val", "test" or "eval".
+        taxonomy: the classes.
+        sample_rate: samples per second.
+        samples: (clips,) samples per channel.
+        frames: (clips,) label frames.
+        labelled: (clips,) bool, whether a label file was there.
+        videos: path of each clip's video, or None.
+        facts: what store.json says: counts, problems, how it was made.
+    """
+
+    def __init__(self, folder: Path, facts: dict[str, Any], table: dict[str, npt.NDArray[Any]]) -> None:
+        self.folder, self.facts = folder, facts
+        self.taxonomy = Taxonomy.from_json(facts["taxonomy"])
+        self.sample_rate = int(facts["sample_rate"])
+        self.names: tuple[str, ...] = tuple(table["name"].tolist())
+        self.parts: tuple[str, ...] = tuple(table["part"].tolist())
+        self.split: npt.NDArray[np.str_] = table["split"]
+        self.samples: Ints = table["samples"].astype(np.int64)
+        self.frames: Ints = table["frames"].astype(np.int64)
+        self.labelled: npt.NDArray[np.bool_] = table["labelled"].astype(bool)
+        corpus = Path(facts["corpus"])
+        self.videos: list[Path | None] = [corpus / video if video else None for video in table["video"].tolist()]
+        self._first: Ints = np.concatenate([[0], np.cumsum(self.samples)])
+        self._file = os.open(folder / "audio.i16", os.O_RDONLY)
+        size = os.fstat(self._file).st_size
+        if size != self._first[-1] * SAMPLE_BYTES:
+            raise SeldError(
+                f"{folder / 'audio.i16'} has {size:,} bytes; {self._first[-1] * SAMPLE_BYTES:,} are expected.",
+                "Remove the store and prepare it again.",
+            )
+        self._pcm: Int16 = np.frombuffer(mmap.mmap(self._file, 0, access=mmap.ACCESS_READ), np.int16).reshape(
+            -1, CHANNELS
+        )
+
+    @staticmethod
+    def open(folder: Path) -> Store:
+        """Return the store in a folder.
+
+        Raises:
+            SeldError: the folder holds no finished store, one of another format version, or a broken one.
+        """
+        remedy = "Give the folder of a prepare step."
+        try:
+            facts = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+            if facts["format"] != FORMAT:
+                raise SeldError(f"{folder} is a store of format {facts['format']}; {FORMAT} is needed.", remedy)
+            with np.load(folder / "clips.npz", allow_pickle=False) as archive:
+                table = {name: archive[name] for name in archive.files}
+            return Store(folder, facts, table)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SeldError(f"{folder} holds no finished store ({error}).", remedy) from error
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __del__(self) -> None:
+        # Views of the map may outlive the store; the descriptor is not needed for them.
+        if hasattr(self, "_file"):
+            os.close(self._file)
+
+    @cached_property
+    def events(self) -> Events:
+        """Return the labels of all clips; clip index = store index; clips without labels have no rows."""
+        return Events.load(self.folder / "events.npz")
+
+    @cached_property
+    def identity(self) -> str:
+        """Return a short hash of the clips' names and of samples of their sound, by which tokens know their store."""
+        digest = hashlib.sha256("\n".join(self.names).encode())
+        last = len(self._pcm) - IDENTITY_SAMPLES
+        for start in np.linspace(0, max(0, last), 16).astype(np.int64).tolist():
+            digest.update(self._pcm[start : start + IDENTITY_SAMPLES].tobytes())
+        return digest.hexdigest()[:16]
+
+    def indices(self, split: str | Sequence[str] = "all") -> Ints:
+        """Return the indices of the clips in a split, in several, or in "all", ascending.
+
+        Raises:
+            SeldError: there is no split of this name.
+        """
+        wanted = [split] if isinstance(split, str) else list(split)
+        unknown = [name for name in wanted if name not in (*SPLITS, "all")]
+        if unknown:
+            raise SeldError(
+                f"There is no split {unknown[0]!r}.", f"Choose of {', '.join(SPLITS)}, all (this store: {self.counts})."
+            )
+        if "all" in wanted:
+            return np.arange(len(self), dtype=np.int64)
+        return np.flatnonzero(np.isin(self.split, wanted)).astype(np.int64)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return the number of clips of each split that occurs."""
+        return dict(Counter(self.split.tolist()))
+
+    @property
+    def samples_per_frame(self) -> int:
+        """Return the samples of one label frame."""
+        return self.sample_rate // LABEL_RATE
+
+    def audio(self, index: int, start_sample: int = 0, samples: int | None = None) -> Int16:
+        """Return a read-only view (S, 2) int16 of one clip or of a part of it, without copying.
+
+        A part that reaches beyond the clip's end is shorter than asked for.
+        """
+        stop = self._first[index + 1]
+        first = min(self._first[index] + start_sample, stop)
+        return self._pcm[first : stop if samples is None else min(first + samples, stop)]
+
+    def read_many(
+        self,
+        indices: npt.NDArray[np.integer[Any]] | Sequence[int],
+        start_samples: npt.NDArray[np.integer[Any]] | None = None,
+        samples: int | None = None,
+        out: Int16 | None = None,
+    ) -> Int16:
+        """Return (B, S, 2) int16 of clips, copied; what lies beyond a clip's end is zero.
+
+        Args:
+            indices: (B,) clips, which may repeat.
+            start_samples: (B,) first sample within each clip; None: 0.
+            samples: S; None: the longest of the clips.
+            out: array to fill and return.
+        """
+        rows = np.asarray(indices, np.int64)
+        starts = np.zeros(len(rows), np.int64) if start_samples is None else np.asarray(start_samples, np.int64)
+        left = np.maximum(self.samples[rows] - starts, 0)
+        length = int(left.max(initial=0)) if samples is None else samples
+        if out is None:
+            out = np.empty((len(rows), length, CHANNELS), np.int16)
+        offsets = ((self._first[rows] + starts) * SAMPLE_BYTES).tolist()
+        for item, offset, count in zip(out, offsets, np.minimum(left, length).tolist(), strict=True):
+            if count:
+                self._read_into(item[:count], offset)
+            item[count:] = 0
+        return out
+
+    def position(self, names: Sequence[str]) -> Ints:
+        """Return the indices of named clips.
+
+        Raises:
+            SeldError: a name is not in the store.
+        """
+        table = {name: index for index, name in enumerate(self.names)}
+        missing = [name for name in names if name not in table]
+        if missing:
+            raise SeldError(f"{self.folder} has no clip {listing(missing)}.", "Check the clip's name.")
+        return np.array([table[name] for name in names], np.int64)
+
+    def _read_into(self, target: Int16, offset: int) -> None:
+        """Fill `target` from a byte offset of the audio file."""
+        view = memoryview(target.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+        done = 0
+        while done < len(view):
+            got = os.preadv(self._file, [view[done:]], offset + done)
+            if got <= 0:
+                raise SeldError(f"{self.folder / 'audio.i16'} ends too early.", "Prepare the store again.")
+            done += got
+
+
+def make_store(
+    folder: Path, clips: int, *, sparse: bool = False, taxonomy: Taxonomy = DCASE2025, rows: int = 60, seed: int = 0
+) -> Path:
+    """Write a store of challenge clips with random labels and return its folder.
+
+    Args:
+        folder: made if missing.
+        clips: number of clips; one in ten is for validation.
+        sparse: silence in a file of holes, instead of noise.
+        taxonomy: the classes.
+        rows: label rows of each clip.
+        seed: of sound and labels.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    names = [f"fold3_room{i % 20}_mix{i // 100:03d}_deg{i % 360:03d}_start{i % 10000:04d}x{i}" for i in range(clips)]
+    with (folder / "audio.i16").open("wb") as stream:
+        if sparse:
+            stream.truncate(clips * CLIP_SAMPLES * SAMPLE_BYTES)
+        else:
+            noise = rng.integers(-3000, 3000, CLIP_SAMPLES * 2 + clips).astype(np.int16)
+            for index in range(clips):
+                stream.write(noise[index : index + CLIP_SAMPLES * 2].tobytes())
+    np.savez(
+        folder / "clips.npz",
+        name=np.array(names),
+        part=np.full(clips, "dev-train-made"),
+        split=np.where(np.arange(clips) % 10 == 0, "val", "train"),
+        samples=np.full(clips, CLIP_SAMPLES),
+        frames=np.full(clips, CLIP_FRAMES),
+        labelled=np.ones(clips, np.bool_),
+        video=np.full(clips, ""),
+    )
+    count = clips * rows
+    Events(
+        tuple(names),
+        np.repeat(np.arange(clips, dtype=np.int32), rows),
+        rng.integers(0, CLIP_FRAMES, count).astype(np.int32),
+        rng.integers(0, len(taxonomy), count).astype(np.int32),
+        np.zeros(count, np.int32),
+        rng.uniform(-90, 90, count),
+        rng.uniform(0.5, 6, count),
+        rng.random(count) < 0.25,
+    ).save(folder / "events.npz")
+    facts = {"format": FORMAT, "taxonomy": taxonomy.to_json(), "sample_rate": SAMPLE_RATE, "corpus": "", "clips": clips}
+    (folder / "store.json").write_text(json.dumps(facts), encoding="utf-8")
+    return folder

@@ -1,1 +1,0 @@
-"""Procedural sound sources: a sound bank that needs no recording and no download."""

@@ -1,0 +1,254 @@
+"""People of a clip's sampled frames, and the "keypoints" folder that keeps them.
+
+keypoints.json      format, model, mode, frames per second, landmark names; the last file written
+people-00000.npz    a shard of clips, as `post/shards.py` writes them:
+name (n,) text, problem (n,) text, width (n,), height (n,)
+frame_clip (F,), frame_time_s (F,), frame_seen (F,)            every sampled frame, seen or not
+person_frame (P,), track (P,), score (P,), face_score (P,), keypoints (P, 33, 3) float32 in pixels
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.geometry import column_to_azimuth
+from dcase_seld.core.task import label_times
+from dcase_seld.vision.bodies import INDEX, LANDMARKS, Floats, track
+from dcase_seld.vision.seen import ShardedFolder, Sightings, watched_frames
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dcase_seld.vision.bodies import Person
+    from dcase_seld.vision.people import Image, PeopleFinder
+
+
+@dataclass(frozen=True)
+class ClipPeople:
+    """People of one clip.
+
+    Attributes:
+        width: columns of the video's frames.
+        height: rows of the video's frames.
+        times_s: (V,) times of the sampled frames in seconds.
+        seen: (V,) False where the video has no frame.
+        frame: (P,) index into `times_s` of each found person.
+        track: (P,) number of the person within the clip.
+        score: (P,) how sure it is that there is a person.
+        face_score: (P,) score of the face, 0 where none was seen.
+        keypoints: (P, 33, 3) x and y in pixels, visibility.
+        problem: what is wrong with the video, or "".
+    """
+
+    width: int
+    height: int
+    times_s: npt.NDArray[np.float64]
+    seen: npt.NDArray[np.bool_]
+    frame: npt.NDArray[np.int64]
+    track: npt.NDArray[np.int64]
+    score: Floats
+    face_score: Floats
+    keypoints: Floats
+    problem: str = ""
+
+    @staticmethod
+    def nothing(problem: str, times_s: Sequence[float] = ()) -> ClipPeople:
+        """Return the people of a clip without a readable video."""
+        count = len(times_s)
+        none, ints = np.zeros(0, np.float32), np.zeros(0, np.int64)
+        times = np.asarray(times_s, np.float64)
+        return ClipPeople(
+            0, 0, times, np.zeros(count, bool), ints, ints, none, none, np.zeros((0, 33, 3), np.float32), problem
+        )
+
+
+def find_in_video(finder: PeopleFinder, path: Path | None, times_s: npt.NDArray[np.float64]) -> ClipPeople:
+    """Return the people of a video at times in seconds; a missing or damaged video gives its problem, no error."""
+    from dcase_seld.media.frames import iterate_frames
+
+    if path is None:
+        return ClipPeople.nothing("there is no video", times_s.tolist())
+    found, seen, size = [], np.zeros(len(times_s), bool), (0, 0)
+    problem = ""
+    try:
+        for index, (image, _) in enumerate(iterate_frames(path, times_s.tolist())):
+            found.append(finder.find(image) if image is not None else [])
+            if image is not None:
+                seen[index], size = True, (image.shape[1], image.shape[0])
+    except SeldError as error:
+        problem = error.problem.rstrip(".")
+    if not seen.any():
+        return ClipPeople.nothing(problem or f"{path} has no readable frame", times_s.tolist())
+    if not seen.all():
+        problem = f"{path} has no readable frame at {int((~seen).sum())} of {len(seen)} times"
+    numbers = track([[p.keypoints for p in people] for people in found], times_s)
+    people = [
+        (index, number, p) for index, ps in enumerate(found) for number, p in zip(numbers[index], ps, strict=True)
+    ]
+    return ClipPeople(
+        *size,
+        times_s,
+        seen,
+        np.array([i for i, _, _ in people], np.int64),
+        np.array([n for _, n, _ in people], np.int64),
+        np.array([p.score for _, _, p in people], np.float32),
+        np.array([p.face_score for _, _, p in people], np.float32),
+        np.array([p.keypoints for _, _, p in people], np.float32).reshape(-1, len(LANDMARKS), 3),
+        problem,
+    )
+
+
+KEYPOINTS = ShardedFolder(
+    kind="keypoints",
+    format=1,
+    prefix="people",
+    row_frame="person_frame",
+    clip_columns=("width", "height"),
+    row_columns=("track", "score", "face_score", "keypoints"),
+    make=ClipPeople,
+    about={"landmarks": list(LANDMARKS)},
+)
+"""The keypoints folder."""
+
+
+class Keypoints(Mapping[str, ClipPeople]):
+    """People of clips by clip name, read from one or several keypoints folders; shards are loaded when needed."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._place: dict[str, tuple[Path, int]] = {}
+        self._shard: tuple[Path, list[ClipPeople]] | None = None
+        self.facts: list[Mapping[str, Any]] = []
+        for folder in folders:
+            facts, places = KEYPOINTS.read_index(folder)
+            self._place |= places
+            self.facts.append(facts)
+
+    def __getitem__(self, name: str) -> ClipPeople:
+        path, index = self._place[name]
+        if self._shard is None or self._shard[0] != path:
+            self._shard = (path, KEYPOINTS.read_shard(path))
+        return self._shard[1][index]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._place)
+
+    def __len__(self) -> int:
+        return len(self._place)
+
+
+Part = Literal["mouth", "wrists", "ankles", "head", "body"]
+
+PARTS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "mouth": (("mouth_left", "mouth_right"), ("nose",), ("left_ear", "right_ear")),
+    "wrists": (("left_wrist", "right_wrist"),),
+    "ankles": (("left_ankle", "right_ankle"),),
+    "head": (("nose",), ("left_ear", "right_ear")),
+    "body": (("left_hip", "right_hip"), ("left_shoulder", "right_shoulder"), ("nose",)),
+}
+"""Body part → groups of landmarks; the part is at the mean of the visible landmarks of the first group with any.
+
+Wrists and ankles have no substitute: hands or feet that the picture does not show cannot be on screen.
+"""
+
+
+def see_part(
+    people: ClipPeople, part: str, frames: int, *, fov_deg: float, min_visibility: float, max_gap_s: float
+) -> Sightings:
+    """Return where a body part of every tracked person is at the label frames.
+
+    Between two sampled frames in which the same person is seen the column is interpolated; before the first and after
+    the last it is held for `max_gap_s`.
+    """
+    watched = watched_frames(people.times_s, people.seen, frames, max_gap_s)
+    column, visible = _columns(people, part, min_visibility)
+    tracks = np.unique(people.track)
+    azimuth = np.full((frames, len(tracks)), np.nan)
+    for k, number in enumerate(tracks):
+        rows = np.flatnonzero((people.track == number) & visible)
+        if len(rows):
+            azimuth[:, k] = column_to_azimuth(
+                _interpolate(people.times_s[people.frame[rows]], column[rows], frames, max_gap_s), people.width, fov_deg
+            )
+    azimuth[~watched] = np.nan
+    return Sightings(azimuth, np.zeros_like(azimuth), watched)
+
+
+def _columns(
+    people: ClipPeople, part: str, min_visibility: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """Return (P,) the column of a part and (P,) whether it is visible."""
+    column = np.full(len(people.frame), np.nan)
+    for group in PARTS[part]:
+        points = people.keypoints[:, [INDEX[name] for name in group]].astype(np.float64)
+        shown = points[..., 2] >= min_visibility
+        mean = (points[..., 0] * shown).sum(axis=1) / np.maximum(shown.sum(axis=1), 1)
+        column = np.where(np.isnan(column) & shown.any(axis=1), mean, column)
+    return column, ~np.isnan(column)
+
+
+def _interpolate(
+    times_s: npt.NDArray[np.float64], values: npt.NDArray[np.float64], frames: int, max_gap_s: float
+) -> npt.NDArray[np.float64]:
+    """Return (T,) values at the label frames, NaN further than `max_gap_s` from both neighbours in time."""
+    wanted = label_times(frames)
+    inside = np.interp(wanted, times_s, values)
+    after = np.clip(np.searchsorted(times_s, wanted), 0, len(times_s) - 1)
+    before = np.clip(after - 1, 0, len(times_s) - 1)
+    gap = np.minimum(np.abs(times_s[after] - wanted), np.abs(times_s[before] - wanted))
+    return np.where(gap <= max_gap_s, inside, np.nan)
+
+
+PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+
+
+def _look(finder: PeopleFinder, path: Path, fps: float) -> Iterator[dict[str, Any]]:
+    for time_s, image in _images(path, fps):
+        yield {
+            "file": str(path),
+            "time_s": time_s,
+            "width": image.shape[1],
+            "height": image.shape[0],
+            "people": [_plain(person) for person in finder.find(image)],
+        }
+
+
+def _images(path: Path, fps: float) -> Iterator[tuple[float | None, Image]]:
+    """Yield (time in seconds, picture); a still picture has no time."""
+    from dcase_seld.core.task import sample_times
+    from dcase_seld.core.work import say
+    from dcase_seld.media.frames import iterate_frames, read_picture, video_info
+
+    if path.suffix.lower() in PICTURES:
+        yield None, read_picture(path)
+        return
+    times = sample_times(video_info(path).duration_s, fps)
+    missing = 0
+    for time_s, (image, _) in zip(times.tolist(), iterate_frames(path, times.tolist()), strict=True):
+        if image is None:
+            missing += 1
+        else:
+            yield round(time_s, 3), image
+    if missing:
+        say(f"warning: {path} has no readable frame at {missing} of {len(times)} times")
+
+
+def _plain(person: Person) -> dict[str, Any]:
+    from dcase_seld.vision.bodies import LANDMARKS
+
+    rounded = [[round(float(v), 2) for v in point] for point in person.keypoints]
+    return {
+        "nose_x": round(float(person.nose[0]), 2),
+        "nose_y": round(float(person.nose[1]), 2),
+        "score": round(person.score, 4),
+        "keypoints": {
+            name: {"x": x, "y": y, "visibility": seen}
+            for name, (x, y, seen) in zip(LANDMARKS, rounded, strict=True)
+        },
+    }  # fmt: skip

@@ -1,0 +1,232 @@
+"""Folders of what is seen in clips' sampled frames: tables in shards, then an index that makes the folder complete.
+
+A shard is one .npz of 64 clips, without pickled objects, whose tables are joined by position:
+    name (n,) text, problem (n,) text, and further columns of clips
+    frame_clip (F,), frame_time_s (F,), frame_seen (F,)     every sampled frame, seen or not
+    the frame of each row (R,), and further columns of rows   people or objects
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.files import _replace_file
+from dcase_seld.core.task import label_times
+
+
+@dataclass(frozen=True)
+class Sightings:
+    """What is seen at the label frames of one clip.
+
+    Attributes:
+        azimuth_deg: (T, K) azimuth of thing k in degrees, NaN where it is not seen.
+        spread_deg: (T, K) half the width of the thing in degrees, 0 for a point.
+        watched: (T,) whether the video shows the label frame at all.
+    """
+
+    azimuth_deg: npt.NDArray[np.float64]
+    spread_deg: npt.NDArray[np.float64]
+    watched: npt.NDArray[np.bool_]
+
+
+def watched_frames(
+    times_s: npt.NDArray[np.float64], seen: npt.NDArray[np.bool_], frames: int, max_gap_s: float
+) -> npt.NDArray[np.bool_]:
+    """Return (T,) whether a readable sampled frame is within `max_gap_s` of each label frame."""
+    times = times_s[seen]
+    if not len(times):
+        return np.zeros(frames, np.bool_)
+    nearest = np.abs(label_times(frames)[:, None] - times).min(axis=1)
+    return np.asarray(nearest <= max_gap_s)
+
+
+CLIPS_PER_SHARD = 64
+
+
+class SeenClip(Protocol):
+    """What every kind of folder keeps of a clip."""
+
+    @property
+    def times_s(self) -> npt.NDArray[np.float64]:
+        """(V,) times of the sampled frames in seconds."""
+
+    @property
+    def seen(self) -> npt.NDArray[np.bool_]:
+        """(V,) False where the video has no frame."""
+
+    @property
+    def frame(self) -> npt.NDArray[np.int64]:
+        """(R,) index into `times_s` of each row."""
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the video, or ""."""
+
+
+Seen = TypeVar("Seen", bound=SeenClip)
+
+
+def no_advance(count: int) -> None:
+    """Do nothing: where nobody watches the progress."""
+
+
+@dataclass(frozen=True)
+class ShardedFolder(Generic[Seen]):
+    """How a kind of folder is laid out; a column has the name of the clip's attribute that it holds.
+
+    Attributes:
+        kind: what the folder holds and its step is called, as "keypoints".
+        format: version of the layout.
+        prefix: beginning of the shards' file names.
+        row_frame: column with the frame of each row.
+        clip_columns: whole numbers, one per clip.
+        row_columns: arrays, one entry per row.
+        make: builds the clip that was written from its attributes.
+        about: what the index of every such folder says.
+    """
+
+    kind: str
+    format: int
+    prefix: str
+    row_frame: str
+    clip_columns: tuple[str, ...]
+    row_columns: tuple[str, ...]
+    make: Callable[..., Seen]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def index_file(self) -> str:
+        """Return the name of the file that is written last."""
+        return f"{self.kind}.json"
+
+    def shard(self, folder: Path, number: int) -> Path:
+        """Return the file of a shard."""
+        return folder / f"{self.prefix}-{number:05d}.npz"
+
+    def pending(self, folder: Path, clips: int) -> list[int]:
+        """Return the numbers of the shards that are still to be made."""
+        return [number for number in range(-(-clips // CLIPS_PER_SHARD)) if not self.shard(folder, number).is_file()]
+
+    def write(
+        self,
+        folder: Path,
+        names: Sequence[str],
+        look: Callable[[int], Seen],
+        facts: Mapping[str, Any],
+        advance: Callable[..., None] = no_advance,
+    ) -> None:
+        """Write the folder of clips, a shard at a time; shards that are there are not made again.
+
+        Args:
+            folder: where to; may hold the shards of an interrupted attempt for the same names.
+            names: clip names.
+            look: what is seen in the clip at an index.
+            facts: what the index says beside its format.
+            advance: called with the number of clips done.
+        """
+        pending = self.pending(folder, len(names))
+        advance(done_clips(len(names), pending))
+        for number in pending:
+            self.write_shard(folder, names, number, look, advance)
+        self.finish(folder, len(names), facts)
+
+    def write_shard(
+        self,
+        folder: Path,
+        names: Sequence[str],
+        number: int,
+        look: Callable[[int], Seen],
+        advance: Callable[..., None] = no_advance,
+    ) -> None:
+        """Look at the clips of one shard and write it."""
+        indices = _indices(len(names), number)
+        clips = []
+        for index in indices:
+            clips.append(look(index))
+            advance(1)
+        first = np.cumsum([0] + [len(c.times_s) for c in clips])
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "name": np.asarray([names[index] for index in indices], np.str_),
+            "problem": np.asarray([c.problem for c in clips], np.str_),
+        }
+        arrays |= {name: np.asarray([getattr(c, name) for c in clips], np.int64) for name in self.clip_columns}
+        arrays |= {
+            "frame_clip": np.concatenate([np.full(len(c.times_s), i, np.int64) for i, c in enumerate(clips)]),
+            "frame_time_s": np.concatenate([c.times_s for c in clips]),
+            "frame_seen": np.concatenate([c.seen for c in clips]),
+            self.row_frame: np.concatenate([c.frame + first[i] for i, c in enumerate(clips)]),
+        }
+        arrays |= {name: np.concatenate([getattr(c, name) for c in clips]) for name in self.row_columns}
+
+        def write(part: Path) -> None:
+            with part.open("wb") as stream:
+                np.savez_compressed(stream, allow_pickle=False, **arrays)
+
+        _replace_file(self.shard(folder, number), write)
+
+    def finish(self, folder: Path, clips: int, facts: Mapping[str, Any]) -> None:
+        """Write the index, which makes the folder complete."""
+        index: dict[str, Any] = {"format": self.format, "clips": clips, "clips_per_shard": CLIPS_PER_SHARD}
+        index |= {**self.about, **facts}
+        _replace_file(folder / self.index_file, lambda part: part.write_text(json.dumps(index, indent=2) + "\n"))
+
+    def read_index(self, folder: Path) -> tuple[Mapping[str, Any], dict[str, tuple[Path, int]]]:
+        """Return the facts of a finished folder, and of each clip name its shard and its place there.
+
+        Raises:
+            SeldError: the folder is not finished, of another format, or damaged.
+        """
+        places: dict[str, tuple[Path, int]] = {}
+        try:
+            facts = json.loads((folder / self.index_file).read_text(encoding="utf-8"))
+            if facts["format"] != self.format:
+                raise ValueError(f"format {facts['format']}, expected {self.format}")
+            for number in range(-(-facts["clips"] // facts["clips_per_shard"])):
+                path = self.shard(folder, number)
+                with np.load(path, allow_pickle=False) as archive:
+                    places |= {name: (path, index) for index, name in enumerate(archive["name"].tolist())}
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise SeldError(
+                f"{folder} is no finished {self.kind} folder ({error}).", f"Give the folder of a {self.kind} step."
+            ) from error
+        return facts, places
+
+    def read_shard(self, path: Path) -> list[Seen]:
+        """Return the clips of one shard."""
+        with np.load(path, allow_pickle=False) as archive:
+            table = {name: archive[name] for name in archive.files}
+        clips = []
+        for index in range(len(table["name"])):
+            frames = np.flatnonzero(table["frame_clip"] == index)
+            first = int(frames[0]) if len(frames) else 0
+            row_frame = table[self.row_frame]
+            rows = np.flatnonzero((row_frame >= first) & (row_frame < first + len(frames)))
+            clips.append(
+                self.make(
+                    times_s=table["frame_time_s"][frames],
+                    seen=table["frame_seen"][frames],
+                    frame=row_frame[rows] - first,
+                    problem=str(table["problem"][index]),
+                    **{name: int(table[name][index]) for name in self.clip_columns},
+                    **{name: table[name][rows] for name in self.row_columns},
+                )
+            )
+        return clips
+
+
+def done_clips(clips: int, pending: Iterable[int]) -> int:
+    """Return how many of the clips lie in shards that are not pending."""
+    return clips - sum(len(_indices(clips, number)) for number in pending)
+
+
+def _indices(clips: int, number: int) -> range:
+    return range(number * CLIPS_PER_SHARD, min((number + 1) * CLIPS_PER_SHARD, clips))

@@ -1,0 +1,65 @@
+"""The command as a shell sees it: a refusal of the system is a sentence and exit status 1, a closed pipe is silence."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from dcase_seld.cli import main
+
+RECIPE = "steps:\n  scenes: {stage: simulate, clips: {train: 2, test: 0}, rooms: {train: 1, test: 1}}\n"
+
+
+def test_a_file_as_work_directory_is_refused_in_a_sentence(tmp_path, monkeypatch, capsys):
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    (tmp_path / "work").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["dcase-seld", "run", "r.yaml", "--quiet"])
+    with pytest.raises(SystemExit) as ended:
+        main.entry()
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and f"{tmp_path / 'work'}" in said and "Not a directory." in said
+    assert (tmp_path / "work").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileExistsError(errno.EEXIST, "File exists", "out"), "out: a file is in the place of a folder."),
+        (PermissionError(errno.EACCES, "Permission denied", "work/.results"), "work/.results: Permission denied."),
+        (OSError(errno.ENOSPC, "No space left on device"), "The disk: No space left on device (in step train)."),
+    ],
+)
+def test_what_the_system_refuses_is_said_with_its_path_and_step(error, said, monkeypatch, capsys):
+    if error.errno == errno.ENOSPC:
+        error.add_note("in step train")
+
+    def refuse(**_):
+        raise error
+
+    monkeypatch.setattr(main, "main", refuse)
+    with pytest.raises(SystemExit) as ended:
+        main.entry()
+    assert ended.value.code == 1 and said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [OSError("no number"), ConnectionResetError(errno.ECONNRESET, "reset", "x")])
+def test_other_errors_keep_their_traceback(error, monkeypatch):
+    def fail(**_):
+        raise error
+
+    monkeypatch.setattr(main, "main", fail)
+    with pytest.raises(type(error)):
+        main.entry()
+
+
+def test_a_reader_that_has_gone_is_no_traceback():
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = [sys.executable, "-m", "dcase_seld.cli.main", "--help"]
+    done = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert done.stderr == "" and done.returncode == 1

@@ -1,0 +1,101 @@
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+
+from dcase_seld.cli.predict import predict
+from dcase_seld.core.classes import DCASE2025
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.event_files import read_csv
+from dcase_seld.media.frames import video_info
+from dcase_seld.model.config import parse_model_config
+from dcase_seld.model.network import build_model
+from dcase_seld.model.weights import save_model
+
+SMALL = {
+    "kind": "cmc",
+    "frontend": {"features": ["log_mel", "ild"], "hop": 600, "window": 1024, "n_fft": 1024, "mels": 16},
+    "encoder": {"channels": [8, 8], "layers": 1, "d_model": 16, "heads": 2, "feed_forward": 16, "kernel": 5},
+    "cross_modal": {"layers": 1, "heads": 2, "feed_forward": 16, "kernel": 5},
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoint")
+    model = build_model(parse_model_config(SMALL), DCASE2025, seed=1)
+    model.head.out.bias.data[:] = 1.0  # every class is heard everywhere, so that there is something to write
+    save_model(model, folder)
+    return folder
+
+
+def write_sound(path, seconds, rate=24000, channels=2):
+    rng = np.random.default_rng(0)
+    soundfile.write(path, 0.1 * rng.standard_normal((round(seconds * rate), channels)), rate)
+
+
+def run(*arguments):
+    return CliRunner().invoke(predict, [str(a) for a in arguments])
+
+
+def test_a_long_recording_of_another_rate_gives_rows_to_its_end_in_all_formats(tmp_path, checkpoint):
+    write_sound(tmp_path / "long.flac", 12.34, rate=44100)
+    result = run(tmp_path / "long.flac", "--checkpoint", checkpoint, "--out", tmp_path / "out", "--format", "csv",
+                 "--format", "json", "--format", "audacity")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "12.3 s of sound" in result.output and "× real time" in result.output
+    events = read_csv(tmp_path / "out/long.csv", frames=None)
+    assert events.frame.min() == 0 and events.frame.max() == 123  # 12.34 s touch 124 label frames
+    listed = json.loads((tmp_path / "out/long.json").read_text())
+    assert {row["class"] for row in listed} == {DCASE2025.classes[c] for c in events.class_index}
+    assert max(row["offset_s"] for row in listed) == 12.4
+    assert len((tmp_path / "out/long.txt").read_text().splitlines()) == len(listed)
+
+
+def test_a_folder_goes_in_and_a_broken_file_stops_only_itself(tmp_path, checkpoint):
+    (tmp_path / "in/deep").mkdir(parents=True)
+    write_sound(tmp_path / "in/short.wav", 0.3)
+    write_sound(tmp_path / "in/deep/whole.wav", 5)
+    write_sound(tmp_path / "in/mono.wav", 1, channels=1)
+    whole = (tmp_path / "in/deep/whole.wav").read_bytes()
+    (tmp_path / "in/cut.wav").write_bytes(whole[: len(whole) // 2])
+    result = run(tmp_path / "in", "--checkpoint", checkpoint, "--out", tmp_path / "out")
+    assert isinstance(result.exception, SeldError) and "2 of 4" in str(result.exception)
+    assert "mono.wav is mono" in result.output and "cut.wav is cut short" in result.output
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.csv")) == ["short.csv", "whole.csv"]
+    assert read_csv(tmp_path / "out/short.csv").frame.max() == 2
+
+
+def test_mono_and_ambisonics_by_option(tmp_path, checkpoint):
+    write_sound(tmp_path / "mono.wav", 1, channels=1)
+    write_sound(tmp_path / "foa.wav", 1, channels=4)
+    options = ("--checkpoint", checkpoint, "--out", tmp_path / "out")
+    assert run(tmp_path / "mono.wav", *options, "--mono", "duplicate").exit_code == 0
+    assert run(tmp_path / "foa.wav", *options, "--foa", "40").exit_code == 0
+    assert (tmp_path / "out/mono.csv").exists() and (tmp_path / "out/foa.csv").exists()
+
+
+@pytest.mark.parametrize("name, problem", [("absent.wav", "does not exist"), ("notes.txt", "no sound or video file")])
+def test_inputs_that_cannot_be_meant(tmp_path, checkpoint, name, problem):
+    (tmp_path / "notes.txt").write_text("hello")
+    result = run(tmp_path / name, "--checkpoint", checkpoint, "--out", tmp_path / "out")
+    assert isinstance(result.exception, SeldError) and problem in str(result.exception)
+
+
+def test_one_name_twice_and_no_model(tmp_path, checkpoint):
+    (tmp_path / "a").mkdir()
+    write_sound(tmp_path / "a/x.wav", 1)
+    write_sound(tmp_path / "x.flac", 1)
+    twice = run(tmp_path / "a/x.wav", tmp_path / "x.flac", "--checkpoint", checkpoint, "--out", tmp_path / "out")
+    assert "have one name" in str(twice.exception)
+    assert run(tmp_path / "x.flac", "--out", tmp_path / "out").exit_code == 2
+
+
+def test_the_overlay_is_a_video_with_sound_as_long_as_the_recording(tmp_path, checkpoint):
+    write_sound(tmp_path / "short.wav", 1.5)
+    result = run(tmp_path / "short.wav", "--checkpoint", checkpoint, "--out", tmp_path / "out", "--overlay")
+    assert result.exit_code == 0, result.output
+    info = video_info(tmp_path / "out/short.mp4")
+    assert info.has_audio and abs(info.duration_s - 1.5) < 0.15

@@ -1,0 +1,84 @@
+"""`run`, `status` and `clean` as a user calls them, on stages that write, add and count numbers."""
+
+import click
+import pytest
+from click.testing import CliRunner
+from toy_stages import RECIPE, REGISTRY
+
+from dcase_seld.cli import recipes
+from dcase_seld.cli.main import main
+from dcase_seld.core.errors import SeldError
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(recipes, "registry", lambda: REGISTRY)
+    (tmp_path / "adding.yaml").write_text(RECIPE)
+
+    def invoke(*words):
+        result = CliRunner().invoke(main, list(words), standalone_mode=False)
+        if result.exception:
+            raise result.exception
+        return result
+
+    return invoke
+
+
+def test_run_prints_what_it_made_and_the_table_and_then_that_all_is_up_to_date(call):
+    said = call("run", "adding.yaml")
+    lines = said.stdout.splitlines()
+    assert [line.split()[:2] for line in lines[:4]] == [
+        ["a", "work/adding/a"],
+        ["b", "work/adding/b"],
+        ["total", "work/adding/total"],
+        ["more", "work/adding/more"],
+    ]
+    assert "made in" in lines[2] and "total\nthe total is 26.0\n" in said.stdout
+    assert "[3/4] total (sum): it was never made" in said.stderr
+    again = call("run", "adding.yaml")
+    assert "all 4 steps of adding are up to date" in again.stderr and "up to date, took" in again.stdout
+    assert "the total is 26.0" in again.stdout
+
+
+def test_quiet_prints_results_only(call):
+    said = call("run", "adding.yaml", "--quiet", "--until", "a")
+    assert said.stderr == "" and said.stdout.startswith("a  work/adding/a  (made in")
+
+
+def test_dry_run_and_status_say_why_and_write_no_results(call, tmp_path):
+    assert "4 of 4 steps would run" in call("run", "adding.yaml", "--dry-run").stdout
+    assert not (tmp_path / "work" / ".results").exists()
+    call("run", "adding.yaml")
+    assert call("status", "adding.yaml").stdout.endswith("all 4 steps are up to date\n")
+    text = call("status", "adding.yaml", "--set", "b.scale.factor=3").stdout
+    assert text.startswith("adds numbers\n")
+    assert "b      numbers     would run: scale.factor: 2.0 → 3.0" in text
+    assert "total  sum         would run: numbers: another result of a, b (after b)" in text
+
+
+def test_clean_lists_and_removes_only_when_told(call, tmp_path):
+    with pytest.raises(SeldError):
+        call("clean")
+    call("run", "adding.yaml")
+    call("run", "adding.yaml", "--set", "b.values=[1]")
+    listed = call("clean").stdout
+    assert "adding/total" in listed and "3 unused results" in listed and "--yes removes them" in listed
+    assert len(list((tmp_path / "work" / ".results").glob("sum-*"))) == 4
+    assert "removed 3 results" in call("clean", "--yes").stdout
+    assert "removed 4 results" in call("clean", "--forget", "adding", "--yes").stdout
+    assert list((tmp_path / "work" / ".results").glob("*-*")) == []
+
+
+def test_errors_leave_through_the_front_door(call):
+    with pytest.raises(SeldError, match="did you mean 'values'"):
+        call("run", "adding.yaml", "--set", "a.valeus=[1]")
+    with pytest.raises(SeldError, match="no recipe"):
+        call("status", "nothing.yaml")
+
+
+def test_a_mistyped_device_is_told_before_anything_runs(call, tmp_path):
+    with pytest.raises(click.BadParameter, match="'gpu0' is no device"):
+        call("run", "adding.yaml", "--device", "gpu0")
+    assert not (tmp_path / "work").exists()
+    call("run", "adding.yaml", "--device", "cuda:1", "--dry-run")

@@ -1,0 +1,61 @@
+"""`dcase-seld runs`: trainings in work directories, named by their links, with what differs between them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from dcase_seld.cli.runs import runs
+from dcase_seld.core.errors import SeldError
+
+
+def finished(folder: Path, score: float | None, lr: float, seconds: float = 75.0) -> None:
+    folder.mkdir(parents=True)
+    val = {"f_score": score, "f_score_onscreen": None, "doa_error_deg": 12.5, "relative_distance_error": 0.4}
+    summary = {"val": val, "criterion": "f_score", "seconds": seconds, "parameters": 1234567, "epochs": 9}
+    (folder / "summary.json").write_text(json.dumps({**summary, "best_epoch": 7, "clips_per_second": 40.2}))
+    (folder / "epochs.csv").write_text("epoch\n")
+    (folder / "receipt.json").write_text(json.dumps({"config": {"lr": lr, "model": {"kind": "cmc", "width": 1}}}))
+
+
+def test_runs_are_named_by_their_links_and_sorted_by_score(tmp_path: Path) -> None:
+    finished(tmp_path / ".results" / "train-aa", 0.25, 0.001)
+    finished(tmp_path / ".results" / "train-bb", 0.375, 0.002)
+    finished(tmp_path / ".results" / "train-cc", None, 0.001)
+    (tmp_path / ".results" / "train-dd").mkdir()  # unfinished
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "first").symlink_to(tmp_path / ".results" / "train-aa")
+    done = CliRunner().invoke(runs, [str(tmp_path), "--json"], catch_exceptions=False)
+    table = json.loads(done.output)
+    assert [run["run"] for run in table] == [".results/train-bb", "mine/first", ".results/train-cc"]
+    assert [run["differs"] for run in table] == [{"lr": 0.002}, {}, {}]
+    text = CliRunner().invoke(runs, [str(tmp_path)], env={"COLUMNS": "160"}, catch_exceptions=False).output
+    assert "37.5" in text and "1,234,567" in text and "0:01:15" in text and "7/9" in text and "width" not in text
+
+
+def test_a_train_step_itself_can_be_given(tmp_path: Path) -> None:
+    finished(tmp_path / "step", 0.5, 0.1)
+    done = CliRunner().invoke(runs, [str(tmp_path / "step"), "--json"], catch_exceptions=False)
+    assert [run["run"] for run in json.loads(done.output)] == ["step"]
+
+
+def test_nothing_to_compare_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(SeldError, match="no finished training"):
+        CliRunner().invoke(runs, [str(tmp_path)], catch_exceptions=False)
+    with pytest.raises(SeldError, match="There is no folder"):
+        CliRunner().invoke(runs, [str(tmp_path / "none")], catch_exceptions=False)
+    finished(tmp_path / "broken", 0.5, 0.1)
+    (tmp_path / "broken" / "summary.json").write_text("{}")
+    with pytest.raises(SeldError, match="cannot be read"):
+        CliRunner().invoke(runs, [str(tmp_path)], catch_exceptions=False)
+
+
+def test_the_table_fits_80_columns_and_keeps_names_whole(tmp_path: Path) -> None:
+    finished(tmp_path / "a-rather-long-recipe" / "first-of-two-trainings", 0.5, 0.1, seconds=36_000)
+    finished(tmp_path / "a-rather-long-recipe" / "second-of-two-trainings", 0.25, 0.2)
+    text = CliRunner().invoke(runs, [str(tmp_path)], env={"COLUMNS": "80"}, catch_exceptions=False).output
+    assert max(map(len, text.splitlines())) <= 80
+    assert "1  a-rather-long-recipe/first-of-two-trainings" in text and "10:00:00" in text and "lr 0.1" in text

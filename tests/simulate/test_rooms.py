@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+
+from dcase_seld.core.task import SAMPLE_RATE
+from dcase_seld.simulate.config import RoomsConfig
+from dcase_seld.simulate.rooms import direction, early_response, response, sample_room, sample_source
+
+CONFIG = RoomsConfig()
+
+
+def rooms(count, **changes):
+    config = CONFIG.model_copy(update=changes)
+    return [sample_room(config, np.random.default_rng(seed)) for seed in range(count)]
+
+
+def at(room, azimuth_deg, distance_m, elevation_deg=0.0):
+    az, el = np.radians([azimuth_deg, elevation_deg])
+    return np.asarray(room.microphone_m) + distance_m * np.asarray(
+        [np.cos(az) * np.cos(el), np.sin(az) * np.cos(el), np.sin(el)]
+    )
+
+
+def direct(response_, distance_m):
+    """The first 2 ms after the direct sound's arrival."""
+    start = int(distance_m / 343.0 * SAMPLE_RATE) - 8
+    return response_[:, max(0, start) : start + 48]
+
+
+def test_the_late_field_of_left_and_right_correlates_as_in_a_diffuse_room():
+    late = slice(int(0.1 * SAMPLE_RATE), int(0.35 * SAMPLE_RATE))
+    found = []
+    for room in rooms(8):
+        w, y = response(room, at(room, 40, 1.0), 2, 0)[:, late]
+        found.append(np.corrcoef(w + y, w - y)[0, 1])
+    assert np.mean(found) == pytest.approx(0.5, abs=0.05)
+    assert np.all(np.abs(np.asarray(found) - 0.5) < 0.15)
+
+
+@pytest.mark.parametrize("azimuth", [-90, -35, 0, 60, 150])
+def test_the_direct_sound_has_the_gains_of_its_direction_and_falls_with_distance(azimuth):
+    room = rooms(1, length_m=(9.0, 9.0), width_m=(8.0, 8.0), height_m=(4.0, 4.0))[0]
+    for distance in (0.7, 1.4):
+        w, y, z, x = direct(response(room, at(room, azimuth, distance, 10.0), 4, 0), distance)
+        peak = int(np.abs(w).argmax())
+        assert w[peak] * distance == pytest.approx(1.0, abs=0.15)
+        expected = [
+            np.sin(np.radians(azimuth)) * np.cos(np.radians(10)),
+            np.sin(np.radians(10)),
+            np.cos(np.radians(azimuth)) * np.cos(np.radians(10)),
+        ]
+        np.testing.assert_allclose(np.asarray([y[peak], z[peak], x[peak]]) / w[peak], expected, atol=0.12)
+
+
+def test_the_direct_to_reverberant_ratio_falls_with_distance():
+    for room in rooms(4, length_m=(10.0, 10.0), width_m=(7.0, 7.0), rt60_s=(0.5, 0.5)):
+        ratios = []
+        for distance in (0.5, 1.0, 1.7):
+            heard = response(room, at(room, 180 if room.microphone_m[0] > 5 else 0, distance), 2, 1)[0]
+            end = int((distance / 343.0 + 0.0025) * SAMPLE_RATE)
+            ratios.append(10 * np.log10(np.square(heard[:end]).sum() / np.square(heard[end:]).sum()))
+        assert ratios[0] > ratios[1] + 2 > ratios[2] + 3
+
+
+def test_the_reverberation_decays_as_the_room_says_and_goes_on_smoothly_from_early_to_late():
+    for room in rooms(4, rt60_s=(0.4, 0.8)):
+        heard = response(room, at(room, 20, 1.0), 2, 2)[0]
+        rest = np.cumsum(np.square(heard)[::-1])[::-1]
+        level = 10 * np.log10(rest / rest[0])
+        first, last = int(np.argmax(level < -8)), int(np.argmax(level < -28))
+        t60 = 3.0 * (last - first) / SAMPLE_RATE
+        assert 0.6 * min(room.rt60_s) < t60 < 1.4 * max(room.rt60_s)
+        _, mixing_s = early_response(room, at(room, 20, 1.0), 2)
+        before, after = (
+            np.square(heard[int((mixing_s + a) * SAMPLE_RATE) : int((mixing_s + b) * SAMPLE_RATE)]).mean()
+            for a, b in ((-0.015, 0.0), (0.012, 0.027))
+        )
+        assert -2.0 < 10 * np.log10(before / after) < 10.0
+
+
+def test_sources_are_in_the_room_at_the_distances_and_on_all_sides_asked_for():
+    room = rooms(1, length_m=(11.0, 11.0), width_m=(8.0, 8.0))[0]
+    rng = np.random.default_rng(0)
+    places = np.asarray([sample_source(room, CONFIG, rng) for _ in range(300)])
+    assert np.all(places > [0.29, 0.29, 0.19]) and np.all(places < np.asarray(room.size_m) - 0.29)
+    azimuth, elevation, distance = np.asarray([direction(room, place) for place in places]).T
+    assert distance.min() >= 0.4 and distance.max() <= 8.0 and distance.max() > 4.0
+    assert np.abs(elevation).max() <= 65 and elevation.std() > 3
+    assert np.histogram(azimuth, bins=4, range=(-180, 180))[0].min() > 30
+    front = direction(room, at(room, 0, 1.0))
+    left = direction(room, at(room, 90, 2.0))
+    assert front == pytest.approx((0, 0, 1)) and left == pytest.approx((90, 0, 2))
+
+
+def test_rooms_differ_in_size_reverberation_and_materials():
+    made = rooms(20)
+    assert len({room.size_m for room in made}) == 20
+    assert min(r.rt60_s[3] for r in made) < 0.4 and max(r.rt60_s[3] for r in made) > 0.6
+    slopes = [room.rt60_s[5] / room.rt60_s[0] for room in made]
+    assert min(slopes) < 0.7 and max(slopes) > 1.0

@@ -1,0 +1,164 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from dcase_seld.core.classes import DCASE2025, Taxonomy
+from dcase_seld.core.errors import SeldError
+from dcase_seld.media.audio import write_wav
+from dcase_seld.simulate.config import SoundsConfig
+from dcase_seld.simulate.folder_bank import folder_bank
+from dcase_seld.simulate.sound_bank import SOURCES, make, procedural_bank
+
+FOUR = Taxonomy("four", ("Dog", "Siren", "Speech", "Rain"), ("dog", "siren", "speech", "rain"))
+
+
+def put(folder, *names, rate=24000, seconds=0.2):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(exist_ok=True)
+        wave = np.sin(np.arange(int(rate * seconds)) * 0.01 * (number + 1)).astype(np.float32)[None]
+        write_wav(folder / name, 0.5 * wave, rate)
+
+
+def splits_by_group(bank):
+    table = {}
+    for recording in bank.recordings:
+        table.setdefault(recording.group, set()).add(recording.split)
+    return table
+
+
+@pytest.mark.parametrize("folder", SOURCES)
+def test_every_procedural_source_makes_different_finite_recordings(folder):
+    made = [make(folder, 3, number) for number in range(4)]
+    for sound in made:
+        assert 0.3 < len(sound) / 24000 < 12 and np.isfinite(sound).all()
+        assert np.abs(sound).max() == pytest.approx(1.0)
+    np.testing.assert_array_equal(made[0], make(folder, 3, 0))
+    assert len({len(sound) for sound in made}) > 1 or not np.array_equal(made[0], made[1])
+    assert not np.array_equal(make(folder, 4, 0)[:2000], made[0][:2000])
+
+
+def spectrum(sound):
+    """Mean log power in 12 bands, level left out."""
+    power = np.square(np.abs(np.fft.rfft(sound, 1 << 18)))
+    edges = np.geomspace(60, 12000, 13) / 24000 * (1 << 18)
+    bands = np.log10([power[int(a) : int(b)].mean() + 1e-9 for a, b in itertools.pairwise(edges)])
+    return bands - bands.mean()
+
+
+def test_procedural_classes_can_be_told_apart_by_unseen_recordings():
+    features = {c: [np.append(spectrum(s := make(c, 0, n)), _burstiness(s)) for n in range(10)] for c in SOURCES}
+    scale = np.std([f for made in features.values() for f in made], axis=0)
+    right = 0
+    for name, made in features.items():
+        for unseen in made[7:]:
+            distances = {
+                c: min(np.linalg.norm((unseen - f) / scale) for f in known[:7]) for c, known in features.items()
+            }
+            right += min(distances, key=distances.get) == name
+    # One in thirteen would be chance.
+    assert right / (3 * len(features)) > 0.55
+
+
+def _burstiness(sound):
+    frames = np.square(sound[: len(sound) // 480 * 480]).reshape(-1, 480).mean(axis=1)
+    return [
+        np.log10(frames.max() / frames.mean()),
+        np.log10(np.median(frames) / frames.mean() + 1e-4),
+        len(frames) / 100,
+    ]
+
+
+def test_a_procedural_bank_has_other_recordings_in_every_split_and_names_stand_ins():
+    bank = procedural_bank(DCASE2025, SoundsConfig(), 0)
+    assert bank.notes == () and all(len(splits) == 1 for splits in splits_by_group(bank).values())
+    assert all(bank.classes(split) == list(range(13)) for split in ("train", "val", "test"))
+    custom = procedural_bank(FOUR, SoundsConfig(procedural_recordings=4), 0)
+    assert "dog, siren, speech, rain" in custom.notes[0]
+    sounds = [custom.sound(custom.draw(c, "train", np.random.default_rng(0))) for c in range(4)]
+    profiles = [spectrum(sound) for sound in sounds]
+    assert min(np.abs(profiles[a] - profiles[b]).max() for a in range(4) for b in range(a)) > 0.3
+
+
+def test_a_folder_is_divided_by_collection_and_every_group_keeps_its_split_in_all_classes(tmp_path):
+    put(tmp_path / "knock", "ann_1.wav", "ann_2.wav", "bob_1.wav", "cid_1.wav", "dan_1.wav", "eve_1.wav")
+    put(tmp_path / "11_bell", "ann_3.wav", "bob_2.wav", "fox_1.wav")
+    put(tmp_path / "laughter", "gus_1.wav", "gus_2.wav")
+    put(tmp_path / "telephone", "ann_5.wav", "hal_1.wav")
+    put(tmp_path / "traffic", "x.wav")
+    bank = folder_bank(tmp_path, DCASE2025, SoundsConfig())
+    groups = splits_by_group(bank)
+    assert set(groups) == {"ann", "bob", "cid", "dan", "eve", "fox", "gus", "hal"}
+    assert all(len(splits) == 1 for splits in groups.values())
+    for name in ("knock", "bell", "telephone"):
+        index = DCASE2025.folders.index(name)
+        assert {"train", "test"} <= {r.split for r in bank.recordings if r.class_index == index}
+    assert groups["gus"] == {"train"}
+    assert any("Laughter: 1 group(s) (gus)" in note for note in bank.notes)
+    assert any("traffic" in note for note in bank.notes)
+    assert any("classes without any recording" in note and "Music" in note for note in bank.notes)
+    again = folder_bank(tmp_path, DCASE2025, SoundsConfig(reuse_single=True))
+    laughter = DCASE2025.folders.index("laughter")
+    assert {r.split for r in again.recordings if r.class_index == laughter} == {"train", "val", "test"}
+
+
+def test_groups_come_from_sub_folders_files_or_a_table(tmp_path):
+    put(tmp_path / "speech", "ann/1.wav", "ann/2.wav", "bob/1.wav")
+    put(tmp_path / "dog", "a_1.wav", "a_2.wav", "b_1.wav")
+    groups = splits_by_group(folder_bank(tmp_path, FOUR, SoundsConfig()))
+    assert set(groups) == {"ann", "bob", "a", "b"}
+    alone = folder_bank(tmp_path, FOUR, SoundsConfig(group_by="recording"))
+    assert len(splits_by_group(alone)) == 6
+    (tmp_path / "groups.csv").write_text("file,group\ndog/a_2.wav,zed\n")
+    assert "zed" in splits_by_group(folder_bank(tmp_path, FOUR, SoundsConfig(groups="groups.csv")))
+    (tmp_path / "groups.csv").write_text("file,group\ndog/none.wav,zed\n")
+    with pytest.raises(SeldError, match=r"none\.wav"):
+        folder_bank(tmp_path, FOUR, SoundsConfig(groups="groups.csv"))
+
+
+def test_other_rates_and_stereo_become_mono_at_24_khz(tmp_path):
+    folder = tmp_path / "dog"
+    folder.mkdir()
+    tone = np.sin(2 * np.pi * 440 * np.arange(48000) / 48000).astype(np.float32)
+    write_wav(folder / "a_1.wav", 0.3 * np.stack([tone, tone]), 48000)
+    bank = folder_bank(tmp_path, FOUR, SoundsConfig())
+    sound = bank.sound(bank.recordings[0])
+    assert sound.shape == (24000,) and np.abs(sound).max() == pytest.approx(1.0, abs=1e-3)
+    assert np.abs(np.fft.rfft(sound)).argmax() == 440
+
+
+def test_esc50_and_fsd50k_folders_are_understood(tmp_path):
+    esc = tmp_path / "esc"
+    put(esc / "audio", "1-100-A-0.wav", "1-100-B-0.wav", "2-7-A-1.wav", "3-9-A-2.wav")
+    (esc / "meta").mkdir()
+    (esc / "meta" / "esc50.csv").write_text(
+        "filename,fold,target,category,esc10,src_file,take\n"
+        "1-100-A-0.wav,1,0,door_wood_knock,F,100,A\n1-100-B-0.wav,1,0,door_wood_knock,F,100,B\n"
+        "2-7-A-1.wav,2,1,footsteps,F,7,A\n3-9-A-2.wav,3,2,dog,F,9,A\n"
+    )
+    bank = folder_bank(esc, DCASE2025, SoundsConfig())
+    found = {r.source: (DCASE2025.folders[r.class_index], r.group) for r in bank.recordings}
+    assert found == {
+        "audio/1-100-A-0.wav": ("knock", "100"),
+        "audio/1-100-B-0.wav": ("knock", "100"),
+        "audio/2-7-A-1.wav": ("walk_footsteps", "7"),
+    }
+    assert [FOUR.folders[r.class_index] for r in folder_bank(esc, FOUR, SoundsConfig()).recordings] == ["dog"]
+    fsd = tmp_path / "fsd"
+    put(fsd / "FSD50K.dev_audio", "1.wav", "2.wav", "3.wav")
+    (fsd / "FSD50K.ground_truth").mkdir()
+    (fsd / "FSD50K.ground_truth" / "dev.csv").write_text(
+        'fname,labels,mids,split\n1,"Knock,Door,Domestic_sounds_and_home_sounds",/m/1,train\n'
+        '2,"Laughter,Clapping",/m/2,train\n3,"Acoustic_guitar,Guitar,Musical_instrument,Music",/m/3,val\n'
+    )
+    found = {r.source: DCASE2025.folders[r.class_index] for r in folder_bank(fsd, DCASE2025, SoundsConfig()).recordings}
+    assert found == {"FSD50K.dev_audio/1.wav": "knock", "FSD50K.dev_audio/3.wav": "musical_instrument"}
+
+
+def test_a_folder_without_sounds_of_a_class_is_refused_by_name(tmp_path):
+    with pytest.raises(SeldError, match="does not exist"):
+        folder_bank(tmp_path / "none", DCASE2025, SoundsConfig())
+    put(tmp_path / "traffic", "x.wav")
+    with pytest.raises(SeldError, match="female_speech"):
+        folder_bank(tmp_path, DCASE2025, SoundsConfig())
