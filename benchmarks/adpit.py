@@ -24,7 +24,7 @@ def one_by_one(output: SeldOutput, target: SeldTarget) -> Tensor:
     A permutation of n sources is no candidate where another number of sources sounds; the official program pads its
     target there with a valid one, which costs and gives the same.
     """
-    predicted = torch.cat((output.xy, output.distance[..., None]), -1)
+    predicted = torch.cat((output.direction, output.distance[..., None]), -1)
     losses = []
     for order in ORDERS:
         error = (predicted - target.source[..., list(order), :3]).square().mean((-2, -1))

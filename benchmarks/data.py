@@ -16,7 +16,7 @@ import torch
 
 from dcase_seld.core.task import CLIP_SAMPLES
 from dcase_seld.store.batches import Batches
-from dcase_seld.store.store import Store, make_store
+from dcase_seld.store.store import Store
 
 
 def rate(work, count, repeat=3):
@@ -113,11 +113,11 @@ def main():
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        store = Store.open(make_store(Path(folder) / "noise", arguments.clips))
+        store = Store.open(noise_store(Path(folder) / "noise", arguments.clips))
         access(store)
         loading(store)
         del store
-        memory(Store.open(make_store(Path(folder) / "large", 30_000, sparse=True)))
+        memory(Store.open(noise_store(Path(folder) / "large", 30_000, sparse=True)))
 
 
 if __name__ == "__main__":

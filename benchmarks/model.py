@@ -19,15 +19,15 @@ import torch
 
 from dcase_seld.core.classes import DCASE2025
 from dcase_seld.core.task import CLIP_SAMPLES, CLIP_SECONDS
-from dcase_seld.model.config import CmcConfig, CrnnConfig
+from dcase_seld.model.config import CrnnConfig, SeldConfig
 from dcase_seld.model.network import SeldNetwork, build_model
 from dcase_seld.model.summary import summarise
 from dcase_seld.model.types import ModelInput, SeldTarget
 from dcase_seld.train.losses import adpit_loss
 
-NETWORKS: dict[str, CmcConfig | CrnnConfig] = {
-    "track a": CmcConfig(fusion=("clap",)),
-    "track b": CmcConfig(track="b", fusion=("clap", "vision")),
+NETWORKS: dict[str, SeldConfig | CrnnConfig] = {
+    "track a": SeldConfig(fusion=("clap",)),
+    "track b": SeldConfig(track="b", fusion=("clap", "vision")),
     "baseline": CrnnConfig(),
 }
 PEAK_BF16 = {"H100": 989e12, "H200": 989e12, "A100": 312e12}

@@ -38,7 +38,7 @@ TOKENS = {"clap_width": 1024, "clap_tokens": 10, "clap_attention": "aligned"}
 LOUDER = {"loss": {"active_weight": 4, "distance_loss": "active"}}
 AUGMENT = {"swap": 0.5, "mask": 1.0, "time_mask_frames": 6}
 SMALL: dict[str, Any] = {
-    "kind": "cmc",
+    "kind": "conformer",
     "track": "a",
     "frontend": {"features": ["log_mel", "ild", "intensity"], "hop": 600, "window": 1024, "n_fft": 1024},
     "encoder": {

@@ -29,7 +29,6 @@ from dcase_seld.model.network import build_model
 from dcase_seld.model.types import ModelInput, SeldTarget
 from dcase_seld.scoring.figures import read_epochs
 from dcase_seld.store.source import open_sources
-from dcase_seld.store.store import make_store
 from dcase_seld.train.augment import Augment
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.loop import train
@@ -177,7 +176,7 @@ def main():
         tensorboard=False,
     )
     with tempfile.TemporaryDirectory() as folder:
-        store = make_store(Path(folder) / "store", arguments.clips)
+        store = noise_store(Path(folder) / "store", arguments.clips)
         sources = open_sources([store], [], ["train"], frozenset())
         frontend = build_model(config.model, sources[0].store.taxonomy).frontend
         add_cached_features(sources, frontend, make_fabric(config, "cpu"), True)

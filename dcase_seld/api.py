@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from dcase_seld.core.errors import SeldError
 
@@ -107,30 +107,21 @@ def predict(
         model: from `load_model`.
         file: wav, flac, mp3, mp4, mkv, mov, …
         video: a file with its pictures where `file` is sound only.
-        overlap: share of a 5-second window that the next one covers too, 0 to 0.9.
+        overlap: share of a window that the next one covers too, 0 to 0.9.
         mono: "duplicate" accepts one channel, without direction.
         device: where encoders of tokens run, if the model reads any.
 
     Raises:
         SeldError: the file is missing, broken or mono, or the model's encoders cannot be loaded.
     """
-    from dcase_seld.core.task import CLIP_FRAMES
-    from dcase_seld.infer.recording_source import events_of, predict_recording
-    from dcase_seld.media.audio import VIDEOS
-    from dcase_seld.media.recordings import read_recording
+    from dcase_seld.infer.predictor import read_for
+    from dcase_seld.infer.recording_source import open_embedders
 
     if not 0 <= overlap <= 0.9:
         raise SeldError(f"overlap is {overlap}; 0 to 0.9 is possible.", "Give a share of the window, e.g. 0.5.")
-    path = Path(file)
-    pictures = Path(video) if video is not None else path if path.suffix.lower() in VIDEOS else None
-    recording = read_recording(path, pictures, model.networks[0].config.frontend.sample_rate, mono=mono)
-    tokens: Mapping[str, Any] = {}
-    if model.needs:
-        from dcase_seld.infer.embed import live_tokens
-
-        tokens = live_tokens(model, {}, device)
-    hop = max(1, round(CLIP_FRAMES * (1 - overlap)))
-    return events_of(model, recording, predict_recording(model, recording, tokens, hop_frames=hop))
+    recording = read_for(model, Path(file), None if video is None else Path(video), mono=mono)
+    embedders = open_embedders(model.specs, model.needs, model.task, device)
+    return model.predict(recording, embedders, hop_frames=model.task.hop_frames(overlap))
 
 
 def run_recipe(

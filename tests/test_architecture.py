@@ -35,11 +35,9 @@ MAY_IMPORT = {
 """Room → the rooms that its files may import; `api` is a file of its own."""
 
 OWED = {
-    "api.py": {"media"},
     "cli/predict.py": {"media"},
     "cli/results.py": {"scoring", "store"},
     "cli/show.py": {"media"},
-    "pretrained/owlvit.py": {"store"},
     "stages/pictures.py": {"media"},
 }
 """Imports that are still to go; this table may only become shorter."""
@@ -47,11 +45,10 @@ OWED = {
 OWED_CIRCLES = {
     "pretrained.encoder": {"pretrained.clap", "pretrained.onnx", "pretrained.owlvit"},
     "pretrained.fetch": {"pretrained.onnx", "pretrained.pose"},
-    "store.source": {"store.batches"},
 }
 """Arrows between files that close a circle and are still to go."""
 
-MOST_ARROWS, MOST_FLOORS, MOST_FILES, MOST_LINES = 80, 9, 150, 26_800
+MOST_ARROWS, MOST_FLOORS, MOST_FILES, MOST_LINES = 80, 9, 150, 28_500
 HEAVY = ("torch", "torchaudio", "transformers", "scipy", "pandas", "cv2", "mediapipe", "matplotlib", "lightning_fabric")
 LONGEST_FILE = 330
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dcase_seld.core.classes import Taxonomy, load_taxonomy
+from dcase_seld.core.classes import load_taxonomy
 from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.task import Task, load_task
 from dcase_seld.core.work import say
 from dcase_seld.pretrained.catalogue import KNOWN_MODELS, cache_folder, pulled_others
 from dcase_seld.pretrained.fetch import check_model, pull_model, wanted_model
@@ -123,10 +124,10 @@ def model_summary(
     from dcase_seld.model.summary import summarise
 
     written: dict[str, Any] = {}
-    for name, config, taxonomy, clips in _networks(source, wanted, overrides):
+    for name, config, task, clips in _networks(source, wanted, overrides):
         summary = summarise(
             config,
-            taxonomy,
+            task,
             clips=batch or clips,
             video_frames=video_frames,
             tokens_per_frame=video_tokens,
@@ -140,10 +141,8 @@ def model_summary(
         temporary.replace(json_file)
 
 
-def _networks(
-    source: Path, wanted: tuple[str, ...], overrides: tuple[str, ...]
-) -> list[tuple[str, Any, Taxonomy, int]]:
-    """Return (names of steps, model configuration, classes, batch size) of every different network of a source."""
+def _networks(source: Path, wanted: tuple[str, ...], overrides: tuple[str, ...]) -> list[tuple[str, Any, Task, int]]:
+    """Return (names of steps, model configuration, task, batch size) of every different network of a source."""
     from dcase_seld.model.config import parse_model_config
 
     if source.is_dir():
@@ -152,7 +151,7 @@ def _networks(
         folder = source if (source / FACTS_FILE).exists() or not (source / "best").is_dir() else source / "best"
         about = read_facts(folder)
         config = parse_model_config(about["config"], str(folder / FACTS_FILE))
-        return [(str(source), config, Taxonomy.from_json(about["taxonomy"]), 8)]
+        return [(str(source), config, Task.from_json(about["task"]), 8)]
     from dcase_seld.recipe.load import load_recipe
 
     recipe = load_recipe(source, overrides)
@@ -163,29 +162,32 @@ def _networks(
             f"{source} has no train step {listing(unknown)}." if unknown else f"{source} has no train step.",
             f"Its train steps: {listing(steps, 20) or 'none'}.",
         )
-    found: dict[tuple[str, ...], tuple[str, Any, Taxonomy, int]] = {}
+    found: dict[tuple[str, ...], tuple[str, Any, Task, int]] = {}
     for name, data in steps.items():
         if wanted and name not in wanted:
             continue
         config = parse_model_config(data.get("model", {}), f"{source}, step {name}")
-        taxonomy = _taxonomy(recipe.steps, data, source)
+        task = _task(recipe.steps, data, source)
         clips = data.get("batch_size", 8)
         clips = clips // data.get("accumulate", 1) if isinstance(clips, int) else 8
-        key = (config.model_dump_json(), *taxonomy.classes)
+        key = (config.model_dump_json(), str(task))
         label = f"{found[key][0]}, {name}" if key in found else name
-        found[key] = (label, config, taxonomy, max(1, clips))
+        found[key] = (label, config, task, max(1, clips))
     return list(found.values())
 
 
-def _taxonomy(steps: dict[str, dict[str, Any]], train: dict[str, Any], source: Path) -> Taxonomy:
-    """Return the classes of the data that a train step reads."""
+def _task(steps: dict[str, dict[str, Any]], train: dict[str, Any], source: Path) -> Task:
+    """Return the task of the data that a train step reads, as far as the recipe says it."""
     names = train.get("data", [])
     for name in [names] if isinstance(names, str) else names:
-        given = steps.get(name, {}).get("taxonomy")
+        step = steps.get(name, {})
+        task = load_task(str(step.get("task", "dcase2025")), window_s=step.get("window_s"))
+        given = step.get("taxonomy")
         if isinstance(given, str):
             path = Path(given)
-            return load_taxonomy(path if path.is_absolute() or path.exists() else source.parent / path)
-    return load_taxonomy(None)
+            task = replace(task, classes=load_taxonomy(path if path.exists() else source.parent / path))
+        return task
+    return Task()
 
 
 def _print(name: str, summary: Summary) -> None:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from dcase_seld.core.errors import SeldError
-from dcase_seld.core.work import progress, say
+from dcase_seld.core.work import say
 
 if TYPE_CHECKING:
     from dcase_seld.core.events import Events
     from dcase_seld.infer.predictor import Predictor
     from dcase_seld.media.recordings import Recording
+
+
+def _named(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, str]:
+    """Return NAME=WEIGHTS options as a mapping."""
+    pairs = [text.partition("=") for text in value]
+    for name, sign, weights in pairs:
+        if not (name and sign and weights):
+            raise click.BadParameter(f"{name + sign + weights!r} is not of the form NAME=WEIGHTS, as clap=FOLDER")
+    return {name: weights for name, _, weights in pairs}
+
 
 FORMATS = ("csv", "json", "audacity")
 
@@ -31,7 +42,7 @@ OVERLAY_FPS = 15.0
               show_default=True, help="csv: the challenge's rows per 100 ms; json: events with onset and offset; "
               "audacity: a label track. May be given several times.")  # fmt: skip
 @click.option("--overlap", default=0.5, show_default=True, type=click.FloatRange(0, 0.9),
-              help="Share of a 5-second window that the next one covers too.")  # fmt: skip
+              help="Share of a window that the next one covers too.")  # fmt: skip
 @click.option("--mono", default="refuse", show_default=True, type=click.Choice(["refuse", "duplicate"]),
               help="What to do with one channel. Duplicated, all seems to come from the front.")  # fmt: skip
 @click.option("--foa", "foa_angle", type=float, metavar="DEGREES",
@@ -39,8 +50,9 @@ OVERLAY_FPS = 15.0
 @click.option("--videos", type=click.Path(path_type=Path, exists=True, file_okay=False),
               help="Folder with the videos of sound files, by name.")  # fmt: skip
 @click.option("--no-video", is_flag=True, help="Do not look at the pictures.")
-@click.option("--clap", help="CLAP weights (folder, file or known name) in place of those of the training.")
-@click.option("--owlvit", help="OWL-ViT weights in place of those of the training.")
+@click.option("--encoder", "encoders", multiple=True, metavar="NAME=WEIGHTS", callback=_named,
+              help="Weights of an encoder (folder, file or known name) in place of those of the training, as "
+              "clap=FOLDER. May be given several times.")  # fmt: skip
 @click.option("--tta", type=click.Choice(["none", "swap"]), help="swap: average with the left-right mirrored input.")
 @click.option("--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True),
               help="Activity threshold. Default: what the ensemble says, else 0.5.")  # fmt: skip
@@ -63,8 +75,7 @@ def predict(
     foa_angle: float | None,
     videos: Path | None,
     no_video: bool,
-    clap: str | None,
-    owlvit: str | None,
+    encoders: dict[str, str],
     tta: str | None,
     threshold: float | None,
     overlay: bool,
@@ -75,48 +86,39 @@ def predict(
 ) -> None:
     """Predict events of sound and video files (wav, flac, mp3, mp4, mkv, mov, …) of any length and sample rate.
 
-    INPUTS are files or folders. Long recordings are cut into 5-second windows that overlap; their outputs are averaged.
-    A file that cannot be used is named, the others are predicted, and the exit status is 1.
+    INPUTS are files or folders. Recordings longer than a network's window are cut into windows that overlap; their
+    outputs are averaged. A file that cannot be used is named, the others are predicted, and the exit status is 1.
     """
-    from dcase_seld.core.task import CLIP_FRAMES
     from dcase_seld.infer.devices import single_device
-    from dcase_seld.infer.embed import live_tokens
-    from dcase_seld.infer.predictor import Predictor
-    from dcase_seld.infer.recording_source import Spent, events_of, predict_recording
-    from dcase_seld.media.recordings import find_recordings, read_recording
+    from dcase_seld.infer.predictor import Predictor, read_for
+    from dcase_seld.infer.recording_source import ComputeTime, open_embedders
+    from dcase_seld.media.recordings import find_recordings
 
     if bool(checkpoints) == (ensemble is not None):
         raise click.UsageError("Give --checkpoint (once or several times) or --ensemble.")
     recordings = find_recordings(inputs, videos)
     place = single_device(device)
     folders = [ensemble] if ensemble is not None else list(checkpoints)
-    predictor = Predictor.load(folders, place, tta)  # type: ignore[arg-type]
-    if threshold is not None:
-        settings = predictor.settings.model_copy(update={"thresholds": (threshold,)})
-        predictor = Predictor(predictor.networks, settings)
-    tokens = live_tokens(predictor, {"clap": clap, "vision": owlvit}, str(place))
-    rate = predictor.networks[0].config.frontend.sample_rate
-    hop = max(1, round(CLIP_FRAMES * (1 - overlap)))
+    predictor = Predictor.load(folders, place, tta).with_threshold(threshold)  # type: ignore[arg-type]
+    embedders = open_embedders(predictor.specs, predictor.needs, predictor.task, str(place), encoders)
+    hop = predictor.task.hop_frames(overlap)
     out.mkdir(parents=True, exist_ok=True)
-    spent, heard, failed = Spent(), 0.0, 0
-    with progress("predict", len(recordings), "files", quiet) as advance:
-        for path, video in recordings:
-            try:
-                recording = read_recording(
-                    path, None if no_video else video, rate, mono=mono, foa_angle_deg=foa_angle  # type: ignore[arg-type]
-                )  # fmt: skip
-            except SeldError as error:
-                click.echo(f"error: {error}", err=True)
-                failed += 1
-                continue
-            output = predict_recording(predictor, recording, tokens, hop_frames=hop, batch_size=batch_size, spent=spent)
-            events = events_of(predictor, recording, output)
+    spent, heard, failed = ComputeTime(), 0.0, 0
+    for path, video in recordings:
+        try:
+            recording = read_for(predictor, path, video, mono=mono, foa_angle_deg=foa_angle)  # type: ignore[arg-type]
+            recording = replace(recording, video=None) if no_video else recording
+            events = predictor.predict(
+                recording, embedders, hop_frames=hop, batch_size=batch_size, quiet=quiet, spent=spent
+            )
             _write(events, predictor, out, formats)
             if overlay:
                 _overlay(events, predictor, recording, out, fov)
             heard += recording.seconds
-            advance()
-    for maker in tokens.values():
+        except SeldError as error:
+            click.echo(f"error: {error}", err=True)
+            failed += 1
+    for maker in embedders.values():
         for problem in maker.problems.values():
             say(f"warning: {problem}")
     click.echo(f"{len(recordings) - failed} of {len(recordings)} recordings ({heard:,.1f} s of sound) → {out}")

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     import pandas
 
 COLUMNS = ("clip", "frame", "class_index", "source", "azimuth_deg", "distance_m", "onscreen")
+"""Columns that every table has."""
+
+EXTRA = ("activity", "onscreen_probability", "elevation_deg")
+"""Columns that a table may have."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Events:
         onscreen: (E,) bool.
         activity: (E,) float32 in [0, 1], the model's activity of this row, or None (references).
         onscreen_probability: (E,) float32 in [0, 1], before any threshold, or None.
+        elevation_deg: (E,) float64, degrees, positive up, or None where the task has no heights (stereo).
     """
 
     clips: tuple[str, ...]
@@ -52,10 +57,11 @@ class Events:
     onscreen: npt.NDArray[np.bool_]
     activity: npt.NDArray[np.float32] | None = None
     onscreen_probability: npt.NDArray[np.float32] | None = None
+    elevation_deg: npt.NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         lengths = {len(getattr(self, name)) for name in COLUMNS}
-        lengths |= {len(c) for c in (self.activity, self.onscreen_probability) if c is not None}
+        lengths |= {len(column) for name in EXTRA if (column := getattr(self, name)) is not None}
         if len(lengths) != 1:
             raise ValueError(f"event columns differ in length: {sorted(lengths)}")
 
@@ -72,7 +78,7 @@ class Events:
     def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.integer]) -> Events:
         """Return the chosen rows (mask or indices); the list of clips stays."""
         columns = {name: getattr(self, name)[rows] for name in COLUMNS}
-        for name in ("activity", "onscreen_probability"):
+        for name in EXTRA:
             column = getattr(self, name)
             columns[name] = None if column is None else column[rows]
         return replace(self, **columns)
@@ -99,7 +105,7 @@ class Events:
 
         frame = pd.DataFrame({name: getattr(self, name) for name in COLUMNS if name != "clip"})
         frame.insert(0, "clip", np.asarray(self.clips, dtype=object)[self.clip] if self.clips else [])
-        for name in ("activity", "onscreen_probability"):
+        for name in EXTRA:
             if getattr(self, name) is not None:
                 frame[name] = getattr(self, name)
         return frame
@@ -107,7 +113,7 @@ class Events:
     def save(self, path: Path) -> None:
         """Write the table to one .npz file (no pickle), atomically."""
         arrays = {name: getattr(self, name) for name in COLUMNS}
-        for name in ("activity", "onscreen_probability"):
+        for name in EXTRA:
             if getattr(self, name) is not None:
                 arrays[name] = getattr(self, name)
         temporary = path.with_name(path.name + ".part")
@@ -145,7 +151,7 @@ def concatenate(tables: Sequence[Events]) -> Events:
     columns["clip"] = np.concatenate(
         [table.clip + start for table, start in zip(tables, starts[:-1], strict=True)] or [np.zeros(0, np.int32)]
     ).astype(np.int32)
-    for name in ("activity", "onscreen_probability"):
+    for name in EXTRA:
         parts = [getattr(table, name) for table in tables]
         columns[name] = np.concatenate(parts) if parts and all(p is not None for p in parts) else None
     return Events(clips=clips, **columns)
@@ -193,10 +199,7 @@ def recording(name: str) -> str:
     return name if parts is None else f"fold{parts.fold}_room{parts.room}_mix{parts.mix}"
 
 
-EXTRA = ("activity", "onscreen_probability")
-
-
-def _stack(tables: Sequence[Events], clips: tuple[str, ...]) -> Events:
+def stack(tables: Sequence[Events], clips: tuple[str, ...]) -> Events:
     """Return tables over the same clips as one."""
     if not tables:
         return Events.empty(clips)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +55,115 @@ def column_to_azimuth(column: npt.ArrayLike, width: int = VIDEO_WIDTH, fov_deg: 
     half = width / 2.0
     offset = (half - np.asarray(column, dtype=np.float64)) / half
     return np.asarray(np.degrees(np.arctan(offset * np.tan(np.radians(fov_deg / 2.0)))))
+
+
+class HalfCircle:
+    """Directions of a stereo pair: an azimuth folded to the front; vectors are (x to the front, y to the left)."""
+
+    name = "half_circle"
+    dimensions = 2
+    columns: ClassVar[tuple[str, ...]] = ("azimuth_deg",)
+
+    def to_vector(self, azimuth_deg: npt.ArrayLike, elevation_deg: npt.ArrayLike | None = None) -> Floats:
+        """Return unit vectors (…, 2) of azimuths in degrees; a half circle has no elevation."""
+        azimuth = np.radians(np.asarray(azimuth_deg, np.float64))
+        return np.stack([np.cos(azimuth), np.sin(azimuth)], axis=-1)
+
+    def to_angles(self, vector: Floats) -> tuple[Floats, Floats | None]:
+        """Return azimuths in degrees, folded to the front, of vectors (…, 2), and no elevation."""
+        return fold(np.degrees(np.arctan2(vector[..., 1], vector[..., 0]))), None
+
+    def canonical(
+        self, azimuth_deg: npt.ArrayLike, elevation_deg: npt.ArrayLike | None = None
+    ) -> tuple[Floats, Floats | None]:
+        """Return the azimuths that a stereo pair can tell apart, and no elevation."""
+        return fold(azimuth_deg), None
+
+    def error_deg(
+        self,
+        azimuth_deg: npt.ArrayLike,
+        other_azimuth_deg: npt.ArrayLike,
+        elevation_deg: npt.ArrayLike | None = None,
+        other_elevation_deg: npt.ArrayLike | None = None,
+    ) -> Floats:
+        """Return the difference of azimuths in degrees."""
+        return np.abs(np.asarray(azimuth_deg, np.float64) - np.asarray(other_azimuth_deg, np.float64))
+
+
+class Sphere:
+    """Directions all around: azimuth and elevation; vectors are (x to the front, y to the left, z up)."""
+
+    name = "sphere"
+    dimensions = 3
+    columns: ClassVar[tuple[str, ...]] = ("azimuth_deg", "elevation_deg")
+
+    def to_vector(self, azimuth_deg: npt.ArrayLike, elevation_deg: npt.ArrayLike | None = None) -> Floats:
+        """Return unit vectors (…, 3) of azimuths and elevations in degrees (no elevation: 0)."""
+        azimuth = np.radians(np.asarray(azimuth_deg, np.float64))
+        elevation = np.radians(np.zeros_like(azimuth) if elevation_deg is None else np.asarray(elevation_deg, float))
+        level = np.cos(elevation)
+        return np.stack([level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation)], axis=-1)
+
+    def to_angles(self, vector: Floats) -> tuple[Floats, Floats | None]:
+        """Return azimuths in [-180, 180) and elevations in [-90, 90] degrees of vectors (…, 3) of any length."""
+        azimuth = wrap(np.degrees(np.arctan2(vector[..., 1], vector[..., 0])))
+        return azimuth, np.degrees(np.arctan2(vector[..., 2], np.hypot(vector[..., 0], vector[..., 1])))
+
+    def canonical(
+        self, azimuth_deg: npt.ArrayLike, elevation_deg: npt.ArrayLike | None = None
+    ) -> tuple[Floats, Floats | None]:
+        """Return azimuths wrapped to [-180, 180), and the elevations (none: 0)."""
+        azimuth = wrap(azimuth_deg)
+        return azimuth, np.zeros_like(azimuth) if elevation_deg is None else np.asarray(elevation_deg, np.float64)
+
+    def error_deg(
+        self,
+        azimuth_deg: npt.ArrayLike,
+        other_azimuth_deg: npt.ArrayLike,
+        elevation_deg: npt.ArrayLike | None = None,
+        other_elevation_deg: npt.ArrayLike | None = None,
+    ) -> Floats:
+        """Return the great-circle angle between directions in degrees."""
+        own, other = self.to_vector(azimuth_deg, elevation_deg), self.to_vector(other_azimuth_deg, other_elevation_deg)
+        across = np.linalg.norm(np.cross(own, other), axis=-1)
+        return np.asarray(np.degrees(np.arctan2(across, (own * other).sum(-1))))
+
+
+Geometry = HalfCircle | Sphere
+
+GEOMETRIES: dict[str, Geometry] = {"half_circle": HalfCircle(), "sphere": Sphere()}
+"""Name of a geometry → what it knows of directions. Mirrored left and right, y changes its sign in both."""
+
+
+@dataclass(frozen=True)
+class Channels:
+    """What the channels of a recording are.
+
+    Attributes:
+        name: "stereo" or "foa".
+        names: of the channels, in order.
+        mirror_order: channel that stands in each channel's place when left and right are exchanged.
+        mirror_sign: sign that it gets then.
+        mono: weights whose sum over the channels is the sound without direction.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    mirror_order: tuple[int, ...]
+    mirror_sign: tuple[float, ...]
+    mono: tuple[float, ...]
+
+    @property
+    def count(self) -> int:
+        """Return the number of channels."""
+        return len(self.names)
+
+
+CHANNELS = {
+    "stereo": Channels("stereo", ("left", "right"), (1, 0), (1.0, 1.0), (0.5, 0.5)),
+    "foa": Channels("foa", ("w", "y", "z", "x"), (0, 1, 2, 3), (1.0, -1.0, 1.0, 1.0), (1.0, 0.0, 0.0, 0.0)),
+}
+"""Channel formats: two coincident cardioids, or first-order Ambisonics (ACN order, W, Y, Z, X)."""
 
 
 PEAK_LIMIT = 0.9999

@@ -1,9 +1,21 @@
-"""Constants of DCASE 2025 Challenge Task 3, stereo SELD in regular video. Source: the challenge's task description."""
+"""What a SELD task is: its classes, rates, windows, channels and directions, and the challenge's constants.
+
+The constants are those of DCASE 2025 Challenge Task 3, stereo SELD in regular video (source: its task description).
+What may differ, `Task` carries, from the store into the checkpoint.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
+
+from dcase_seld.core.classes import DCASE2025, Taxonomy
+from dcase_seld.core.errors import SeldError, listing
 
 Ints = npt.NDArray[np.int64]
 
@@ -50,6 +62,145 @@ RELATIVE_DISTANCE_THRESHOLD = 1.0
 """Largest relative distance error of a true positive (inclusive)."""
 
 
+LONGEST_WINDOW_S = 60.0
+"""Longest window of a network in seconds."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a store holds and a network answers.
+
+    Attributes:
+        name: "dcase2025", or a name of the user's own.
+        classes: the list of sound classes.
+        sample_rate: samples per second.
+        window_s: seconds that a network hears at a time; whole label frames.
+        channels: "stereo" or "foa", see `geometry.CHANNELS`.
+        geometry: "half_circle" or "sphere", see `geometry.GEOMETRIES`.
+        tracks: sources of one class and frame that can be told.
+    """
+
+    name: str = "dcase2025"
+    classes: Taxonomy = DCASE2025
+    sample_rate: int = SAMPLE_RATE
+    window_s: float = CLIP_SECONDS
+    channels: str = "stereo"
+    geometry: str = "half_circle"
+    tracks: int = MAX_TRACKS
+
+    def __post_init__(self) -> None:
+        frames = self.window_s * LABEL_RATE
+        wrong = [
+            (abs(frames - round(frames)) > 1e-6 or not 1 <= frames <= LONGEST_WINDOW_S * LABEL_RATE,
+             f"window_s is {self.window_s}", f"tenths of a second from 0.1 to {LONGEST_WINDOW_S:g}"),
+            (self.channels not in ("stereo", "foa"), f"channels is {self.channels!r}", "stereo or foa"),
+            (self.geometry not in ("half_circle", "sphere"), f"geometry is {self.geometry!r}", "half_circle or sphere"),
+            (self.channels == "stereo" and self.geometry == "sphere", "geometry is sphere",
+             "half_circle for stereo: two channels cannot tell front from back, nor heights"),
+            (not 1 <= self.tracks <= MAX_TRACKS, f"tracks is {self.tracks}", f"1 to {MAX_TRACKS}"),
+            (not 4_000 <= self.sample_rate <= 192_000 or bool(self.sample_rate % LABEL_RATE),
+             f"sample_rate is {self.sample_rate}", f"4,000 to 192,000 Hz, a multiple of {LABEL_RATE}"),
+        ]  # fmt: skip
+        for refused, got, expected in wrong:
+            if refused:
+                raise SeldError(f"The task {self.name!r}: {got}; {expected} is possible.", "Change it in the task.")
+
+    @property
+    def window_frames(self) -> int:
+        """Return the label frames T of a window."""
+        return round(self.window_s * LABEL_RATE)
+
+    @property
+    def samples_per_frame(self) -> int:
+        """Return the samples of one label frame."""
+        return self.sample_rate // LABEL_RATE
+
+    @property
+    def window_samples(self) -> int:
+        """Return the samples per channel of a window."""
+        return self.window_frames * self.samples_per_frame
+
+    def frames_of(self, samples: npt.ArrayLike) -> Ints:
+        """Return the label frames of sounds of `samples` samples, rounded to the nearest, at least 1."""
+        return frames_of(samples, self.sample_rate)
+
+    def hop_frames(self, overlap: float) -> int:
+        """Return the label frames between windows of which a share `overlap` in [0, 0.9] is covered twice."""
+        return max(1, round(self.window_frames * (1 - overlap)))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the task as plain data."""
+        return {**asdict(self), "classes": self.classes.to_json()}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Task:
+        """Return the task that `to_json` wrote, or one from a user's keys; what is missing is dcase2025's.
+
+        Raises:
+            SeldError: a key is unknown, or a value is not possible.
+        """
+        unknown = sorted(set(data) - set(Task.__dataclass_fields__))
+        if unknown:
+            raise SeldError(
+                f"A task has no {listing(unknown)}.", f"Its keys are {', '.join(Task.__dataclass_fields__)}."
+            )
+        fields = dict(data)
+        if "classes" in fields and not isinstance(fields["classes"], Taxonomy):
+            known = fields["classes"]
+            fields["classes"] = Taxonomy.from_json(known if isinstance(known, dict) else {"classes": known})
+        try:
+            fields |= {name: kind(fields[name]) for name, kind in _NUMBERS.items() if name in fields}
+        except (TypeError, ValueError, OverflowError) as error:
+            raise SeldError(f"A task's numbers cannot be read: {error}.", "Write numbers without units.") from error
+        return Task(**fields)
+
+    def differences(self, other: Task) -> list[str]:
+        """Return what keeps two tasks from being mixed, as sentences' parts; empty where nothing does."""
+        found = [
+            f"{name} {getattr(self, name)} and {getattr(other, name)}"
+            for name in ("sample_rate", "window_s", "channels", "geometry", "tracks")
+            if getattr(self, name) != getattr(other, name)
+        ]
+        if self.classes.classes != other.classes.classes:
+            found.append(f"the classes {listing(self.classes.classes)} and {listing(other.classes.classes)}")
+        return found
+
+
+_NUMBERS = {"sample_rate": int, "window_s": float, "tracks": int}
+
+TASKS = {
+    "dcase2025": Task(),
+    "dcase2024": Task("dcase2024", channels="foa", geometry="sphere"),
+    "dcase2023": Task("dcase2023", channels="foa", geometry="sphere"),
+}
+"""Tasks that are known by name: the challenge's editions."""
+
+
+def load_task(name: str, **changes: Any) -> Task:
+    """Return a known task, or the one in a YAML file, with `changes` to its fields (None: unchanged).
+
+    Raises:
+        SeldError: there is neither a task nor a file of this name, or a field is wrong.
+    """
+    task = TASKS.get(name)
+    if task is None:
+        path = Path(name)
+        if not path.is_file():
+            raise SeldError(
+                f"There is no task {name!r}, and no file of this name.", f"Tasks: {', '.join(TASKS)}; or a YAML file."
+            )
+        import yaml
+
+        try:
+            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise SeldError(f"The task file {path} cannot be read: {error}.", "Give a readable YAML file.") from error
+        if not isinstance(data, dict):
+            raise SeldError(f"The task file {path} must hold a mapping.", "Write name:, window_s: and the like in it.")
+        task = Task.from_json({"name": path.stem, **data})
+    return replace(task, **{key: value for key, value in changes.items() if value is not None})
+
+
 def window_starts(frames: int, window: int, hop: int) -> list[int]:
     """Return the first label frame of each window that covers a recording.
 
@@ -82,8 +233,3 @@ def frames_of(samples: npt.ArrayLike, sample_rate: int) -> Ints:
     """Return the label frames of sounds of `samples` samples, rounded to the nearest, at least 1."""
     per_frame = sample_rate // LABEL_RATE
     return np.maximum((np.asarray(samples, np.int64) + per_frame // 2) // per_frame, 1)
-
-
-def frame_times(seconds: float, fps: float) -> list[float]:
-    """Return the times in seconds at which a clip's frames are taken: the middle of each of its V intervals."""
-    return [(position + 0.5) / fps for position in range(max(1, round(seconds * fps)))]

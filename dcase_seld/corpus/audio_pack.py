@@ -19,7 +19,6 @@ from dcase_seld.core.task import SAMPLE_RATE
 from dcase_seld.core.work import progress, run_threads
 from dcase_seld.corpus.layout import Clip
 from dcase_seld.media.audio import Mono, read_int16
-from dcase_seld.store.store import SAMPLE_BYTES
 
 CHUNK = 32
 """Clips that are written between two marks of progress: what a kill can lose."""
@@ -31,13 +30,19 @@ class AudioOptions:
 
     Attributes:
         rate: samples per second of the store.
+        channels: channels of the store.
         resample: convert other sample rates.
         mono: "duplicate" copies mono sound to both channels.
     """
 
     rate: int = SAMPLE_RATE
+    channels: int = 2
     resample: bool = False
     mono: Mono = "refuse"
+
+    def read(self, path: Path) -> npt.NDArray[np.int16]:
+        """Return the sound of a file as the store keeps it, (channels, S)."""
+        return read_int16(path, rate=self.rate, channels=self.channels, resample=self.resample, mono=self.mono)
 
 
 def pack_audio(
@@ -50,7 +55,7 @@ def pack_audio(
     quiet: bool,
 ) -> list[tuple[str, str]]:
     """Write audio.i16; return (clip, problem) of sounds that broke off, for which the caller packs again."""
-    first = np.concatenate([[0], np.cumsum(samples)]) * SAMPLE_BYTES
+    first = np.concatenate([[0], np.cumsum(samples)]) * 2 * audio.channels
     target, journal = out / "audio.i16", out / "pack.done"
     chunks = [range(start, min(start + CHUNK, len(clips))) for start in range(0, len(clips), CHUNK)]
     done = _resume(out, clips, audio, len(chunks), int(first[-1]))
@@ -68,7 +73,7 @@ def pack_audio(
                 clip = clips[index]
                 assert clip.audio is not None
                 try:
-                    sound = read_int16(clip.audio, rate=audio.rate, resample=audio.resample, mono=audio.mono)
+                    sound = audio.read(clip.audio)
                     if sound.shape[1] != samples[index]:
                         raise SeldError(f"{clip.audio} changed, or its sound breaks off.", "Check the file.")
                 except SeldError as error:

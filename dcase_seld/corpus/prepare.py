@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dcase_seld.core.classes import DCASE2025, Taxonomy
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.event_files import read_csv
 from dcase_seld.core.events import Events, concatenate
-from dcase_seld.core.task import frames_of
+from dcase_seld.core.task import Task, frames_of
 from dcase_seld.core.work import run_threads
 from dcase_seld.corpus.audio_pack import AudioOptions, pack_audio
 from dcase_seld.corpus.layout import Clip
-from dcase_seld.media.audio import CONTAINERS, audio_info, read_int16
-from dcase_seld.store.store import CHANNELS, FORMAT
+from dcase_seld.media.audio import CONTAINERS, audio_info
+from dcase_seld.store.store import FORMAT
 from dcase_seld.store.targets import TargetTable
+
+CHALLENGE = Task()
 
 CHALLENGE_AUDIO = AudioOptions()
 """24 kHz stereo, and nothing else."""
@@ -34,7 +35,7 @@ def build_store(
     *,
     root: Path,
     splits: Sequence[str],
-    taxonomy: Taxonomy = DCASE2025,
+    task: Task = CHALLENGE,
     audio: AudioOptions = CHALLENGE_AUDIO,
     skip_broken: bool = False,
     workers: int = 1,
@@ -50,8 +51,8 @@ def build_store(
         out: the folder, made if missing.
         root: the corpus' folder, to which video paths are kept relative.
         splits: each clip's split.
-        taxonomy: the classes that label files refer to.
-        audio: sample rate, and what to do with other rates and mono sound.
+        task: classes that label files refer to, window, channels and directions.
+        audio: sample rate (the task's), and what to do with other rates and mono sound.
         skip_broken: leave out clips whose sound or labels cannot be read, and list them in the facts, instead of
             refusing them all.
         workers: files that are read at the same time.
@@ -63,7 +64,7 @@ def build_store(
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / "store.json").unlink(missing_ok=True)
-    loaded = run_threads(lambda clip: _inspect(clip, audio, len(taxonomy)), clips, workers, "reading labels", quiet)
+    loaded = run_threads(lambda clip: _inspect(clip, audio, len(task.classes)), clips, workers, "reading labels", quiet)
     problems = [item for item in loaded if isinstance(item, str)]
     if problems and not skip_broken:
         raise SeldError(
@@ -86,7 +87,7 @@ def build_store(
             out,
             root=root,
             splits=[splits[index] for index in rest],
-            taxonomy=taxonomy,
+            task=task,
             audio=audio,
             skip_broken=True,
             workers=workers,
@@ -110,15 +111,14 @@ def build_store(
     described: dict[str, Any] = {
         **(facts or {}),
         "format": FORMAT,
-        "taxonomy": taxonomy.to_json(),
-        "sample_rate": audio.rate,
+        "task": task.to_json(),
         "corpus": str(root.resolve()),
         "clips": len(kept),
         "hours": round(float(samples.sum()) / audio.rate / 3600, 3),
         "labelled": sum(clip.labels is not None for clip in kept),
         "videos": sum(clip.video is not None for clip in kept),
         "events": len(events),
-        "dropped_sources": TargetTable(events, len(taxonomy)).dropped,
+        "dropped_sources": TargetTable(events, task).dropped,
         "splits": dict(zip(names.tolist(), counts.tolist(), strict=True)),
         "problems": [*(facts or {}).get("problems", []), *problems],
     }
@@ -141,13 +141,13 @@ def _inspect(clip: Clip, audio: AudioOptions, n_classes: int) -> tuple[int, Even
                 f"{clip.audio} has a sample rate of {info.rate} Hz; {audio.rate} Hz is needed "
                 "(`resample: true` converts it)."
             )
-        if info.channels == 1 and audio.mono == "refuse":
+        if info.channels == 1 and audio.mono == "refuse" and audio.channels > 1:
             raise SeldError(f"{clip.audio} is mono (`mono: duplicate` copies it to both channels).")
-        if info.channels not in (1, CHANNELS):
-            raise SeldError(f"{clip.audio} has {info.channels} channels; {CHANNELS} are needed.")
+        if info.channels not in (1, audio.channels):
+            raise SeldError(f"{clip.audio} has {info.channels} channels; {audio.channels} are needed.")
         if clip.audio.suffix.lower() in CONTAINERS:
             # The header of a compressed sound track only estimates its length.
-            samples = read_int16(clip.audio, rate=audio.rate, resample=audio.resample, mono=audio.mono).shape[1]
+            samples = audio.read(clip.audio).shape[1]
         else:
             common = gcd(info.rate, audio.rate)
             samples = -(-info.samples * (audio.rate // common) // (info.rate // common))

@@ -13,7 +13,7 @@ import torch
 from dcase_seld.core.errors import SeldError
 from dcase_seld.infer.predictor import Predictor
 from dcase_seld.infer.settings import EnsembleConfig, EnsembleSettings, Member, read_ensemble, write_ensemble
-from dcase_seld.infer.tune import Judged, greedy_weights, judge, tune
+from dcase_seld.infer.tune import MemberOutputs, greedy_weights, member_outputs, tune
 from dcase_seld.model.network import SeldNetwork
 from dcase_seld.model.weights import FACTS_FILE, WEIGHTS_FILE, load_model, model_folder, read_facts, save_model
 from dcase_seld.store.store import Store
@@ -56,7 +56,7 @@ def soup_members(step: Path) -> list[Path]:
 
 
 def _kind(facts: dict[str, Any]) -> tuple[Any, Any]:
-    return facts["config"], facts["taxonomy"]["classes"]
+    return facts["config"], facts["task"]
 
 
 def make_ensemble(
@@ -105,7 +105,7 @@ def make_ensemble(
             raise SeldError("Choosing and tuning need data.", "Give a store, or set select: all and thresholds: none.")
         if config.split == "val":
             _refuse_trained_on(folders)
-        judged = judge(predictor, store, config.split, tokens, config.criterion, quiet=quiet)
+        judged = member_outputs(predictor, store, config.split, tokens, config.criterion, quiet=quiet)
         weights, settings, scores = _choose(config, judged, weights, settings)
         facts["scores"] = scores
         settings = settings.model_copy(update={"tuned_on": judged.reference.clips})
@@ -131,7 +131,7 @@ def make_ensemble(
 
 
 def _choose(
-    config: EnsembleConfig, judged: Judged, weights: list[float], settings: EnsembleSettings
+    config: EnsembleConfig, judged: MemberOutputs, weights: list[float], settings: EnsembleSettings
 ) -> tuple[list[float], EnsembleSettings, dict[str, Any]]:
     """Return weights, settings and validation scores after choosing members and tuning thresholds."""
     alone = [judged.score(output) for output in judged.outputs]

@@ -1,26 +1,32 @@
-"""Prediction: members' outputs for the clips of a store, averaged and decoded batch by batch."""
+"""Prediction: networks that answer together, for clips of a store and for any recording, on one path."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.events import Events
+from dcase_seld.core.geometry import CHANNELS
+from dcase_seld.core.task import Task
 from dcase_seld.core.work import progress
-from dcase_seld.infer.collect import EventCollector, stitched
+from dcase_seld.infer.collect import EventCollector
 from dcase_seld.infer.devices import kept_memory
-from dcase_seld.infer.settings import EnsembleSettings, Member, read_ensemble, refuse_overlap
+from dcase_seld.infer.recording_source import ComputeTime, Embedder, RecordingSource, open_embedders
+from dcase_seld.infer.settings import EnsembleSettings, Member, check_leakage, read_ensemble
 from dcase_seld.infer.tracks import average_outputs, swap_output
+from dcase_seld.media.audio import VIDEOS, Mono
+from dcase_seld.media.recordings import Recording, read_recording
 from dcase_seld.model.network import SeldNetwork, network_features
 from dcase_seld.model.types import ModelInput, SeldOutput
 from dcase_seld.model.weights import count_parameters, load_model, model_folder, read_facts
 from dcase_seld.store.batches import Batch, Batches
-from dcase_seld.store.source import ClipSource, tokens_of
+from dcase_seld.store.source import Source, StoreSource, fitting_readers
 from dcase_seld.store.store import Store
 from dcase_seld.store.tokens import TokenReader
 
@@ -34,13 +40,14 @@ class Predictor:
     Attributes:
         networks: in evaluation mode, on one device; all know the same classes.
         settings: their weights, thresholds and test-time augmentation.
-        token_weights: by kind of tokens, the fingerprints of the encoders that the members were trained with, where
-            they were noted.
+        specs: by encoder, what is noted of the tokens that each member was trained with.
+        correct: what changes the events of a recording after the networks, e.g. by people in its pictures; None.
     """
 
     networks: tuple[SeldNetwork, ...]
     settings: EnsembleSettings
-    token_weights: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    specs: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    correct: Correction | None = None
 
     @staticmethod
     def load(folders: Sequence[Path], device: torch.device | str = "cpu", tta: Tta | None = None) -> Predictor:
@@ -68,24 +75,32 @@ class Predictor:
         if not settings.members:
             raise SeldError("There is no member to predict with.", "Name at least one checkpoint.")
         networks = tuple(load_model(model_folder(Path(member.folder)), device) for member in settings.members)
-        classes = {network.taxonomy.classes for network in networks}
-        rates = {network.config.frontend.sample_rate for network in networks}
-        if len(classes) > 1 or len(rates) > 1:
-            raise SeldError(
-                f"The members know different classes or sample rates ({len(classes)} lists, {sorted(rates)} Hz).",
-                "Average networks that were trained on one taxonomy.",
-            )
-        made: dict[str, frozenset[str]] = {}
+        for network in networks[1:]:
+            if different := networks[0].task.differences(network.task):
+                raise SeldError(
+                    f"The members were made for different tasks: {'; '.join(different)}.",
+                    "Average networks that were trained for one task.",
+                )
+        specs: dict[str, list[Mapping[str, Any]]] = {}
         for member in settings.members:
-            trained = read_facts(model_folder(Path(member.folder))).get("facts", {}).get("tokens", {})
-            for kind, spec in trained.items():
-                made[kind] = made.get(kind, frozenset()) | {spec["fingerprint"]}
-        return Predictor(networks, settings, made)
+            for name, spec in read_facts(model_folder(Path(member.folder)))["facts"].get("tokens", {}).items():
+                specs.setdefault(name, []).append(spec)
+        return Predictor(networks, settings, specs)
+
+    @property
+    def task(self) -> Task:
+        """Return what the networks were made for."""
+        return self.networks[0].task
 
     @property
     def needs(self) -> frozenset[str]:
-        """Return the kinds of tokens that the members read."""
+        """Return the encoders whose tokens the members read."""
         return frozenset().union(*(network.needs for network in self.networks))
+
+    @property
+    def sees(self) -> frozenset[str]:
+        """Return those encoders that look at pictures."""
+        return frozenset().union(*(network.sees for network in self.networks))
 
     @property
     def parameters(self) -> int:
@@ -114,123 +129,153 @@ class Predictor:
             key = network.frontend.fingerprint()
             if key not in made:
                 made[key] = network_features(network, inputs.features, inputs.wave, device)
-            few = inputs._replace(wave=None, features=None).to(device)._replace(features=made[key])
+            few = inputs.replace(wave=None, features=None).to(device).replace(features=made[key])
             output = network(few)
             if self.settings.tta == "swap":
-                swapped = few._replace(features=network.frontend.swap(made[key]))
+                swapped = few.replace(features=network.frontend.swap(made[key]))
                 if mirror is not None:
-                    fields = {name: value for name, value in mirror._asdict().items() if value is not None}
-                    swapped = swapped._replace(**fields).to(device)
+                    swapped = swapped.replace(tokens={**few.tokens, **mirror.to(device).tokens})
                 output = average_outputs([output, swap_output(network(swapped))])
             outputs.append(output)
         return outputs
 
+    def with_threshold(self, threshold: float | None) -> Predictor:
+        """Return the predictor with one activity threshold for all classes (None: as it is)."""
+        if threshold is None:
+            return self
+        return replace(self, settings=self.settings.model_copy(update={"thresholds": (threshold,)}))
 
-def open_clips(
-    store: Store, split: str | Sequence[str], tokens: Sequence[Path], predictor: Predictor, video: bool = True
-) -> tuple[ClipSource, bool]:
-    """Return the clips of a split with the tokens that the members read, and whether mirrored tokens are needed.
+    def open_store(
+        self,
+        store: Store,
+        split: str | Sequence[str],
+        tokens: Sequence[Path] = (),
+        *,
+        video: bool = True,
+        hop_frames: int | None = None,
+        allow_tuned: bool = False,
+    ) -> StoreSource:
+        """Return the clips of a split with the tokens that the members read.
 
-    Args:
-        store: the data.
-        split: one split or several.
-        tokens: folders of frozen tokens.
-        predictor: the members.
-        video: False: as if no clip had a video.
+        Args:
+            store: the data.
+            split: one split or several.
+            tokens: folders of frozen tokens.
+            video: False: as if no clip had a video.
+            hop_frames: label frames between windows of clips longer than one; where they overlap, outputs are averaged.
+            allow_tuned: recordings too that the ensemble was tuned on: for tuning a later step, not for scores.
 
-    Raises:
-        SeldError: there is no such clip, the store does not fit the members, or tokens are missing or of other weights.
-    """
-    first = predictor.networks[0]
-    if store.sample_rate != first.config.frontend.sample_rate:
-        raise SeldError(
-            f"{store.folder} has {store.sample_rate} Hz; the members hear {first.config.frontend.sample_rate} Hz.",
-            "Prepare the store at the members' sample rate.",
-        )
-    if store.taxonomy.classes != first.taxonomy.classes:
-        raise SeldError(
-            f"{store.folder} has {len(store.taxonomy)} classes ({listing(store.taxonomy.classes)}), the members know "
-            f"{len(first.taxonomy)} ({listing(first.taxonomy.classes)}).",
-            "Predict with networks that were trained on the same taxonomy.",
-        )
-    indices = store.indices(split)
-    if not len(indices):
-        raise SeldError(f"{store.folder} has no clip in split {split!r}.", f"It has {store.counts}.")
-    needs = predictor.needs if video else predictor.needs - {"vision"}
-    found = tokens_of(store, {store.names[index] for index in indices}, [TokenReader.open(path) for path in tokens])
-    readers = {kind: reader for kind, reader in found.items() if kind in needs}
-    missing = sorted(needs - readers.keys())
-    if missing:
-        raise SeldError(
-            f"The members read {listing(missing)} tokens, and no tokens folder holds those of all clips of split "
-            f"{split!r} of {store.folder}.",
-            "Name an embed step on the same store in tokens.",
-        )
-    for kind, reader in readers.items():
-        if strange := predictor.token_weights.get(kind, frozenset()) - {reader.spec.fingerprint}:
+        Raises:
+            SeldError: there is no such clip, the store is of another task, tokens are missing or of other weights, or
+                the members were tuned on recordings among these clips.
+        """
+        if different := store.task.differences(self.task):
             raise SeldError(
-                f"{reader.folder} was made by a {kind} encoder with other weights ({reader.spec.fingerprint}) than the "
-                f"tokens that the members were trained on ({listing(sorted(strange))}).",
-                "Embed these clips with the encoder of the training.",
+                f"{store.folder} and the members were made for different tasks: {'; '.join(different)}.",
+                "Prepare the store as for the members' training, or predict with other networks.",
             )
-    mirror = predictor.settings.tta == "swap" and "vision" in readers
-    if mirror and not readers["vision"].spec.mirror:
-        raise SeldError(
-            f"tta swap needs the vision tokens of mirrored pictures; {readers['vision'].folder} has none.",
-            "Set mirror: true in the embed step, or tta: none.",
-        )
-    return ClipSource(store, indices, [readers[kind] for kind in sorted(readers)]), mirror
+        clips = store.indices(split)
+        if not len(clips):
+            raise SeldError(f"{store.folder} has no clip in split {split!r}.", f"It has {store.counts}.")
+        needs = self.needs if video else self.needs - self.sees
+        readers = fitting_readers(store, clips, [TokenReader.open(path) for path in tokens], needs, "The members read")
+        for reader in readers:
+            known = {spec["fingerprint"] for spec in self.specs.get(reader.spec.name, ())}
+            if strange := known - {reader.spec.fingerprint}:
+                raise SeldError(
+                    f"{reader.folder} was made by a {reader.spec.name} encoder with other weights "
+                    f"({reader.spec.fingerprint}) than the tokens that the members were trained on "
+                    f"({listing(sorted(strange))}).",
+                    "Embed these clips with the encoder of the training.",
+                )
+            if self.settings.tta == "swap" and reader.spec.name in self.sees and not reader.spec.mirror:
+                raise SeldError(
+                    f"tta swap needs the {reader.spec.name} tokens of mirrored pictures; {reader.folder} has none.",
+                    "Set `mirror: store` in the embed step, or tta: none.",
+                )
+        source = StoreSource(store, clips, readers, hop_frames=hop_frames)
+        if not allow_tuned:
+            check_leakage(self.settings.tuned_on, source.names, "Predictions are asked for")
+        return source
 
+    def batches(self, source: Source, batch_size: int) -> Batches:
+        """Return the batches of a source's windows, with the tokens of mirrored pictures where those are needed."""
+        return Batches(source, batch_size, targets=False, mirror=self.settings.tta == "swap" and bool(self.sees))
 
-@kept_memory()
-def predict_store(
-    predictor: Predictor,
-    store: Store,
-    split: str | Sequence[str],
-    *,
-    tokens: Sequence[Path] = (),
-    batch_size: int = 32,
-    hop_frames: int | None = None,
-    video: bool = True,
-    allow_tuned: bool = False,
-    quiet: bool = True,
-) -> Events:
-    """Return the events of a split's clips, with activity and on-screen probability; memory does not grow with outputs.
-
-    Args:
-        predictor: the members.
-        store: the data.
-        split: one split or several.
-        tokens: folders of frozen tokens of these clips.
-        batch_size: windows computed at once.
-        hop_frames: label frames between windows of clips longer than one window; where windows overlap, their outputs
-            are averaged. None: no overlap.
-        video: False: as if no clip had a video.
-        allow_tuned: predict recordings too that the ensemble was tuned on: for tuning a later step, not for scores.
-        quiet: draw no progress.
-
-    Raises:
-        SeldError: see `open_clips`; or the members were tuned on recordings among these clips.
-    """
-    source, mirror = open_clips(store, split, tokens, predictor, video)
-    names = [store.names[index] for index in source.indices]
-    if not allow_tuned:
-        refuse_overlap(predictor.settings.tuned_on, names, "Predictions are asked for")
-    collector = EventCollector([source])
-    settings = predictor.settings
-    options = {
-        "thresholds": settings.class_thresholds(len(store.taxonomy)),
-        "unify_deg": settings.unify_deg,
-        "onscreen_threshold": settings.onscreen_threshold,
-    }
-    batches = Batches([source], batch_size=batch_size, targets=False, mirror=mirror, hop_frames=hop_frames)
-    with progress("predict", len(source.windows), "windows", quiet) as advance:
-
-        def outputs() -> Iterator[tuple[SeldOutput, Batch]]:
-            for batch in batches.epoch(0):
-                yield predictor.output(batch.input, batch.mirror), batch
+    def outputs(
+        self, source: Source, batch_size: int = 32, quiet: bool = True, title: str = "predict"
+    ) -> Iterator[tuple[SeldOutput, Batch]]:
+        """Yield the averaged output of every batch of a source's windows."""
+        with progress(title, len(source.windows), "windows", quiet) as advance, kept_memory():
+            for batch in self.batches(source, batch_size).epoch(0):
+                yield self.output(batch.input, batch.mirror), batch
                 advance(len(batch.index))
 
-        for output, batch in stitched(outputs(), store) if hop_frames else outputs():
-            collector.add(output, batch, **options)
-    return collector.events()
+    def events(self, source: Source, batch_size: int = 32, quiet: bool = True, title: str = "predict") -> Events:
+        """Return the events of a source's clips, with activity and on-screen probability.
+
+        Memory does not grow with outputs; where windows of a clip overlap, their outputs are averaged.
+        """
+        settings = self.settings
+        collector = EventCollector(
+            [source],
+            thresholds=settings.class_thresholds(len(self.task.classes)),
+            unify_deg=settings.unify_deg,
+            onscreen_threshold=settings.onscreen_threshold,
+        )
+        for output, batch in self.outputs(source, batch_size, quiet, title):
+            collector.add(output, batch)
+        return collector.events()
+
+    def predict(
+        self,
+        recording: Recording,
+        embedders: Mapping[str, Embedder] | None = None,
+        *,
+        hop_frames: int | None = None,
+        batch_size: int = 8,
+        quiet: bool = True,
+        spent: ComputeTime | None = None,
+    ) -> Events:
+        """Return the events of a recording of any length; its pictures correct them where the predictor has `correct`.
+
+        Args:
+            recording: what is heard and seen.
+            embedders: by encoder, makers of the tokens that the members read; None: made now, as the trainings say.
+            hop_frames: label frames between windows; None: half a window.
+            batch_size: windows computed at once.
+            quiet: draw no progress.
+            spent: receives the computing time by part.
+        """
+        if embedders is None:
+            embedders = open_embedders(self.specs, self.needs, self.task, str(self.networks[0].frontend.mean.device))
+        hop = hop_frames or self.task.hop_frames(0.5)
+        source = RecordingSource(recording, self.task, embedders, hop, spent)
+        began = time.perf_counter()
+        events = self.events(source, batch_size, quiet, recording.name)
+        if spent is not None:
+            spent.network += time.perf_counter() - began - source.seconds
+        return events if self.correct is None else self.correct(events, recording)
+
+
+def read_for(
+    predictor: Predictor,
+    path: Path,
+    video: Path | None = None,
+    *,
+    mono: Mono = "refuse",
+    foa_angle_deg: float | None = None,
+) -> Recording:
+    """Return a recording at the predictor's sample rate and in its channels; a video file brings its own pictures.
+
+    Raises:
+        SeldError: the file is broken, mono, or has another number of channels.
+    """
+    task = predictor.task
+    pictures = video if video is not None else path if path.suffix.lower() in VIDEOS else None
+    channels = CHANNELS[task.channels].count
+    return read_recording(path, pictures, task.sample_rate, mono=mono, foa_angle_deg=foa_angle_deg, channels=channels)
+
+
+Correction = Callable[[Events, Recording], Events]
+"""correct(events, recording) → events: what pictures say about the events of a recording."""

@@ -1,27 +1,37 @@
-"""Predictions for any sound or video file: read, cut into windows, computed in batches, stitched, decoded."""
+"""A recording as a source of windows: its sound, and tokens that frozen encoders make of it as they are asked for."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from dcase_seld.core.events import Events
-from dcase_seld.core.task import CLIP_FRAMES, LABEL_RATE, window_starts
-from dcase_seld.infer.embed import LiveTokens
-from dcase_seld.infer.predictor import Predictor
-from dcase_seld.infer.tracks import cut_output, stitch
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.task import LABEL_RATE, Task, sample_times
+from dcase_seld.core.work import say
+from dcase_seld.media.audio import to_int16
+from dcase_seld.media.frames import read_frames
 from dcase_seld.media.recordings import Recording
-from dcase_seld.model.heads import decode
-from dcase_seld.model.types import ModelInput, SeldOutput
+from dcase_seld.model.types import SeldTarget, Tokens
+from dcase_seld.pretrained.encoder import SemanticEncoder, build_encoder, parse_tokens_config
+from dcase_seld.store.source import window_table
+
+Ints = npt.NDArray[np.int64]
+
+KEPT_FRAMES = 64
+"""Embedded frames kept, because overlapping windows look at the same ones."""
 
 
 @dataclass
-class Spent:
+class ComputeTime:
     """Seconds of computing time by part, summed over recordings."""
 
     network: float = 0.0
@@ -33,68 +43,180 @@ class Spent:
         return self.network + sum(self.tokens.values())
 
 
-def predict_recording(
-    predictor: Predictor,
-    recording: Recording,
-    tokens: Mapping[str, LiveTokens],
-    *,
-    hop_frames: int = CLIP_FRAMES,
-    batch_size: int = 8,
-    spent: Spent | None = None,
-) -> SeldOutput:
-    """Return the output (1, T, C, N, …) for a whole recording.
+class Embedder:
+    """Makes the tokens of one encoder for windows of a recording, in the precision in which they are stored."""
+
+    def __init__(self, name: str, encoder: SemanticEncoder, task: Task, fps: float = 1.0) -> None:
+        """Take an encoder, and for pictures the frames per second that it looks at."""
+        self.name, self.encoder, self.task = name, encoder, task
+        self.offsets = sample_times(task.window_s, fps)
+        self.problems: dict[Path, str] = {}
+        self._kept: OrderedDict[tuple[Path, float, bool], Tensor | None] = OrderedDict()
+
+    def make(
+        self, wave: Tensor, video: Path | None, starts_s: Sequence[float], *, mirror: bool = False
+    ) -> Tokens | None:
+        """Return the tokens of windows that begin at `starts_s` (seconds) of a recording.
+
+        Args:
+            wave: (B, channels, S) sound of the windows.
+            video: the recording's video, or None.
+            starts_s: when the windows begin.
+            mirror: for the left-right mirrored recording; None of sound, whose tokens are the same.
+        """
+        if self.encoder.gives == "sound":
+            return None if mirror else Tokens(self.encoder.encode(heard(wave)).cpu().half())
+        times = np.add.outer(np.asarray(starts_s), self.offsets)
+        tokens = self._see(video, times.ravel().tolist(), mirror) if video is not None else [None] * times.size
+        shape = (self.encoder.tokens, self.encoder.dimension)
+        stacked = torch.stack([torch.zeros(shape) if token is None else token for token in tokens])
+        mask = torch.tensor([token is not None for token in tokens]).reshape(times.shape)
+        return Tokens(stacked.reshape(*times.shape, *shape).half(), mask)
+
+    def _see(self, video: Path, times_s: Sequence[float], mirror: bool) -> list[Tensor | None]:
+        """Return (P, W) tokens of the frames at times, None where the video has none."""
+        keys = [(video, round(time, 4), mirror) for time in times_s]
+        missing = sorted({key[1] for key in keys if key not in self._kept})
+        if missing:
+            frames = read_frames(video, missing)
+            if frames.problem:
+                self.problems[video] = frames.problem
+            there = {at: image for at, image in zip(missing, frames.images, strict=True) if image is not None}
+            pictures = [image[:, ::-1] if mirror else image for image in there.values()]
+            embedded = list(self.encoder.encode(pictures).cpu()) if pictures else []
+            found = dict(zip(there, embedded, strict=True))
+            for at in missing:
+                self._kept[video, at, mirror] = found.get(at)
+        result = [self._kept[key] for key in keys]
+        while len(self._kept) > max(KEPT_FRAMES, len(keys)):
+            self._kept.popitem(last=False)
+        return result
+
+
+def heard(wave: Tensor) -> Tensor:
+    """Return what encoders of sound are given of (B, channels, S): stereo, or the omnidirectional channel alone."""
+    return wave if wave.shape[1] == 2 else wave[:, :1]
+
+
+def open_embedders(
+    specs: Mapping[str, Sequence[Mapping[str, Any]]],
+    needs: Collection[str],
+    task: Task,
+    device: str,
+    weights: Mapping[str, str] | None = None,
+) -> dict[str, Embedder]:
+    """Return makers of the tokens that networks read, by encoder, as their trainings say.
 
     Args:
-        predictor: the networks.
-        recording: what they hear.
-        tokens: makers of the tokens that the networks read, by ModelInput field.
-        hop_frames: label frames from one 5-second window to the next; fewer than 50 overlap.
-        batch_size: windows computed at once.
-        spent: receives the computing time by part.
+        specs: by encoder, what is noted of the tokens of each member's training.
+        needs: the encoders that are needed.
+        task: whose windows are embedded.
+        device: where the encoders run.
+        weights: weights to use instead of the recorded ones, by encoder: a folder, file or known name.
+
+    Raises:
+        SeldError: weights are missing, or are not those of the training; members were trained with different ones.
     """
-    spent = Spent() if spent is None else spent
-    starts = window_starts(recording.frames, CLIP_FRAMES, hop_frames)
-    outputs: list[SeldOutput] = []
-    for chunk in _chunks(starts, batch_size):
-        wave = torch.from_numpy(np.stack([_window(recording, start) for start in chunk]))
-        made: dict[str, torch.Tensor] = {}
-        mirrored: dict[str, torch.Tensor] = {}
-        for kind, maker in tokens.items():
+    unknown = sorted(set(weights or {}) - set(needs))
+    if unknown:
+        raise SeldError(
+            f"Weights are given for {unknown[0]}, an encoder whose tokens these networks do not read.",
+            f"They read {', '.join(sorted(needs)) or 'none'}.",
+        )
+    makers = {}
+    for name in sorted(needs):
+        noted = specs.get(name, ())
+        if len({spec["fingerprint"] for spec in noted}) > 1:
+            raise SeldError(
+                f"The members were trained with {name} tokens of different encoders.",
+                "Predict from a store with a recipe, where each step of tokens can be named.",
+            )
+        settings = dict(noted[0].get("encoder") or {}) if noted else {}
+        if not settings:
+            raise SeldError(
+                f"The checkpoint does not say which encoder made its {name} tokens.",
+                "Train it again with tokens of an embed step, or predict from a store with a recipe.",
+            )
+        given = (weights or {}).get(name)
+        if given is not None:
+            settings["path" if Path(given).exists() else "name"] = given
+            settings["name" if Path(given).exists() else "path"] = None
+        config = parse_tokens_config(settings, f"{name} encoder")
+        encoder = build_encoder(config, task.sample_rate, device)
+        if encoder.weights_fingerprint != noted[0]["fingerprint"]:
+            raise SeldError(
+                f"The {name} encoder {config.source} has other weights ({encoder.weights_fingerprint}) than the one of "
+                f"the training ({noted[0]['fingerprint']}).",
+                f"Give the weights of the training with --encoder {name}=PATH.",
+            )
+        if encoder.random_weights:
+            say(f"warning: the {name} encoder has RANDOM weights (made for tests); its tokens mean nothing.")
+        makers[name] = Embedder(name, encoder, task, getattr(config, "fps", 1.0))
+    return makers
+
+
+class RecordingSource:
+    """The windows of one recording (a `Source`); tokens are made when a batch asks for them.
+
+    Args:
+        recording: what is heard and seen, at the task's sample rate and in its channels.
+        task: window, channels and directions.
+        embedders: makers of tokens, by encoder.
+        hop_frames: label frames between windows.
+        spent: receives the computing time of the encoders.
+    """
+
+    weight: float | None = None
+    cached = False
+
+    def __init__(
+        self,
+        recording: Recording,
+        task: Task,
+        embedders: Mapping[str, Embedder],
+        hop_frames: int,
+        spent: ComputeTime | None = None,
+    ) -> None:
+        self.recording, self.task, self.embedders, self.spent = recording, task, embedders, spent
+        self.pcm = to_int16(recording.sound)  # as a store keeps it
+        self.clips = np.zeros(1, np.int64)
+        self.names: Sequence[str] = [recording.name]
+        self.frames = task.frames_of([recording.sound.shape[1]])
+        self.window_frames = task.window_frames
+        self.windows = window_table(self.clips, self.frames, self.window_frames, hop_frames)
+        self.seconds = 0.0
+        """Computing time of all encoders so far."""
+
+    def sound(self, rows: Ints) -> npt.NDArray[np.int16]:
+        """Return (B, S, channels) of windows, zeros beyond the recording's end."""
+        out = np.zeros((len(rows), self.task.window_samples, len(self.pcm)), np.int16)
+        for item, start in zip(out, self.windows[rows, 1] * self.task.samples_per_frame, strict=True):
+            part = self.pcm[:, start : start + len(item)].T
+            item[: len(part)] = part
+        return out
+
+    def features(self, rows: Ints) -> npt.NDArray[np.float16]:
+        """Recordings have no cached features."""
+        raise LookupError("a recording has no cache of features")
+
+    def tokens(self, rows: Ints, mirror: bool = False) -> dict[str, Tokens]:
+        """Return the tokens of windows by encoder; with `mirror` those of mirrored pictures."""
+        if not self.embedders:
+            return {}
+        wave = torch.from_numpy(self.sound(rows)).transpose(1, 2).float() / 32768.0
+        starts = (self.windows[rows, 1] / LABEL_RATE).tolist()
+        made = {}
+        for name, embedder in self.embedders.items():
             began = time.perf_counter()
-            seconds = [start / LABEL_RATE for start in chunk]
-            made |= maker.make(wave, recording.video, seconds)
-            if predictor.settings.tta == "swap":
-                mirrored |= maker.make(wave, recording.video, seconds, mirror=True)
-            spent.tokens[kind] = spent.tokens.get(kind, 0.0) + time.perf_counter() - began
-        began = time.perf_counter()
-        inputs = ModelInput(wave=wave, **made)
-        output = predictor.output(inputs, ModelInput(**mirrored) if mirrored else None)
-        spent.network += time.perf_counter() - began
-        outputs += [cut_output(output, clips=slice(i, i + 1)) for i in range(len(chunk))]
-    return stitch(outputs, starts, recording.frames)
+            tokens = embedder.make(wave, self.recording.video, starts, mirror=mirror)
+            if tokens is not None:
+                made[name] = tokens
+            seconds = time.perf_counter() - began
+            self.seconds += seconds
+            if self.spent is not None:
+                self.spent.tokens[name] = self.spent.tokens.get(name, 0.0) + seconds
+        return made
 
-
-def events_of(predictor: Predictor, recording: Recording, output: SeldOutput) -> Events:
-    """Return the events of a recording's output, decoded with the predictor's thresholds."""
-    settings, classes = predictor.settings, len(predictor.networks[0].taxonomy)
-    return decode(
-        output,
-        [recording.name],
-        thresholds=settings.class_thresholds(classes),
-        unify_deg=settings.unify_deg,
-        onscreen_threshold=settings.onscreen_threshold,
-    )
-
-
-def _chunks(starts: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    for first in range(0, len(starts), size):
-        yield starts[first : first + size]
-
-
-def _window(recording: Recording, start: int) -> npt.NDArray[np.float32]:
-    """Return (2, S) of one window, silence after the recording's end."""
-    per_frame = recording.rate // LABEL_RATE
-    window = np.zeros((2, CLIP_FRAMES * per_frame), np.float32)
-    sound = recording.sound[:, start * per_frame : (start + CLIP_FRAMES) * per_frame]
-    window[:, : sound.shape[1]] = sound
-    return window
+    def target(self, rows: Ints) -> SeldTarget | None:
+        """Return None: recordings have no labels."""
+        return None

@@ -1,4 +1,4 @@
-"""Keeps apart the clips that an ensemble was tuned on and those that it is judged by."""
+"""What turns members' outputs into events, and the guard of the clips that it was tuned on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.events import recording
 
 
-def refuse_overlap(tuned_on: Sequence[str], clips: Sequence[str], what: str) -> None:
+def check_leakage(tuned_on: Sequence[str], clips: Sequence[str], what: str) -> None:
     """Refuse clips that are, or are windows of the same recordings as, those that an ensemble was tuned on.
 
     Raises:

@@ -45,8 +45,8 @@ def align(output: SeldOutput, reference: SeldOutput) -> SeldOutput:
     The distance between two tracks is that of their direction vectors; where both are active, that of the logarithms
     of their distances counts too.
     """
-    orders, incidence = _orders(output.xy.shape[3], output.xy.device)
-    own, other = output.xy.float()[..., :, None, :], reference.xy.float()[..., None, :, :]
+    orders, incidence = _orders(output.direction.shape[3], output.direction.device)
+    own, other = output.direction.float()[..., :, None, :], reference.direction.float()[..., None, :, :]
     cost = (own - other).square().sum(-1)
     both = torch.minimum(output.activity().float()[..., :, None], reference.activity().float()[..., None, :])
     gap = torch.log1p(output.distance.float())[..., :, None] - torch.log1p(reference.distance.float())[..., None, :]
@@ -58,7 +58,7 @@ def align(output: SeldOutput, reference: SeldOutput) -> SeldOutput:
 
 def sorted_tracks(output: SeldOutput) -> SeldOutput:
     """Return `output` with its tracks by falling activity (then by direction), per frame and class."""
-    by_direction = torch.argsort(output.xy[..., 1], dim=-1, descending=True, stable=True)
+    by_direction = torch.argsort(output.direction[..., 1], dim=-1, descending=True, stable=True)
     activity = output.activity().gather(-1, by_direction)
     order = torch.argsort(activity, dim=-1, descending=True, stable=True)
     return take_tracks(output, by_direction.gather(-1, order))
@@ -66,23 +66,21 @@ def sorted_tracks(output: SeldOutput) -> SeldOutput:
 
 def take_tracks(output: SeldOutput, index: Tensor) -> SeldOutput:
     """Return the tracks that `index` (B, T, C, N) names, per frame and class."""
-    return SeldOutput(
-        output.xy.gather(3, index[..., None].expand_as(output.xy)),
-        output.distance.gather(3, index),
-        None if output.onscreen is None else output.onscreen.gather(3, index),
-    )
+    return output.map(lambda field: field.gather(3, index if field.ndim == 4 else index[..., None].expand_as(field)))
 
 
 def swap_output(output: SeldOutput) -> SeldOutput:
     """Return what left-right mirrored sources look like: y changes its sign."""
-    return SeldOutput(output.xy * output.xy.new_tensor([1.0, -1.0]), output.distance, output.onscreen)
+    direction = output.direction.clone()
+    direction[..., 1] *= -1.0
+    return output._replace(direction=direction)
 
 
 class _Sum:
     """Running weighted mean of aligned outputs."""
 
     def __init__(self, first: SeldOutput, share: float) -> None:
-        self._xy = torch.zeros_like(first.xy, dtype=torch.float32)
+        self._direction = torch.zeros_like(first.direction, dtype=torch.float32)
         self._distance = torch.zeros_like(first.distance, dtype=torch.float32)
         self._trust = torch.zeros_like(self._distance)
         self._onscreen = torch.zeros_like(self._distance)
@@ -91,7 +89,7 @@ class _Sum:
 
     def add(self, output: SeldOutput, share: float) -> None:
         trust = share * (output.activity().float() + MINIMUM_ACTIVITY)
-        self._xy += share * output.xy.float()
+        self._direction += share * output.direction.float()
         self._distance += trust * output.distance.float()
         self._trust += trust
         self._share += share
@@ -104,7 +102,7 @@ class _Sum:
         if self._onscreen_share > 0:
             onscreen = torch.logit(self._onscreen / self._onscreen_share, eps=1e-6)
         share = self._share or 1.0
-        return SeldOutput(self._xy / share, self._distance / self._trust.clamp(min=1e-9), onscreen)
+        return SeldOutput(self._direction / share, self._distance / self._trust.clamp(min=1e-9), onscreen)
 
 
 @lru_cache(maxsize=8)
@@ -130,12 +128,16 @@ def stitch(outputs: Sequence[SeldOutput], starts: Sequence[int], frames: int) ->
         middle = (begin + end) / 2
         weights = [min(middle - s, s + length - middle) for s, _ in over]
         parts.append(average_outputs([cut_output(o, frames=slice(begin - s, end - s)) for s, o in over], weights))
-    seen = [part.onscreen for part in parts if part.onscreen is not None]
-    xy, distance = torch.cat([part.xy for part in parts], 1), torch.cat([part.distance for part in parts], 1)
-    return SeldOutput(xy, distance, torch.cat(seen, 1) if seen else None)
+    return joined(parts, 1)
+
+
+def joined(parts: Sequence[SeldOutput], axis: int = 0) -> SeldOutput:
+    """Return outputs one after the other, along clips or label frames; on-screen logits where all have them."""
+    screens = [part.onscreen for part in parts if part.onscreen is not None]
+    direction, distance = torch.cat([p.direction for p in parts], axis), torch.cat([p.distance for p in parts], axis)
+    return SeldOutput(direction, distance, torch.cat(screens, axis) if len(screens) == len(parts) else None)
 
 
 def cut_output(output: SeldOutput, clips: slice = slice(None), frames: slice = slice(None)) -> SeldOutput:
     """Return some clips and label frames of an output, on the CPU."""
-    xy, distance = output.xy[clips, frames].cpu(), output.distance[clips, frames].cpu()
-    return SeldOutput(xy, distance, None if output.onscreen is None else output.onscreen[clips, frames].cpu())
+    return output.map(lambda field: field[clips, frames].cpu())

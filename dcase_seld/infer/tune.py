@@ -16,13 +16,13 @@ from dcase_seld.core.events import Events, recording
 from dcase_seld.core.work import progress
 from dcase_seld.infer.collect import EventCollector
 from dcase_seld.infer.devices import kept_memory
-from dcase_seld.infer.predictor import Predictor, open_clips
+from dcase_seld.infer.predictor import Predictor
 from dcase_seld.infer.settings import EnsembleSettings
-from dcase_seld.infer.tracks import average_outputs
+from dcase_seld.infer.tracks import average_outputs, joined
 from dcase_seld.model.types import ModelInput, SeldOutput
 from dcase_seld.scoring.official import score_events
-from dcase_seld.store.batches import Batch, Batches
-from dcase_seld.store.source import ClipSource
+from dcase_seld.store.batches import Batch
+from dcase_seld.store.source import StoreSource
 from dcase_seld.store.store import Store
 
 CHUNK = 256
@@ -30,11 +30,11 @@ CHUNK = 256
 
 
 @dataclass(frozen=True)
-class Judged:
+class MemberOutputs:
     """Outputs of members for the same labelled clips, ready to be averaged, decoded and scored again and again.
 
     Attributes:
-        outputs: one per member, over all windows (B, T, C, N), on the CPU.
+        outputs: one per member, over all windows (W, T, C, N), on the CPU.
         windows: a batch without input that says which windows these are.
         source: the clips.
         reference: their labels.
@@ -43,28 +43,28 @@ class Judged:
 
     outputs: tuple[SeldOutput, ...]
     windows: Batch
-    source: ClipSource
+    source: StoreSource
     reference: Events
     criterion: str
 
     @property
     def n_classes(self) -> int:
         """Return the number of classes C."""
-        return len(self.source.store.taxonomy)
+        return len(self.source.task.classes)
 
     def average(self, weights: Sequence[float]) -> SeldOutput:
         """Return the members' weighted mean, left out where the weight is 0."""
         chosen = [(output, weight) for output, weight in zip(self.outputs, weights, strict=True) if weight > 0]
         parts = []
         for start in range(0, len(self.windows.index), CHUNK):
-            few = [_rows(output, start) for output, _ in chosen]
+            few = [output.map(lambda field: field[start : start + CHUNK]) for output, _ in chosen]  # noqa: B023
             parts.append(average_outputs(few, [weight for _, weight in chosen]))
-        return _joined(parts)
+        return joined(parts)
 
     def events(self, output: SeldOutput, **options: Any) -> Events:
         """Return the events of an output over these windows, decoded with `options`."""
-        collector = EventCollector([self.source])
-        collector.add(output, self.windows, **options)
+        collector = EventCollector([self.source], **options)
+        collector.add(output, self.windows)
         return collector.events()
 
     def scores(self, events: Events) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class Judged:
 
 
 @kept_memory()
-def judge(
+def member_outputs(
     predictor: Predictor,
     store: Store,
     split: str,
@@ -85,69 +85,54 @@ def judge(
     criterion: str = "f_score",
     batch_size: int = 32,
     quiet: bool = True,
-) -> Judged:
+) -> MemberOutputs:
     """Return the members' outputs for the labelled clips of a split.
 
     Raises:
-        SeldError: no clip of the split has labels, or what `open_clips` refuses.
+        SeldError: no clip of the split has labels, or what `Predictor.open_store` refuses.
     """
-    source, mirror = open_clips(store, split, tokens, predictor)
-    labelled = source.indices[store.labelled[source.indices]]
+    source = predictor.open_store(store, split, tokens, allow_tuned=True)
+    labelled = source.clips[store.labelled[source.clips]]
     if not len(labelled):
         raise SeldError(
             f"{store.folder} has no labelled clip in split {split!r}; an ensemble cannot be tuned on it.",
             f"Give a store with validation clips (this one has {store.counts}), or do not tune.",
         )
-    source = ClipSource(store, labelled, source.tokens)
+    source = source.with_clips(labelled)
     parts: list[list[SeldOutput]] = [[] for _ in predictor.networks]
     windows = []
-    with progress("members on " + split, len(labelled), "clips", quiet) as advance:
-        for batch in Batches([source], batch_size=batch_size, targets=False, mirror=mirror).epoch(0):
+    with progress("members on " + split, len(source.windows), "windows", quiet) as advance:
+        for batch in predictor.batches(source, batch_size).epoch(0):
             for kept, output in zip(parts, predictor.member_outputs(batch.input, batch.mirror), strict=True):
-                kept.append(SeldOutput(*(None if t is None else t.float().cpu() for t in output)))  # type: ignore[arg-type]
+                kept.append(output.map(lambda field: field.float().cpu()))
             windows.append((batch.index, batch.start, batch.source))
             advance(len(batch.index))
     index, start, number = (torch.cat(column) for column in zip(*windows, strict=True))
-    outputs = tuple(_joined(kept) for kept in parts)
+    outputs = tuple(joined(kept) for kept in parts)
     reference = EventCollector([source]).reference()
-    return Judged(outputs, Batch(ModelInput(), None, index, start, number), source, reference, criterion)
+    return MemberOutputs(outputs, Batch(ModelInput(), None, index, start, number), source, reference, criterion)
 
 
-def greedy_weights(judged: Judged, most: int) -> tuple[list[int], list[float]]:
+def greedy_weights(members: MemberOutputs, most: int) -> tuple[list[int], list[float]]:
     """Return how often each member was chosen, and the score after each choice.
 
     The best member is first; then, again and again, the one (it may be one chosen before) whose addition raises the
     score most, until none does or `most` were chosen. Source: R. Caruana et al., Ensemble selection from libraries of
     models, ICML 2004.
     """
-    counts = [0] * len(judged.outputs)
+    counts = [0] * len(members.outputs)
     scores: list[float] = []
     while sum(counts) < most:
         found = []
         for member in range(len(counts)):
             tried = [count + (number == member) for number, count in enumerate(counts)]
-            found.append((judged.score(judged.average(tried)), -member))
+            found.append((members.score(members.average(tried)), -member))
         best, member = max(found)
         if scores and best <= scores[-1]:
             break
         counts[-member] += 1
         scores.append(best)
     return counts, scores
-
-
-def _rows(output: SeldOutput, start: int) -> SeldOutput:
-    onscreen = None if output.onscreen is None else output.onscreen[start : start + CHUNK]
-    return SeldOutput(output.xy[start : start + CHUNK], output.distance[start : start + CHUNK], onscreen)
-
-
-def _joined(parts: Sequence[SeldOutput]) -> SeldOutput:
-    """Return outputs of successive batches as one."""
-    screens = [part.onscreen for part in parts if part.onscreen is not None]
-    return SeldOutput(
-        torch.cat([part.xy for part in parts]),
-        torch.cat([part.distance for part in parts]),
-        torch.cat(screens) if len(screens) == len(parts) else None,
-    )
 
 
 ACTIVITY_GRID = tuple(round(0.1 + 0.05 * step, 2) for step in range(17))
@@ -183,7 +168,7 @@ class Tuned:
 
 
 def tune(
-    judged: Judged, output: SeldOutput, *, per_class: bool = True, unify: bool = True, onscreen: bool = True
+    members: MemberOutputs, output: SeldOutput, *, per_class: bool = True, unify: bool = True, onscreen: bool = True
 ) -> Tuned:
     """Return the thresholds and angle with the best score on validation clips.
 
@@ -192,33 +177,33 @@ def tune(
     hold keeps the common threshold.
 
     Args:
-        judged: the validation clips.
+        members: their outputs for the validation clips.
         output: what the ensemble says about them.
         per_class: tune one threshold per class; otherwise a common one.
         unify: tune the unify angle.
         onscreen: tune the on-screen threshold, where the output has one.
     """
     default = EnsembleSettings()
-    known = classes_with_groups(judged.reference, judged.n_classes) >= FEWEST_GROUPS
+    known = classes_with_groups(members.reference, members.n_classes) >= FEWEST_GROUPS
     best: tuple[float, float, npt.NDArray[np.float64]] | None = None
     for angle in UNIFY_GRID if unify else (default.unify_deg,):
-        table = np.array([_classwise(judged, output, [limit], angle) for limit in ACTIVITY_GRID])
+        table = np.array([_classwise(members, output, [limit], angle) for limit in ACTIVITY_GRID])
         smooth = _smoothed(table)
         common = int(smooth.mean(1).argmax())
-        chosen = np.where(known, smooth.argmax(0), common) if per_class else np.full(judged.n_classes, common)
+        chosen = np.where(known, smooth.argmax(0), common) if per_class else np.full(members.n_classes, common)
         score = float(np.take_along_axis(smooth, chosen[None], 0).mean())
         if best is None or score > best[0]:
             best = (score, angle, np.array(ACTIVITY_GRID)[chosen])
     assert best is not None
     limits = tuple(float(limit) for limit in best[2])
     thresholds = limits if per_class else limits[:1]
-    events = judged.events(output, thresholds=list(limits), unify_deg=best[1])
+    events = members.events(output, thresholds=list(limits), unify_deg=best[1])
     screen = default.onscreen_threshold
-    if onscreen and events.onscreen_probability is not None and judged.reference.onscreen.any():
-        found = np.array([_onscreen_score(judged, events, limit) for limit in ONSCREEN_GRID])
+    if onscreen and events.onscreen_probability is not None and members.reference.onscreen.any():
+        found = np.array([_onscreen_score(members, events, limit) for limit in ONSCREEN_GRID])
         screen = ONSCREEN_GRID[int(_smoothed(found[:, None])[:, 0].argmax())]
-    before = judged.score(output)
-    after = judged.score(output, thresholds=list(limits), unify_deg=best[1], onscreen_threshold=screen)
+    before = members.score(output)
+    after = members.score(output, thresholds=list(limits), unify_deg=best[1], onscreen_threshold=screen)
     return Tuned(thresholds, best[1], screen, before, after)
 
 
@@ -230,15 +215,15 @@ def classes_with_groups(reference: Events, n_classes: int) -> npt.NDArray[np.int
     return np.bincount(pairs[:, 0], minlength=n_classes).astype(np.int64)
 
 
-def _classwise(judged: Judged, output: SeldOutput, limits: list[float], angle: float) -> list[float]:
-    scores: dict[str, Any] = judged.scores(judged.events(output, thresholds=limits, unify_deg=angle))
-    values: list[float] = scores["classwise"][judged.criterion]
+def _classwise(members: MemberOutputs, output: SeldOutput, limits: list[float], angle: float) -> list[float]:
+    scores: dict[str, Any] = members.scores(members.events(output, thresholds=limits, unify_deg=angle))
+    values: list[float] = scores["classwise"][members.criterion]
     return values
 
 
-def _onscreen_score(judged: Judged, events: Events, limit: float) -> float:
+def _onscreen_score(members: MemberOutputs, events: Events, limit: float) -> float:
     assert events.onscreen_probability is not None
-    scores = judged.scores(replace(events, onscreen=events.onscreen_probability > limit))
+    scores = members.scores(replace(events, onscreen=events.onscreen_probability > limit))
     return float(scores["f_score_onscreen"])
 
 

@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.geometry import foa_to_stereo
-from dcase_seld.core.task import LABEL_RATE
 from dcase_seld.media.audio import CONTAINERS, SOUNDS, VIDEOS, Mono, read_audio
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ class Recording:
     Attributes:
         name: the file's stem.
         path: the file.
-        sound: (2, S) float32 at the networks' sample rate.
+        sound: (channels, S) float32 at the networks' sample rate.
         rate: that sample rate.
         video: the file with its pictures, or None.
     """
@@ -42,11 +41,6 @@ class Recording:
     def seconds(self) -> float:
         """Return the duration in seconds."""
         return float(self.sound.shape[1] / self.rate)
-
-    @property
-    def frames(self) -> int:
-        """Return the label frames that the recording touches, at least 1."""
-        return max(1, -(-int(self.sound.shape[1]) * LABEL_RATE // self.rate))
 
 
 def find_recordings(inputs: Sequence[Path], videos: Path | None = None) -> list[tuple[Path, Path | None]]:
@@ -91,22 +85,29 @@ def find_recordings(inputs: Sequence[Path], videos: Path | None = None) -> list[
 
 
 def read_recording(
-    path: Path, video: Path | None, rate: int, *, mono: Mono = "refuse", foa_angle_deg: float | None = None
+    path: Path,
+    video: Path | None,
+    rate: int,
+    *,
+    mono: Mono = "refuse",
+    foa_angle_deg: float | None = None,
+    channels: int = 2,
 ) -> Recording:
-    """Return a recording as stereo at the networks' rate; first-order Ambisonics is turned to a viewing angle first.
+    """Return a recording as the networks hear it; Ambisonics may be turned to a viewing angle, as stereo.
 
     Args:
         path: sound or video file of any length and sample rate.
         video: the file with its pictures, or None.
         rate: samples per second of the networks.
         mono: what to do with one channel.
-        foa_angle_deg: the file is first-order Ambisonics (W, Y, Z, X); view it at this angle in degrees.
+        foa_angle_deg: the file is first-order Ambisonics (W, Y, Z, X); view it at this angle in degrees, as stereo.
+        channels: channels that the networks hear.
 
     Raises:
         SeldError: the file is broken, mono, or has another number of channels.
     """
     if foa_angle_deg is None:
-        sound = read_audio(path, rate=rate, channels=2, resample=True, mono=mono)
+        sound = read_audio(path, rate=rate, channels=channels, resample=True, mono=mono)
     else:
         sound = foa_to_stereo(read_audio(path, rate=rate, channels=None, resample=True), foa_angle_deg)
     if not sound.shape[1]:

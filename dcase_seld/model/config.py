@@ -5,16 +5,24 @@ The defaults are the full-size network of the paper (Berghi & Jackson, arXiv 250
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from dcase_seld.core.config import Config, parse_config
 from dcase_seld.core.task import LABEL_RATE, MAX_TRACKS, SAMPLE_RATE
 
-FeatureName = Literal["log_mel", "ild", "stpacc", "mid_side", "coherence", "intensity"]
+FeatureName = Literal["log_mel", "ild", "stpacc", "mid_side", "coherence", "intensity", "intensity_vector"]
 
-SemanticName = Literal["clap", "vision"]
+Gives = Literal["sound", "image"]
+
+KNOWN_TOKENS: dict[str, tuple[Gives, int]] = {
+    "clap": ("sound", 512),
+    "yamnet": ("sound", 1024),
+    "owlvit": ("image", 512),
+}
+"""Encoder → what its tokens are of, and their width; those of other encoders are taken from the tokens themselves."""
 
 
 class FrontEndConfig(Config):
@@ -23,7 +31,8 @@ class FrontEndConfig(Config):
     features: tuple[FeatureName, ...] = Field(
         default=("log_mel", "ild", "stpacc"),
         description="channels: log_mel (left, right), ild (their difference), stpacc (of the mid signal), "
-        "mid_side (log-mel of (L+R)/2 and (L-R)/2), coherence, intensity (normalised mid-side cross-spectrum)",
+        "mid_side (log-mel of (L+R)/2 and (L-R)/2), coherence, intensity (normalised mid-side cross-spectrum); of "
+        "Ambisonics: log_mel, stpacc, intensity_vector",
         min_length=1,
     )
     sample_rate: int = Field(default=SAMPLE_RATE, description="samples per second of the waveforms", gt=0)
@@ -106,30 +115,56 @@ class EncoderConfig(Config):
         return self
 
 
+class FusionConfig(Config):
+    """How the network reads the tokens of one frozen encoder; what is null is taken from the tokens."""
+
+    gives: Gives | None = Field(default=None, description="sound: tokens of what is heard; image: of what is seen")
+    width: int | None = Field(default=None, description="numbers of a token", ge=1, le=65_536)
+    attention: Literal["all", "aligned"] | None = Field(
+        default=None,
+        description="all: a label frame attends to every token, told apart by a time embedding; aligned: to the tokens "
+        "of its own time; null: all of sound, aligned of images",
+    )
+    dropout: float = Field(
+        default=0.0, description="probability that a training clip loses all these tokens", ge=0.0, lt=1.0
+    )
+
+    @property
+    def aligned(self) -> bool:
+        """Return whether a label frame sees the tokens of its own time only."""
+        return (self.attention or ("aligned" if self.gives == "image" else "all")) == "aligned"
+
+
+Fusion = dict[str, FusionConfig]
+
+
+def fusion_of(value: Any) -> Any:
+    """Return a list of encoders' names as the mapping that it is short for; known encoders get what is known."""
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value):
+        if len(set(value)) != len(value):
+            raise ValueError("an encoder is named twice")
+        value = {name: {} for name in value}
+    if not isinstance(value, dict):
+        return value
+    known = {
+        name: dict(zip(("gives", "width"), KNOWN_TOKENS[name], strict=True)) for name in value if name in KNOWN_TOKENS
+    }
+    return {
+        name: {**known.get(name, {}), **(given or {})} if given is None or isinstance(given, dict) else given
+        for name, given in value.items()
+    }
+
+
 class CrossModalConfig(Config):
     """Cross-Modal Conformers: Conformer layers whose attention looks at frozen semantic tokens."""
 
-    layers: int = Field(default=2, description="layers of each Cross-Modal Conformer", ge=1)
+    layers: int = Field(default=2, description="layers of each Cross-Modal Conformer", ge=1, le=64)
     heads: int = Field(default=8, description="attention heads", ge=1)
     feed_forward: int = Field(default=1024, description="width of the feed-forward modules", ge=1)
     kernel: int = Field(default=51, description="length of the depthwise convolution in label frames (odd)", ge=1)
     dropout: float = Field(default=0.1, description="dropout", ge=0.0, lt=1.0)
-    clap_tokens: int = Field(default=1, description="CLAP tokens per clip; more than 1 get a time embedding", ge=1)
-    clap_attention: Literal["all", "aligned"] = Field(
-        default="all",
-        description="all: a label frame attends to every CLAP token, told apart by a time embedding; aligned: to the "
-        "token of its own time",
-    )
-    clap_width: int = Field(default=512, description="width of a CLAP token", ge=1)
-    vision_width: int = Field(default=512, description="width of a vision token", ge=1)
-    vision_attention: Literal["aligned", "all"] = Field(
-        default="aligned",
-        description="aligned: a label frame attends to the tokens of the video frame of its own time; "
-        "all: to those of every frame, with a time embedding",
-    )
-    vision_dropout: float = Field(
-        default=0.0, description="probability that a training clip loses all its vision tokens", ge=0.0, lt=1.0
-    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -162,28 +197,55 @@ class _ModelBase(Config):
     track: Literal["a", "b"] = Field(default="a", description="a: audio only; b: audio-visual, with the on-screen head")
     frontend: FrontEndConfig = Field(default=FrontEndConfig(), description="channels made from the waveform")
     head: HeadConfig = Field(default=HeadConfig(), description="output layers")
-
-
-class CmcConfig(_ModelBase):
-    """CNN-Conformer with Cross-Modal Conformers over CLAP and vision tokens. Source: arXiv 2507.04845."""
-
-    kind: Literal["cmc"] = Field(default="cmc", description="CNN-Conformer with Cross-Modal Conformers")
-    fusion: tuple[SemanticName, ...] = Field(
-        default=(), description="frozen tokens that the network reads: clap and/or vision (vision only in track b)"
+    fusion: Fusion = Field(
+        default={},
+        description="frozen encoders whose tokens the network reads, by name: a list, as [clap, owlvit], or a mapping "
+        "with what is said of each; those of images (owlvit) only in track b",
     )
+
+    @field_validator("fusion", mode="before")
+    @classmethod
+    def _list_of_names(cls, value: Any) -> Any:
+        return fusion_of(value)
+
+    @model_validator(mode="after")
+    def _track_a_is_blind(self) -> Self:
+        seeing = [name for name, one in self.fusion.items() if one.gives == "image"]
+        if seeing and self.track == "a":
+            raise ValueError(f"fusion: {seeing[0]} needs track: b (track a is audio only)")
+        return self
+
+    def with_tokens(self, found: Mapping[str, tuple[Gives, int]]) -> Self:
+        """Return the configuration with what the tokens at hand say of themselves: what they are of, their width."""
+        fusion = {
+            name: one.model_copy(
+                update={
+                    key: value
+                    for key, value in zip(("gives", "width"), found.get(name, ()), strict=False)
+                    if getattr(one, key) is None
+                }
+            )
+            for name, one in self.fusion.items()
+        }
+        return type(self).model_validate(
+            {**self.model_dump(), "fusion": {k: v.model_dump() for k, v in fusion.items()}}
+        )
+
+
+class SeldConfig(_ModelBase):
+    """CNN-Conformer with Cross-Modal Conformers over frozen tokens. Source: arXiv 2507.04845."""
+
+    kind: Literal["conformer"] = Field(default="conformer", description="encoder, Cross-Modal Conformers, head")
     encoder: EncoderConfig = Field(default=EncoderConfig(), description="the audio branch")
     cross_modal: CrossModalConfig = Field(default=CrossModalConfig(), description="the Cross-Modal Conformers")
-    plain_without_clap: bool = Field(
+    plain_without_sound: bool = Field(
         default=True,
-        description="without clap in fusion, plain Conformer layers stand in the place of Cross-Modal Conformer 1",
+        description="where no sound encoder is in fusion, plain Conformer layers stand in its Cross-Modal Conformer's "
+        "place",
     )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if len(set(self.fusion)) != len(self.fusion):
-            raise ValueError("fusion names a modality twice")
-        if "vision" in self.fusion and self.track == "a":
-            raise ValueError("fusion: vision needs track: b (track a is audio only)")
         if self.frontend.mels % (2 ** len(self.encoder.channels) * self.encoder.pool_first):
             raise ValueError(
                 f"frontend.mels ({self.frontend.mels}) must be a multiple of 2 per convolution block "
@@ -203,9 +265,6 @@ class CrnnConfig(_ModelBase):
     """The challenge's baseline network: CNN, GRU, self-attention. Source: the official baseline program."""
 
     kind: Literal["crnn"] = Field(default="crnn", description="the challenge's baseline network")
-    fusion: tuple[Literal["vision"], ...] = Field(
-        default=(), description="vision: a Transformer decoder over vision tokens"
-    )
     frontend: BaselineFrontEndConfig = Field(
         default=BaselineFrontEndConfig(), description="channels made from the waveform"
     )
@@ -221,9 +280,6 @@ class CrnnConfig(_ModelBase):
     attention_layers: int = Field(default=2, description="self-attention layers", ge=0)
     heads: int = Field(default=8, description="attention heads", ge=1)
     dropout: float = Field(default=0.05, description="dropout", ge=0.0, lt=1.0)
-    vision_width: int = Field(
-        default=49, description="width of a vision token (7 × 7 ResNet-50 grid averaged over channels)", ge=1
-    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -238,27 +294,29 @@ class CrnnConfig(_ModelBase):
             )
         if self.frontend.mels % mels:
             raise ValueError(f"pooling reduces mel bands by {mels}, which does not divide mels ({self.frontend.mels})")
-        if "vision" in self.fusion and self.track == "a":
-            raise ValueError("fusion: vision needs track: b (track a is audio only)")
+        if len(self.fusion) > 1:
+            raise ValueError("fusion: the baseline reads the image tokens of one encoder at most")
         return self
 
 
 def _kind(value: Any) -> str:
-    return str(value.get("kind", "cmc") if isinstance(value, dict) else getattr(value, "kind", "cmc"))
+    return str(value.get("kind", "conformer") if isinstance(value, dict) else getattr(value, "kind", "conformer"))
 
 
 ModelConfig = Annotated[
-    Annotated[CmcConfig, Tag("cmc")] | Annotated[CrnnConfig, Tag("crnn")],
-    Discriminator(_kind, custom_error_type="model_kind", custom_error_message="the model's kind must be cmc or crnn"),
+    Annotated[SeldConfig, Tag("conformer")] | Annotated[CrnnConfig, Tag("crnn")],
+    Discriminator(
+        _kind, custom_error_type="model_kind", custom_error_message="the model's kind must be conformer or crnn"
+    ),
 ]
-"""The configuration of a SELD network; `kind` (cmc unless stated) chooses the class."""
+"""The configuration of a SELD network; `kind` (conformer unless stated) chooses the class."""
 
 
 class _Holder(Config):
-    model: ModelConfig = Field(default=CmcConfig(), description="the network")
+    model: ModelConfig = Field(default=SeldConfig(), description="the network")
 
 
-def parse_model_config(data: object, where: str = "The model's configuration") -> CmcConfig | CrnnConfig:
+def parse_model_config(data: object, where: str = "The model's configuration") -> SeldConfig | CrnnConfig:
     """Return the model configuration in plain data.
 
     Raises:

@@ -6,6 +6,7 @@ Letters: B clips, A front-end channels, T' front-end frames, F mel bands, T labe
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch.nn import functional
 
 from dcase_seld.model.config import CrnnConfig, EncoderConfig
 from dcase_seld.model.conformer import ConformerLayer
+from dcase_seld.model.types import NO_TOKENS, Tokens
 
 
 def time_strides(frames_per_label: int, blocks: int) -> list[int]:
@@ -115,8 +117,8 @@ class SeldEncoder(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Return (B, T'/stride, E) for standardised features (B, A, T', F)."""
+    def forward(self, features: Tensor, tokens: Mapping[str, Tokens] = NO_TOKENS) -> Tensor:
+        """Return (B, T'/stride, E) for standardised features (B, A, T', F); it reads no tokens."""
         x = functional.avg_pool2d(features, (1, self.pool_first)) if self.pool_first > 1 else features
         x = self.blocks(x.contiguous(memory_format=torch.channels_last))
         x = x.permute(0, 2, 1, 3).flatten(2) if self.keep_bands else x.mean(3).transpose(1, 2)
@@ -167,15 +169,16 @@ class Crnn(nn.Module):
         )
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(config.attention_layers))
         self.vision = None
-        if "vision" in config.fusion:
-            self.vision_in = nn.Linear(config.vision_width, width)
+        for one in config.fusion.values():  # one at most
+            assert one.width is not None
+            self.vision_in = nn.Linear(one.width, width)
             layer = nn.TransformerDecoderLayer(width, config.heads, batch_first=True)
             self.vision = nn.TransformerDecoder(layer, 2)
 
-    def forward(self, features: Tensor, vision: Tensor | None = None, vision_mask: Tensor | None = None) -> Tensor:
-        """Return (B, T, gru_units) for standardised features and, where the network has eyes, vision (B, V, P, D).
+    def forward(self, features: Tensor, tokens: Mapping[str, Tokens] = NO_TOKENS) -> Tensor:
+        """Return (B, T, gru_units) for standardised features and, where the network has eyes, tokens of one encoder.
 
-        The P tokens of a video frame are averaged; `vision_mask` (B, V) is False where a frame is missing.
+        The P tokens of a video frame are averaged.
         """
         x: Tensor = self.convolutions(features.contiguous(memory_format=torch.channels_last)).transpose(1, 2).flatten(2)
         x = torch.tanh(self.gru(x)[0])
@@ -183,13 +186,14 @@ class Crnn(nn.Module):
         x = x[..., half:] * x[..., :half]
         for attention, norm in zip(self.attention, self.norms, strict=True):
             x = norm(x + attention(x, x, x, need_weights=False)[0])
-        if self.vision is None or vision is None:
+        if self.vision is None:
             return x
-        memory = self.vision_in(vision.mean(2))
-        if vision_mask is None:
+        values, mask = next(iter(tokens.values()))
+        memory = self.vision_in(values.mean(2))
+        if mask is None:
             seen: Tensor = self.vision(x, memory)
             return seen
         # A clip without any video frame would be NaN: let it see all, then keep what the audio said.
-        present = vision_mask.any(1)
-        seen = self.vision(x, memory, memory_key_padding_mask=~(vision_mask | ~present[:, None]))
+        present = mask.any(1)
+        seen = self.vision(x, memory, memory_key_padding_mask=~(mask | ~present[:, None]))
         return torch.where(present[:, None, None], seen, x)

@@ -7,13 +7,18 @@ divided by the largest, squared, smoothed by a Hann window of 8 lags, divided by
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from dcase_seld.core.geometry import Channels
+from dcase_seld.model.config import FrontEndConfig
 
 N_FFT = 1024
 """Samples of one frame."""
@@ -131,25 +136,6 @@ def _stpacc_of_frames(frames: Tensor, resample: Tensor) -> Tensor:
     return bins
 
 
-CHANNELS = {
-    "log_mel": ("left", "right"),
-    "ild": ("ild",),
-    "stpacc": ("stpacc",),
-    "mid_side": ("mid", "side"),
-    "coherence": ("coherence",),
-    "intensity": ("intensity",),
-}
-"""Feature → names of its channels."""
-
-LEVEL_CHANNELS = ("left", "right", "mid", "side")
-"""Channels that hold levels in dB."""
-
-SIGNED_CHANNELS = ("ild", "intensity")
-"""Channels that change sign when left and right are swapped; their mean is fixed at 0."""
-
-SHARED_SCALER = ("left", "right")
-"""Channels that share one scaler, so that level differences survive standardisation."""
-
 FLOOR = 1e-10
 """Smallest mel power, -100 dB."""
 
@@ -171,12 +157,139 @@ def mel_filterbank(sample_rate: int, n_fft: int, mels: int) -> np.ndarray:
     return np.asarray(np.maximum(0.0, np.minimum(rising, falling)) * (2.0 / (edges[2:] - edges[:-2])))
 
 
-def swap_features(features: Tensor, channels: tuple[str, ...]) -> Tensor:
-    """Return features (B, A, T', F) with left and right swapped: levels exchanged, signed channels negated."""
-    order = list(range(len(channels)))
-    if "left" in channels:
-        left, right = channels.index("left"), channels.index("right")
+class Spectra:
+    """What features are made of, each part worked out when it is first asked for.
+
+    Attributes:
+        wave: (B, channels, S) in [-1, 1].
+        channels: what the channels are.
+        spectrum: (B, channels, frames, bins), complex short-time spectra; the features' T' frames are the first ones.
+        bank: (bins, F), the mel filterbank.
+    """
+
+    def __init__(
+        self,
+        wave: Tensor,
+        config: FrontEndConfig,
+        channels: Channels,
+        window: Tensor,
+        bank: Tensor,
+        stpacc: StpAcc | None,
+    ) -> None:
+        self.wave, self.config, self.channels, self.bank = wave, config, channels, bank.to(wave.dtype)
+        self._window, self._stpacc = window, stpacc
+
+    @cached_property
+    def spectrum(self) -> Tensor:
+        """Return the spectra of all channels."""
+        views = frame_signal(self.wave.flatten(0, 1), self.config.n_fft, self.config.hop, "constant")
+        spectrum: Tensor = torch.fft.rfft(views * self._window.to(self.wave.dtype)).unflatten(
+            0, (-1, self.channels.count)
+        )
+        return spectrum
+
+    @cached_property
+    def mel(self) -> Tensor:
+        """Return (B, channels, frames, F), mel powers."""
+        return (self.spectrum.real.square() + self.spectrum.imag.square()) @ self.bank
+
+    @cached_property
+    def level(self) -> Tensor:
+        """Return (B, channels, frames, F), mel powers in dB."""
+        return self.decibel(self.mel)
+
+    @cached_property
+    def cross(self) -> Tensor:
+        """Return (B, 2, frames, F), real and imaginary part of the cross-spectrum of left and right."""
+        left, right = self.spectrum.unbind(1)
+        cross = left * right.conj()
+        return torch.stack((cross.real, cross.imag), 1) @ self.bank
+
+    def autocorrelation(self) -> Tensor:
+        """Return (B, 1, frames, F), stpACC of the sound without direction."""
+        assert self._stpacc is not None
+        mono = self.wave.mean(1) if self.channels.name == "stereo" else self.wave[:, 0]
+        made: Tensor = self._stpacc(mono)
+        return made[:, None]
+
+    def decibel(self, mel: Tensor) -> Tensor:
+        """Return mel powers (B, channels, frames, F) in dB, ended below as the configuration says."""
+        level = 10.0 * torch.log10(mel.clamp(min=FLOOR))
+        if self.config.range_db is not None:
+            level = torch.maximum(level, level.amax((-3, -2, -1), keepdim=True) - self.config.range_db)
+        return level
+
+
+def _difference(s: Spectra) -> Tensor:
+    return s.level[:, :1] - s.level[:, 1:]
+
+
+def _mid_side(s: Spectra) -> Tensor:
+    # |L ± R|² / 4 = (|L|² + |R|² ± 2 Re L R*) / 4: the mid and side powers need no further transform.
+    total = s.mel.sum(1)
+    pair = torch.stack((total + 2 * s.cross[:, 0], total - 2 * s.cross[:, 0]), 1).clamp(min=0.0) / 4
+    return s.decibel(pair)
+
+
+def _intensity(s: Spectra) -> Tensor:
+    # Re(M S*) = (|L|² - |R|²) / 4, against (|M|² + |S|²) / 2 = (|L|² + |R|²) / 4: in [-1, 1], positive left.
+    return ((s.mel[:, 0] - s.mel[:, 1]) / (s.mel.sum(1) + FLOOR))[:, None]
+
+
+def _coherence(s: Spectra) -> Tensor:
+    mel, cross = (functional.avg_pool2d(t, (9, 1), 1, (4, 0)) for t in (s.mel, s.cross))
+    return (cross.square().sum(1).sqrt() / (mel.prod(1).sqrt() + FLOOR))[:, None]
+
+
+def _intensity_vector(s: Spectra) -> Tensor:
+    """Return (B, 3, frames, F): Re(W* Y), Re(W* Z), Re(W* X) over the energy, averaged by the mel bands.
+
+    Source: the official FOA baseline programs of 2022 to 2024.
+    """
+    omni, figures = s.spectrum[:, :1], s.spectrum[:, 1:]
+    energy = omni.abs().square() + figures.abs().square().sum(1, keepdim=True) / 3.0 + FLOOR
+    return ((omni.conj() * figures).real / energy) @ s.bank
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature: what the front end makes of the spectra.
+
+    Attributes:
+        maps: channel format → names of the maps that it gives; a format that is missing has no such feature.
+        make: Spectra → (B, maps, frames ≥ T', F).
+        levels: the maps are levels in dB, which gains shift and masks hide.
+        signed: maps that change sign when left and right are swapped.
+    """
+
+    maps: Mapping[str, tuple[str, ...]]
+    make: Callable[[Spectra], Tensor]
+    levels: bool = False
+    signed: tuple[str, ...] = ()
+
+
+FEATURES = {
+    "log_mel": Feature({"stereo": ("left", "right"), "foa": ("w", "y", "z", "x")}, lambda s: s.level, levels=True),
+    "ild": Feature({"stereo": ("ild",)}, _difference, signed=("ild",)),
+    "stpacc": Feature({"stereo": ("stpacc",), "foa": ("stpacc",)}, lambda s: s.autocorrelation()),
+    "mid_side": Feature({"stereo": ("mid", "side")}, _mid_side, levels=True),
+    "coherence": Feature({"stereo": ("coherence",)}, _coherence),
+    "intensity": Feature({"stereo": ("intensity",)}, _intensity, signed=("intensity",)),
+    "intensity_vector": Feature({"foa": ("iv_y", "iv_z", "iv_x")}, _intensity_vector, signed=("iv_y",)),
+}
+"""Feature → how it is made."""
+
+SHARED_SCALER = ("left", "right")
+"""Maps that share one scaler, so that level differences survive standardisation."""
+
+
+def swap_features(features: Tensor, maps: tuple[str, ...], signed: Collection[str]) -> Tensor:
+    """Return features (B, A, T', F) with left and right swapped: levels exchanged, signed maps negated."""
+    order = list(range(len(maps)))
+    if "left" in maps:
+        left, right = maps.index("left"), maps.index("right")
         order[left], order[right] = right, left
     parts = features.unbind(1)
-    signed = [-parts[row] if name in SIGNED_CHANNELS else parts[row] for row, name in zip(order, channels, strict=True)]
-    return torch.stack(signed, 1)
+    return torch.stack(
+        [-parts[row] if name in signed else parts[row] for row, name in zip(order, maps, strict=True)], 1
+    )

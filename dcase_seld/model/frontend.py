@@ -1,4 +1,4 @@
-"""The front end: channels that the network hears, made from the stereo waveform on the training device.
+"""The front end: channels that the network hears, made from the waveform on the training device.
 
 Letters: B clips, S samples, A channels, T' front-end frames, F mel bands.
 """
@@ -11,30 +11,25 @@ import json
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.geometry import CHANNELS
 from dcase_seld.core.task import LABEL_RATE
 from dcase_seld.model.config import FrontEndConfig
-from dcase_seld.model.features import (
-    CHANNELS,
-    FLOOR,
-    SHARED_SCALER,
-    SIGNED_CHANNELS,
-    StpAcc,
-    frame_signal,
-    mel_filterbank,
-    swap_features,
-)
+from dcase_seld.model.features import FEATURES, SHARED_SCALER, Spectra, StpAcc, mel_filterbank, swap_features
 
 CODE_VERSION = 1
 """Raise it when the same configuration gives other numbers: caches of features depend on it."""
 
 
 class FrontEnd(nn.Module):
-    """Maps stereo waveforms (B, 2, S) to standardised channels (B, A, T', F).
+    """Maps waveforms (B, channels, S) to standardised channels (B, A, T', F).
 
     Attributes:
-        channels: names of the A channels, see CHANNELS.
+        format: what the channels of the waveform are.
+        channels: names of the A maps, see FEATURES.
+        levels: those that hold levels in dB.
+        signed: those that change sign when left and right are swapped; their mean is fixed at 0.
         mean, std: (A, F), statistics of the training set.
     """
 
@@ -43,10 +38,20 @@ class FrontEnd(nn.Module):
     window: Tensor
     bank: Tensor
 
-    def __init__(self, config: FrontEndConfig) -> None:
+    def __init__(self, config: FrontEndConfig, channels: str = "stereo") -> None:
         super().__init__()
-        self.config = config
-        self.channels = tuple(name for feature in config.features for name in CHANNELS[feature])
+        self.config, self.format = config, CHANNELS[channels]
+        self.features = [FEATURES[name] for name in config.features]
+        wrong = [name for name, one in zip(config.features, self.features, strict=True) if channels not in one.maps]
+        if wrong:
+            fitting = [name for name, one in FEATURES.items() if channels in one.maps]
+            raise SeldError(
+                f"frontend.features: {wrong[0]} is not to be had of {channels} recordings.",
+                f"Choose of {', '.join(fitting)}.",
+            )
+        self.channels = tuple(name for one in self.features for name in one.maps[channels])
+        self.levels = tuple(name for one in self.features if one.levels for name in one.maps[channels])
+        self.signed = tuple(name for one in self.features for name in one.signed)
         window = np.zeros(config.n_fft)
         start = (config.n_fft - config.window) // 2
         window[start : start + config.window] = np.hanning(config.window + 1)[:-1]
@@ -60,6 +65,8 @@ class FrontEnd(nn.Module):
     def fingerprint(self) -> str:
         """Return a short hash of everything that `extract` depends on (not the statistics)."""
         facts = {"config": self.config.model_dump(mode="json"), "code": CODE_VERSION}
+        if self.format.name != "stereo":
+            facts["channels"] = self.format.name
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def frames(self, samples: int) -> int:
@@ -78,7 +85,7 @@ class FrontEnd(nn.Module):
             both = mean[pair].mean(0)
             std[pair] = ((std[pair].square() + mean[pair].square()).mean(0) - both.square()).clamp(min=0).sqrt()
             mean[pair] = both
-        for name in SIGNED_CHANNELS:
+        for name in self.signed:
             if name in self.channels:
                 index = self.channels.index(name)
                 std[index] = (std[index].square() + mean[index].square()).sqrt()
@@ -91,62 +98,21 @@ class FrontEnd(nn.Module):
         return (features.to(self.mean.dtype) - self.mean[:, None]) / self.std[:, None]
 
     def forward(self, wave: Tensor) -> Tensor:
-        """Return standardised channels (B, A, T', F) of waveforms (B, 2, S)."""
+        """Return standardised channels (B, A, T', F) of waveforms (B, channels, S)."""
         return self.standardise(self.extract(wave))
 
     # Fourier transforms gain nothing from torch.compile, which would unroll their loops for minutes.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def extract(self, wave: Tensor) -> Tensor:
-        """Return channels (B, A, T', F), not standardised, of waveforms (B, 2, S) in [-1, 1]; whole label frames only.
+        """Return maps (B, A, T', F), not standardised, of waveforms (B, channels, S) in [-1, 1], of whole label frames.
 
         Levels are in dB. Works in the precision of `wave`, float32 or float64.
         """
-        samples = wave.shape[-1]
-        frames = self.frames(samples)
-        made: dict[str, Tensor] = {}
-        if set(self.channels) - {"stpacc"}:
-            self._spectral(wave, frames, made)
-        if self.stpacc is not None:
-            made["stpacc"] = self.stpacc(wave.mean(1))[:, :frames]
-        return torch.stack([made[name] for name in self.channels], 1)
-
-    def _spectral(self, wave: Tensor, frames: int, made: dict[str, Tensor]) -> None:
-        """Put the channels made from mel spectra into `made`, each (B, T', F)."""
-        config = self.config
-        views = frame_signal(wave.flatten(0, 1), config.n_fft, config.hop, "constant")
-        spectrum = torch.fft.rfft(views * self.window.to(wave.dtype)).unflatten(0, (-1, 2))
-        bank = self.bank.to(wave.dtype)
-        power = spectrum.real.square() + spectrum.imag.square()
-        mel = power @ bank
-        level = self._decibel(mel)[:, :, :frames]
-        made["left"], made["right"] = level.unbind(1)
-        made["ild"] = made["left"] - made["right"]
-        if {"mid", "side", "coherence", "intensity"} & set(self.channels):
-            left, right = spectrum.unbind(1)
-            cross = left * right.conj()
-            self._cross_channels(mel, torch.stack((cross.real, cross.imag), 1) @ bank, frames, made)
-
-    def _cross_channels(self, mel: Tensor, cross: Tensor, frames: int, made: dict[str, Tensor]) -> None:
-        """Put channels of the cross-spectrum into `made`, each (B, T', F); mel and cross are (B, 2, frames, F)."""
-        total, difference = mel.sum(1), mel[:, 0] - mel[:, 1]
-        # |L ± R|² / 4 = (|L|² + |R|² ± 2 Re L R*) / 4: the mid and side powers need no further transform.
-        pair = torch.stack((total + 2 * cross[:, 0], total - 2 * cross[:, 0]), 1).clamp(min=0.0) / 4
-        level = self._decibel(pair)[:, :, :frames]
-        made["mid"], made["side"] = level.unbind(1)
-        # Re(M S*) = (|L|² - |R|²) / 4, against (|M|² + |S|²) / 2 = (|L|² + |R|²) / 4: in [-1, 1], positive left.
-        made["intensity"] = (difference / (total + FLOOR))[:, :frames]
-        smooth = [functional.avg_pool2d(t, (9, 1), 1, (4, 0)) for t in (mel, cross)]
-        coherence = smooth[1].square().sum(1).sqrt() / (smooth[0].prod(1).sqrt() + FLOOR)
-        made["coherence"] = coherence[:, :frames]
-
-    def _decibel(self, mel: Tensor) -> Tensor:
-        """Return mel powers (B, 2, frames, F) in dB, ended below as the configuration says."""
-        level = 10.0 * torch.log10(mel.clamp(min=FLOOR))
-        if self.config.range_db is not None:
-            level = torch.maximum(level, level.amax((-3, -2, -1), keepdim=True) - self.config.range_db)
-        return level
+        frames = self.frames(wave.shape[-1])
+        spectra = Spectra(wave, self.config, self.format, self.window, self.bank, self.stpacc)
+        return torch.cat([feature.make(spectra)[:, :, :frames] for feature in self.features], 1)
 
     def swap(self, features: Tensor) -> Tensor:
         """Return features (B, A, T', F) as they are when left and right are swapped; standardised or not."""
-        return swap_features(features, self.channels)
+        return swap_features(features, self.channels, self.signed)

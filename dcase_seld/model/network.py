@@ -1,22 +1,26 @@
 """The SELD network: front end, encoder, Cross-Modal Conformers and head behind one interface.
 
 Letters as in ARCHITECTURE.md: B clips, S samples, A front-end channels, T' front-end frames, F mel bands, T label
-frames, C classes, N tracks, K CLAP tokens, V video frames, P tokens per video frame, D token width.
+frames, C classes, N tracks, K tokens of sound, V video frames, P tokens per video frame, W token width.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from dcase_seld.core.classes import Taxonomy
 from dcase_seld.core.errors import SeldError
-from dcase_seld.model.config import CmcConfig, CrnnConfig
+from dcase_seld.core.geometry import GEOMETRIES
+from dcase_seld.core.task import Task
+from dcase_seld.model.config import CrnnConfig, SeldConfig
 from dcase_seld.model.conformer import ConformerLayer, CrossModalConformer, to_all_tokens, to_own_moment
 from dcase_seld.model.encoders import Crnn, SeldEncoder
 from dcase_seld.model.frontend import FrontEnd
 from dcase_seld.model.heads import SeldHead
-from dcase_seld.model.types import ModelInput, SeldOutput
+from dcase_seld.model.types import ModelInput, SeldOutput, Tokens
 
 
 class SeldNetwork(nn.Module):
@@ -24,37 +28,50 @@ class SeldNetwork(nn.Module):
 
     Attributes:
         config: its configuration.
-        taxonomy: the classes it knows.
+        task: classes, window, channels and directions that it was made for.
         frontend: waveform → channels; holds the statistics of the training set.
-        needs: names of the ModelInput fields that it reads beyond `wave` (or `features`).
+        needs: names of the encoders whose tokens it reads.
+        sees: those of them that look at pictures, without which it can do.
+        fusion: by encoder, the Cross-Modal Conformer that reads its tokens.
     """
 
-    def __init__(self, config: CmcConfig | CrnnConfig, taxonomy: Taxonomy) -> None:
+    def __init__(self, config: SeldConfig | CrnnConfig, task: Task) -> None:
         super().__init__()
         self.config = config
-        self.taxonomy = taxonomy
-        self.frontend = FrontEnd(config.frontend)
+        self.task = task
+        self.frontend = FrontEnd(config.frontend, task.channels)
         self.needs = frozenset(config.fusion)
+        self.sees = frozenset(name for name, one in config.fusion.items() if one.gives == "image")
         inputs, onscreen = len(self.frontend.channels), config.track == "b"
-        self.cmc1: CrossModalConformer | None = None
-        self.cmc2: CrossModalConformer | None = None
         self.conformer = nn.ModuleList()
+        for name, one in config.fusion.items():
+            if one.gives is None or one.width is None:
+                raise SeldError(
+                    f"model.fusion.{name} does not say what its tokens are of, or how wide they are.",
+                    f"Write fusion: {{{name}: {{gives: sound, width: 512}}}}, or train with its tokens.",
+                )
         if isinstance(config, CrnnConfig):
             self.encoder: nn.Module = Crnn(config, inputs)
             width = config.gru_units
+            self.fusion = nn.ModuleDict()
         else:
             self.encoder = SeldEncoder(config.encoder, inputs, config.frontend.frames_per_label, config.frontend.mels)
+            self.fusion = nn.ModuleDict()
             width, cross = config.encoder.d_model, config.cross_modal
-            if "clap" in config.fusion:
-                self.cmc1 = CrossModalConformer(width, cross.clap_width, cross)
-            elif config.plain_without_clap:
+            if self.needs == self.sees and config.plain_without_sound:
                 self.conformer.extend(
                     ConformerLayer(width, cross.heads, cross.feed_forward, cross.kernel, cross.dropout)
                     for _ in range(cross.layers)
                 )
-            if "vision" in config.fusion:
-                self.cmc2 = CrossModalConformer(width, cross.vision_width, cross)
-        self.head = SeldHead(config.head, width, len(taxonomy), onscreen)
+            for name, one in config.fusion.items():
+                assert one.width is not None
+                self.fusion[name] = CrossModalConformer(width, one.width, cross)
+        self.head = SeldHead(config.head, width, len(task.classes), onscreen, GEOMETRIES[task.geometry].dimensions)
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """Return the classes that it knows."""
+        return self.task.classes
 
     def forward(self, inputs: ModelInput) -> SeldOutput:
         """Return the output for T whole label frames of the input.
@@ -70,68 +87,56 @@ class SeldNetwork(nn.Module):
             raise SeldError("The network got neither waveforms nor features.", "Give one of them.")
         x = self.frontend.standardise(features)
         frames = x.shape[2] // self.config.frontend.frames_per_label
-        vision, mask = self._vision(inputs)
-        if isinstance(self.encoder, Crnn):
-            x = self.encoder(x, vision, mask)
-        else:
-            x = self._fuse(self.encoder(x), inputs.clap, vision, mask)
+        tokens = self._tokens(inputs.tokens, len(x))
+        x = self.encoder(x, tokens)
+        for layer in self.conformer:
+            x = layer(x)
+        for name, layer in self.fusion.items():
+            look = to_own_moment if self.config.fusion[name].aligned else to_all_tokens
+            x = layer(x, look(*tokens[name]))
         # Temporal average pool: the identity where the encoder already gives label frames.
         x = x.reshape(len(x), frames, -1, x.shape[-1]).mean(2) if x.shape[1] != frames else x
         output: SeldOutput = self.head(x)
         return output
 
-    def _vision(self, inputs: ModelInput) -> tuple[Tensor | None, Tensor | None]:
-        """Return vision tokens (B, V, P, D) and mask (B, V); in training some clips lose theirs (modality dropout)."""
-        if "vision" not in self.needs or inputs.vision is None:
-            return None, None
-        cross = self.config.cross_modal if isinstance(self.config, CmcConfig) else None
-        width = cross.vision_width if cross else getattr(self.config, "vision_width", 0)
-        _check_width("vision", inputs.vision, 4, width)
-        vision, mask = inputs.vision.to(self.frontend.mean.dtype), inputs.vision_mask
-        if self.training and cross is not None and cross.vision_dropout > 0:
-            kept = torch.rand(len(vision), 1, device=vision.device) >= cross.vision_dropout
-            mask = kept.expand(vision.shape[:2]) if mask is None else mask & kept
-        return vision, mask
+    def _tokens(self, given: Mapping[str, Tokens], clips: int) -> dict[str, Tokens]:
+        """Return the tokens that the network reads as (B, moments, tokens of a moment, W), with masks.
 
-    def _fuse(self, x: Tensor, clap: Tensor | None, vision: Tensor | None, mask: Tensor | None) -> Tensor:
-        """Return the audio embedding (B, T, E) after both Cross-Modal Conformers."""
-        assert isinstance(self.config, CmcConfig)
-        cross = self.config.cross_modal
-        for layer in self.conformer:
-            x = layer(x)
-        if self.cmc1 is not None:
-            if clap is None:
-                raise SeldError("The network needs CLAP tokens, and the input has none.", "Name a CLAP tokens step.")
-            _check_width("clap", clap, 3, cross.clap_width)
-            if clap.shape[1] != cross.clap_tokens:
+        In training some clips lose those of an encoder (its dropout). Without pictures the layers still run, and their
+        attention contributes nothing.
+        """
+        read = {}
+        for name, one in self.config.fusion.items():
+            assert one.width is not None
+            mean = self.frontend.mean
+            if name not in given:
+                if name not in self.sees:
+                    raise SeldError(
+                        f"The network needs {name} tokens, and the input has none.", f"Embed the clips with {name}."
+                    )
+                read[name] = Tokens(mean.new_zeros(clips, 1, 1, one.width), mean.new_zeros(clips, 1, dtype=torch.bool))
+                continue
+            values, mask = given[name]
+            dimensions = 4 if name in self.sees else 3
+            if values.ndim != dimensions or values.shape[-1] != one.width:
                 raise SeldError(
-                    f"The network takes {cross.clap_tokens} CLAP token(s) per clip, the input has {clap.shape[1]}.",
-                    "Set cross_modal.clap_tokens to what the tokens step makes.",
+                    f"{name} tokens have shape {tuple(values.shape)}, expected {dimensions} dimensions, the last of "
+                    f"{one.width}.",
+                    f"Give tokens of that width, or set model.fusion.{name}.width.",
                 )
-            hearing = to_own_moment if cross.clap_attention == "aligned" else to_all_tokens
-            x = self.cmc1(x, hearing(clap.to(x.dtype)[:, :, None]))
-        if self.cmc2 is not None:
-            if vision is None:
-                # Without video the layers still run, and their attention contributes nothing.
-                vision, mask = x.new_zeros(len(x), 1, 1, cross.vision_width), x.new_zeros(len(x), 1, dtype=torch.bool)
-            seeing = to_own_moment if cross.vision_attention == "aligned" else to_all_tokens
-            x = self.cmc2(x, seeing(vision, mask))
-        return x
+            values = (values if dimensions == 4 else values[:, :, None]).to(mean.dtype)
+            if self.training and one.dropout > 0:
+                kept = torch.rand(clips, 1, device=values.device) >= one.dropout
+                mask = kept.expand(values.shape[:2]) if mask is None else mask & kept
+            read[name] = Tokens(values, mask)
+        return read
 
 
-def _check_width(name: str, tokens: Tensor, dimensions: int, width: int) -> None:
-    if tokens.ndim != dimensions or tokens.shape[-1] != width:
-        raise SeldError(
-            f"{name} tokens have shape {tuple(tokens.shape)}, expected {dimensions} dimensions, the last of {width}.",
-            f"Give tokens of that width, or set {name}_width in the model's configuration.",
-        )
-
-
-def build_model(config: CmcConfig | CrnnConfig, taxonomy: Taxonomy, seed: int = 0) -> SeldNetwork:
+def build_model(config: SeldConfig | CrnnConfig, task: Task, seed: int = 0) -> SeldNetwork:
     """Return a network with random weights that depend on `seed` alone; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return SeldNetwork(config, taxonomy)
+        return SeldNetwork(config, task)
 
 
 def network_features(network: SeldNetwork, cached: Tensor | None, wave: Tensor | None, device: torch.device) -> Tensor:

@@ -12,19 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dcase_seld.core.classes import Taxonomy
-from dcase_seld.core.task import CLIP_FRAMES, SAMPLES_PER_FRAME
-from dcase_seld.model.config import CmcConfig, CrnnConfig
+from dcase_seld.core.task import Task
+from dcase_seld.model.config import CrnnConfig, SeldConfig
 from dcase_seld.model.network import SeldNetwork, build_model
-from dcase_seld.model.types import ModelInput, SeldOutput
+from dcase_seld.model.types import ModelInput, SeldOutput, Tokens
 from dcase_seld.model.weights import count_parameters
 
 PARTS = {
     "frontend": "front end",
     "encoder": "encoder",
     "conformer": "Conformer layers",
-    "cmc1": "Cross-Modal Conformer 1 (CLAP)",
-    "cmc2": "Cross-Modal Conformer 2 (vision)",
+    "fusion": "Cross-Modal Conformer",
     "head": "head",
 }
 """Part of a SeldNetwork → what readers call it."""
@@ -78,11 +76,11 @@ class Summary:
 
 
 def summarise(
-    config: CmcConfig | CrnnConfig,
-    taxonomy: Taxonomy,
+    config: SeldConfig | CrnnConfig,
+    task: Task,
     *,
     clips: int = 8,
-    frames: int = CLIP_FRAMES,
+    sound_tokens: int = 1,
     video_frames: int = 5,
     tokens_per_frame: int = 577,
     depth: int = 3,
@@ -91,15 +89,15 @@ def summarise(
 
     Args:
         config: the network.
-        taxonomy: its classes.
-        clips: clips of the training step.
-        frames: label frames of a clip.
-        video_frames: video frames of a clip whose tokens it reads.
+        task: what it is made for.
+        clips: windows of the training step.
+        sound_tokens: tokens of a window of each sound encoder.
+        video_frames: video frames of a window whose tokens it reads.
         tokens_per_frame: tokens per video frame.
         depth: levels of modules to list.
     """
-    model = build_model(config, taxonomy).to("meta").train()
-    one, batch = (_inputs(model, count, frames, video_frames, tokens_per_frame) for count in (1, clips))
+    model = build_model(config, task).to("meta").train()
+    one, batch = (_inputs(model, count, sound_tokens, video_frames, tokens_per_frame) for count in (1, clips))
     counter = FlopCounterMode(display=False)
     shapes: list[tuple[str, nn.Module, tuple[int, ...]]] = []
     names = {module: name for name, module in model.named_modules()}
@@ -125,10 +123,21 @@ def summarise(
     layers = [row(name, name, module, shape) for name, module, shape in sorted(called, key=lambda r: order[r[0]])]
     own = {name: shape for name, _, shape in called}
     parts = []
-    for name, label in PARTS.items():
-        module = getattr(model, name)
+    listed = [(name, label, getattr(model, name)) for name, label in PARTS.items()]
+    listed = [
+        (f"{name}.{key}", f"{label} ({key})", layer)
+        for name, label, module in listed
+        for key, layer in (module.items() if isinstance(module, nn.ModuleDict) else [("", module)])
+    ]
+    for name, label, module in (
+        (name.rstrip("."), label.removesuffix(" ()"), module) for name, label, module in listed
+    ):
         # A list of layers is not called itself: its cost is the sum of theirs, its output the last one's.
-        inside = [layer for layer in layers if layer.name.startswith(name + ".") and layer.name.count(".") == 1]
+        inside = [
+            layer
+            for layer in layers
+            if layer.name.startswith(name + ".") and layer.name.count(".") == name.count(".") + 1
+        ]
         if isinstance(module, nn.ModuleList) and len(module):
             total = sum(layer.multiply_adds for layer in inside)
             parts.append(Layer(label, "ModuleList", inside[-1].shape, count_parameters(module), total))
@@ -148,19 +157,20 @@ def summarise(
     )
 
 
-def _inputs(model: SeldNetwork, clips: int, frames: int, video_frames: int, tokens_per_frame: int) -> ModelInput:
+def _inputs(model: SeldNetwork, clips: int, sound_tokens: int, video_frames: int, tokens_per_frame: int) -> ModelInput:
     """Return inputs without numbers, features in place of waveforms."""
-    config = model.config
-    channels = len(model.frontend.channels)
-    features = torch.empty(clips, channels, model.frontend.frames(frames * SAMPLES_PER_FRAME), config.frontend.mels)
-    if isinstance(config, CmcConfig):
-        cross = config.cross_modal
-        clap = torch.empty(clips, cross.clap_tokens, cross.clap_width, device="meta")
-        width = cross.vision_width
-    else:
-        clap, width = None, config.vision_width
-    vision = torch.empty(clips, video_frames, tokens_per_frame, width, device="meta")
-    return ModelInput(features=features.to("meta"), clap=clap, vision=vision)
+    frames = model.frontend.frames(model.task.window_samples)
+    features = torch.empty(clips, len(model.frontend.channels), frames, model.config.frontend.mels, device="meta")
+    tokens = {}
+    for name, one in model.config.fusion.items():
+        shape = (
+            (clips, video_frames, tokens_per_frame, one.width)
+            if name in model.sees
+            else (clips, sound_tokens, one.width)
+        )
+        mask = torch.ones(clips, video_frames, dtype=torch.bool, device="meta") if name in model.sees else None
+        tokens[name] = Tokens(torch.empty(shape, device="meta"), mask)  # type: ignore[arg-type]
+    return ModelInput(features=features, tokens=tokens)
 
 
 def _shape(output: Any) -> tuple[int, ...]:
@@ -171,7 +181,9 @@ def _shape(output: Any) -> tuple[int, ...]:
 
 def _saved_bytes(model: SeldNetwork, inputs: ModelInput) -> int:
     """Return the bytes that a forward pass and the loss keep for the backward pass, weights and inputs left out."""
-    given = [*model.parameters(), *model.buffers(), *(field for field in inputs if field is not None)]
+    given = [*model.parameters(), *model.buffers()]
+    for tensors in (inputs.features, *(part for one in inputs.tokens.values() for part in one)):
+        given += [] if tensors is None else [tensors]
     known = {tensor.untyped_storage()._cdata for tensor in given}
     kept: dict[int, Tensor] = {}
 

@@ -1,11 +1,13 @@
-"""What a SELD network says and what it should have said, with named fields.
+"""What a SELD network is given, what it says, and what it should have said: tensors with named fields.
 
-Letters: B clips, T label frames (50), C classes, N tracks (3).
+Letters: B clips, S samples, T label frames (50 in 5 s), C classes, N tracks, D numbers of a direction (2: x to the
+front, y to the left; 3: z up too), K tokens of sound, V video frames, P tokens of a video frame, W width of a token.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -15,50 +17,86 @@ class SeldOutput(NamedTuple):
     """Multi-ACCDOA output with distance and on-screen logit.
 
     Attributes:
-        xy: (B, T, C, N, 2), activity-coupled direction: length = activity, x to the front, y to the left.
+        direction: (B, T, C, N, D), activity-coupled direction: its length is the activity.
         distance: (B, T, C, N), metres.
         onscreen: (B, T, C, N), logits. A model without an on-screen head gives None.
     """
 
-    xy: Tensor
+    direction: Tensor
     distance: Tensor
     onscreen: Tensor | None
 
     def activity(self) -> Tensor:
         """Return (B, T, C, N), the length of the direction vector."""
-        length: Tensor = torch.linalg.vector_norm(self.xy, dim=-1)
+        length: Tensor = torch.linalg.vector_norm(self.direction, dim=-1)
         return length
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> SeldOutput:
+        """Return the output with every field that is there changed alike."""
+        return SeldOutput(*(None if field is None else change(field) for field in self))  # type: ignore[arg-type]
 
 
 class SeldTarget(NamedTuple):
-    """Reference of a batch.
+    """Reference of a batch; what lies beyond the sources of a class and frame is 0.
 
     Attributes:
-        number: (B, T, C) int, sources of this class in this frame, at most N.
-        source: (B, T, C, N, 4): x, y (unit vector), distance in metres, on-screen 0/1; zeros beyond `number`.
+        count: (B, T, C) int, sources of this class in this frame, at most N.
+        direction: (B, T, C, N, D), unit vectors.
+        distance: (B, T, C, N), metres.
+        onscreen: (B, T, C, N), 0 or 1.
     """
 
-    number: Tensor
-    source: Tensor
+    count: Tensor  # type: ignore[assignment]
+    direction: Tensor
+    distance: Tensor
+    onscreen: Tensor
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> SeldTarget:
+        """Return the target with every field changed alike."""
+        return SeldTarget(*map(change, self))
+
+
+class Tokens(NamedTuple):
+    """What a frozen encoder said about the clips of a batch.
+
+    Attributes:
+        values: (B, K, W) of sound, K tokens evenly spread over the clip; or (B, V, P, W) of pictures.
+        mask: (B, V) bool, False where a video frame is missing; None of sound: pictures always have one.
+    """
+
+    values: Tensor
+    mask: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Tokens:
+        """Return the tokens with every field that is there changed alike."""
+        return Tokens(change(self.values), None if self.mask is None else change(self.mask))
+
+
+NO_TOKENS: Mapping[str, Tokens] = {}
 
 
 class ModelInput(NamedTuple):
-    """What a SELD network may look at; fields that a model does not use may be None.
+    """What a SELD network may look at; what a model does not use may be missing.
 
     Attributes:
-        wave: (B, 2, S) float in [-1, 1], stereo at the sample rate of the front end, or None when `features` is given.
+        wave: (B, channels, S) float in [-1, 1] at the sample rate of the front end, or None when `features` is given.
         features: (B, A, T', F), the front end's UNstandardised output (a cache of it), or None.
-        clap: (B, K, 512) frozen CLAP tokens, or None.
-        vision: (B, V, P, 512) frozen OWL-ViT tokens of V sampled frames with P tokens each, or None.
-        vision_mask: (B, V) bool, False where a frame is missing, or None when all are there.
+        tokens: what frozen encoders said, by the encoder's name ("yamnet", "clap", "owlvit", …).
     """
 
     wave: Tensor | None = None
     features: Tensor | None = None
-    clap: Tensor | None = None
-    vision: Tensor | None = None
-    vision_mask: Tensor | None = None
+    tokens: Mapping[str, Tokens] = NO_TOKENS
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> ModelInput:
+        """Return the input with every tensor that is there changed alike."""
+        wave, features = (None if field is None else change(field) for field in (self.wave, self.features))
+        return ModelInput(wave, features, {name: tokens.map(change) for name, tokens in self.tokens.items()})
+
+    def replace(self, **fields: Any) -> Self:
+        """Return the input with some fields replaced."""
+        return self._replace(**fields)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ModelInput:
         """Return the same input on another device."""
-        return ModelInput(*(None if t is None else t.to(device, non_blocking=non_blocking) for t in self))
+        return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))

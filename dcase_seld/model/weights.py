@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dcase_seld import __version__
-from dcase_seld.core.classes import Taxonomy
+from dcase_seld.core import old_formats
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.files import whole
-from dcase_seld.model.config import HeadConfig, parse_model_config
+from dcase_seld.core.task import Task
+from dcase_seld.model.config import parse_model_config
 from dcase_seld.model.heads import audio_fields
 from dcase_seld.model.network import SeldNetwork, build_model
 
@@ -35,7 +36,7 @@ def save_model(model: SeldNetwork, folder: Path, facts: Mapping[str, Any] | None
     temporary.replace(folder / WEIGHTS_FILE)
     about = {
         "config": model.config.model_dump(mode="json"),
-        "taxonomy": model.taxonomy.to_json(),
+        "task": model.task.to_json(),
         "versions": {"dcase_seld": __version__, "torch": torch.__version__},
         "parameters": count_parameters(model),
         "facts": dict(facts or {}),
@@ -52,10 +53,8 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> SeldNetwork:
         SeldError: a file is missing or damaged, or the weights do not fit the configuration.
     """
     about = read_facts(folder)
-    model = build_model(
-        parse_model_config(about["config"], f"{folder / FACTS_FILE}"), Taxonomy.from_json(about["taxonomy"])
-    )
-    weights = read_weights(folder)
+    model = build_model(parse_model_config(about["config"], f"{folder / FACTS_FILE}"), Task.from_json(about["task"]))
+    weights = read_weights(folder, about)
     expected = model.state_dict()
     wrong = sorted(set(expected) ^ set(weights)) + sorted(
         name for name in set(expected) & set(weights) if expected[name].shape != weights[name].shape
@@ -71,7 +70,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> SeldNetwork:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """Return what model.json says: config, taxonomy, versions, parameters, facts.
+    """Return what model.json says: config, task, versions, parameters, facts; of 0.1's with today's names.
 
     Raises:
         SeldError: the file is missing or damaged.
@@ -81,23 +80,28 @@ def read_facts(folder: Path) -> dict[str, Any]:
         about = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise SeldError(f"{path} cannot be read: {error}.", "Give the folder of a trained model.") from error
-    missing = {"config", "taxonomy"} - set(about if isinstance(about, dict) else ())
+    given = set(about if isinstance(about, dict) else ())
+    missing = {"config"} - given | ({"task"} if not given & {"task", "taxonomy"} else set())
     if missing:
         raise SeldError(f"{path} lacks {listing(sorted(missing))}.", "Give the folder of a trained model.")
-    return dict(about)
+    about = old_formats.model_json(about)
+    facts = about.get("facts")
+    return {**about, "facts": facts if isinstance(facts, dict) else {}}
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Return the tensors in a folder's model.safetensors by name.
+def read_weights(folder: Path, about: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the tensors in a folder's model.safetensors by name; `about` is what `read_facts` returned.
 
     Raises:
         SeldError: the file is missing or damaged.
     """
     path = folder / WEIGHTS_FILE
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise SeldError(f"{path} cannot be read: {error}.", "Give the folder of a trained model.") from error
+    names = old_formats.weight_names(list(tensors), about)
+    return {names[name]: tensor for name, tensor in tensors.items()}
 
 
 @dataclass(frozen=True)
@@ -128,12 +132,11 @@ def load_matching(model: SeldNetwork, folder: Path) -> Matching:
             shape; every such weight is listed.
     """
     about = read_facts(folder)
-    given = Taxonomy.from_json(about["taxonomy"])
-    if given.classes != model.taxonomy.classes:
+    given = Task.from_json(about["task"])
+    if different := replace(given, window_s=model.task.window_s).differences(model.task):
         raise SeldError(
-            f"The checkpoint {folder} knows the classes {listing(given.classes, 20)}; this model has "
-            f"{listing(model.taxonomy.classes, 20)}.",
-            "Initialise from a checkpoint with the same classes.",
+            f"The checkpoint {folder} and this model were made for different tasks: {'; '.join(different)}.",
+            "Initialise from a checkpoint of the same task.",
         )
     config = parse_model_config(about["config"], f"{folder / FACTS_FILE}")
     if config.frontend != model.config.frontend:
@@ -148,9 +151,9 @@ def load_matching(model: SeldNetwork, folder: Path) -> Matching:
             f"{model.config.head.direction}.",
             "Give both the same head.direction.",
         )
-    weights, own = read_weights(folder), model.state_dict()
+    weights, own = read_weights(folder, about), model.state_dict()
     matched = [name for name in own if name in weights and own[name].shape == weights[name].shape]
-    partial = _grow_head(own, weights, config.head, len(given))
+    partial = _grow_head(own, weights, model)
     fresh = [name for name in own if name not in weights]
     unused = [name for name in weights if name not in own]
     wrong = [name for name in own if name in weights and name not in matched and name not in partial]
@@ -164,14 +167,15 @@ def load_matching(model: SeldNetwork, folder: Path) -> Matching:
     return Matching(tuple(matched), tuple(partial), tuple(fresh), tuple(unused))
 
 
-OPTIONAL_PARTS = ("cmc1", "cmc2", "conformer")
+OPTIONAL_PARTS = ("fusion", "conformer")
 """Parts of a network that a checkpoint may have or lack when another network starts from it."""
 
 
-def _grow_head(own: dict[str, Tensor], weights: dict[str, Tensor], head: HeadConfig, classes: int) -> list[str]:
+def _grow_head(own: dict[str, Tensor], weights: dict[str, Tensor], model: SeldNetwork) -> list[str]:
     """Return the head's weights that differ only in the on-screen outputs, copied into `own` for what both have."""
     done: list[str] = []
-    both = audio_fields(head)
+    head, classes = model.config.head, len(model.taxonomy)
+    both = audio_fields(head, model.head.dimensions)
     for name in ("head.out.weight", "head.out.bias"):
         if name not in own or name not in weights or own[name].shape == weights[name].shape:
             continue

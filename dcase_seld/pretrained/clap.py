@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dcase_seld.core.errors import SeldError
 from dcase_seld.pretrained.catalogue import find_model, has_random_weights
-from dcase_seld.pretrained.encoder import EncoderKind, cut_windows, fingerprint_weights, pad_window
+from dcase_seld.pretrained.encoder import Gives, cut_windows, fingerprint_weights, pad_window
 from dcase_seld.pretrained.transformers_models import import_transformers, load_whole, ready_torchaudio
 
 _EXTRACTOR_SETTINGS = (
@@ -54,7 +54,7 @@ class ClapEncoder:
     error here, and its random choice of a "longer" clip in a batch (fused models) is never made.
     """
 
-    kind: EncoderKind = "clap"
+    gives: Gives = "sound"
     frozen = True
 
     def __init__(
@@ -94,6 +94,7 @@ class ClapEncoder:
         self.input_rate, self.rate, self.samples, self.padding = input_rate, rate, round(seconds * rate), padding
         self.random_weights = random_weights
         self.dimension = int(model.config.projection_dim)
+        self.parameters = sum(weight.numel() for weight in model.parameters())
 
     @torch.inference_mode()
     def encode(self, batch: Tensor) -> Tensor:

@@ -133,27 +133,29 @@ def parse_tokens_config(data: Any, where: str) -> AnyTokensConfig:
     return parse_config(_Holder, {"model": data}, where).model
 
 
-EncoderKind = Literal["clap", "audio", "vision"]
+Gives = Literal["sound", "image"]
 
 
 class SemanticEncoder(Protocol):
     """A frozen network that turns sound or pictures into tokens.
 
     Attributes:
-        kind: "clap" and "audio" take sound, "vision" takes pictures.
+        gives: what its tokens are of: it takes "sound", or pictures ("image").
         dimension: D, numbers per token.
         tokens: tokens per clip (sound; 0 where it depends on the clip's length) or per frame (pictures).
         frozen: always True: no gradient reaches the weights.
         weights_fingerprint: equal exactly where the weights are equal.
         random_weights: the weights were made from a configuration, not trained.
+        parameters: numbers in its weights; 0: not known.
     """
 
-    kind: EncoderKind
+    gives: Gives
     dimension: int
     tokens: int
     frozen: bool
     weights_fingerprint: str
     random_weights: bool
+    parameters: int
 
     def encode(self, batch: Any) -> Tensor:
         """Return (B, tokens, D) float32 of sound (B, 2, S) in [-1, 1], or of a list of B pictures (uint8 BGR)."""

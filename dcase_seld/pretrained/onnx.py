@@ -27,7 +27,7 @@ from dcase_seld.pretrained.catalogue import (
     require_onnxruntime,
 )
 from dcase_seld.pretrained.encoder import (
-    EncoderKind,
+    Gives,
     LogMelConfig,
     OnnxTokensConfig,
     QuantisationConfig,
@@ -58,9 +58,10 @@ class OnnxEncoder:
     are round(S / hop), patch k around (k + 1/2) S / K.
     """
 
-    kind: EncoderKind = "audio"
+    gives: Gives = "sound"
     frozen = True
     tokens = 0
+    parameters = 0
 
     def __init__(self, config: OnnxTokensConfig, input_rate: int) -> None:
         """Load the model.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +16,8 @@ from torch.nn import functional
 
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.pretrained.catalogue import find_model, has_random_weights
-from dcase_seld.pretrained.encoder import EncoderKind, fingerprint_weights
+from dcase_seld.pretrained.encoder import Gives, fingerprint_weights
 from dcase_seld.pretrained.transformers_models import import_transformers, load_whole
-from dcase_seld.store.tokens import grid_side
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 
@@ -42,7 +42,7 @@ class OwlVitView(NamedTuple):
 class OwlVit:
     """Frozen OWL-ViT behind the SemanticEncoder protocol, shared by tokens and open-vocabulary detection."""
 
-    kind: EncoderKind = "vision"
+    gives: Gives = "image"
     frozen = True
 
     def __init__(
@@ -85,6 +85,7 @@ class OwlVit:
         self.has_detector, self.random_weights = has_detector, random_weights
         self.pool, self.batch, self.device = pool, batch, device
         self.dimension = int(model.config.projection_dim)
+        self.parameters = sum(weight.numel() for weight in model.owlvit.parameters())
         self.tokens = 1 + (self.grid // pool) ** 2
         self._mean = torch.tensor(mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(std, device=device).view(1, 3, 1, 1)
@@ -125,7 +126,7 @@ def pool_grid(tokens: Tensor, pool: int) -> Tensor:
     """Return (..., 1 + (side / pool)², D): grid tokens averaged over `pool` x `pool` squares, the class token kept."""
     if pool == 1:
         return tokens
-    side = grid_side(tokens.shape[-2])
+    side = math.isqrt(tokens.shape[-2] - 1)
     lead, width = tokens.shape[:-2], tokens.shape[-1]
     grid = tokens[..., 1:, :].reshape(*lead, side // pool, pool, side // pool, pool, width).mean(dim=(-4, -2))
     return torch.cat([tokens[..., :1, :], grid.flatten(-3, -2)], dim=-2)

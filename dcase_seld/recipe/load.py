@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from dcase_seld.core import old_formats
 from dcase_seld.core.errors import SeldError
 
 KeyPath = tuple[str | int, ...]
@@ -46,6 +47,7 @@ class Recipe:
         lines: path of a key (("steps", "train", "lr")) → line number; 0 where `--set` gave the value.
         problems: what is wrong so far, one line each; `graph.build` adds to it and raises them together.
         unknown: places whose value is not known, since a variable is not set.
+        notes: keys of 0.1 that were read under their new names, one line each.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Recipe:
     lines: dict[KeyPath, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     unknown: set[KeyPath] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
 
     def complain(self, where: KeyPath, problem: str) -> None:
         """Add a problem at a key, with the line of the key or of the nearest key around it."""
@@ -140,6 +143,7 @@ def load_recipe(
             recipe.steps[name] = value
     for override in overrides:
         _apply(recipe, override)
+    recipe.steps, recipe.notes = old_formats.recipe_steps(recipe.steps)
     return recipe
 
 

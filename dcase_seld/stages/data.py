@@ -141,14 +141,22 @@ class PrepareConfig(Config):
     corpus: Annotated[str, Ref("corpus"), Outside()] = Field(
         description="A corpus in the official layout: a step's name, or a folder outside the work directory."
     )
+    task: str = Field(
+        default="dcase2025", description="What networks shall answer: dcase2025, dcase2024, dcase2023, or a YAML file."
+    )
+    window_s: float | None = Field(
+        default=None, gt=0, le=60, description="Seconds that networks hear at a time; null: the task's (5)."
+    )
     split: SplitConfig = Field(default=SplitConfig(), description="What is held out of the training folds.")
     taxonomy: Annotated[Path | None, Outside()] = Field(
-        default=None, description="YAML file of the classes; by default the corpus' taxonomy.yaml, else the 13 classes."
+        default=None, description="YAML file of the classes; by default the corpus' taxonomy.yaml, else the task's."
     )
     parts: list[str] | None = Field(
         default=None, description="Only these parts (dev-train-tau, eval, …); by default all that are there."
     )
-    sample_rate: int = Field(default=24_000, ge=8_000, description="Samples per second of the store.")
+    sample_rate: int | None = Field(
+        default=None, ge=8_000, le=192_000, description="Samples per second of the store; null: the task's (24,000)."
+    )
     resample: bool = Field(default=False, description="Convert sounds of another sample rate instead of refusing them.")
     mono: Literal["refuse", "duplicate"] = Field(
         default="refuse", description="duplicate: copy mono sounds to both channels instead of refusing them."
@@ -163,7 +171,11 @@ class PrepareConfig(Config):
 
 def run_prepare(config: PrepareConfig, inputs: Inputs, out: Path, context: Context) -> Mapping[str, Any]:
     """Write the store of a corpus into `out`; return its counts, splits and problems."""
+    from dataclasses import replace
+
     from dcase_seld.core.errors import listing
+    from dcase_seld.core.geometry import CHANNELS
+    from dcase_seld.core.task import load_task
     from dcase_seld.core.work import say
     from dcase_seld.corpus.audio_pack import AudioOptions
     from dcase_seld.corpus.layout import index_corpus, usable_clips
@@ -171,6 +183,9 @@ def run_prepare(config: PrepareConfig, inputs: Inputs, out: Path, context: Conte
     from dcase_seld.corpus.splits import assign
 
     root = inputs["corpus"][0] if inputs.get("corpus") else Path(config.corpus)
+    task = load_task(config.task, sample_rate=config.sample_rate, window_s=config.window_s)
+    classes = _taxonomy(config, root)
+    task = task if classes is None else replace(task, classes=classes)
     corpus = index_corpus(root)
     clips, problems = usable_clips(
         corpus, parts=config.parts, need_video=config.video == "required", skip_broken=config.broken == "skip"
@@ -180,8 +195,8 @@ def run_prepare(config: PrepareConfig, inputs: Inputs, out: Path, context: Conte
         out,
         root=root,
         splits=assign(clips, config.split, root),
-        taxonomy=_taxonomy(config, root),
-        audio=AudioOptions(config.sample_rate, config.resample, config.mono),
+        task=task,
+        audio=AudioOptions(task.sample_rate, CHANNELS[task.channels].count, config.resample, config.mono),
         skip_broken=config.broken == "skip",
         workers=context.workers,
         quiet=context.quiet,
@@ -200,13 +215,13 @@ def run_prepare(config: PrepareConfig, inputs: Inputs, out: Path, context: Conte
 
 
 def _taxonomy(config: PrepareConfig, root: Path) -> Any:
-    """Return the taxonomy of the config, of the corpus, or the challenge's."""
+    """Return the taxonomy of the config, or of the corpus, or None: the task's."""
     from dcase_seld.core.classes import load_taxonomy
 
     if config.taxonomy is not None:
         return load_taxonomy(config.taxonomy)
     own = root / "taxonomy.yaml"
-    return load_taxonomy(own if own.is_file() else None)
+    return load_taxonomy(own) if own.is_file() else None
 
 
 PREPARE_STAGE = Stage("prepare", "store", PrepareConfig, run_prepare)

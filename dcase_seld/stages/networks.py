@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -101,8 +100,9 @@ class PredictStageConfig(Config):
     hop_frames: int | None = Field(
         default=None,
         ge=1,
-        le=50,
-        description="label frames between windows of clips longer than 5 s; overlapping windows are averaged",
+        le=600,
+        description="label frames between windows of clips longer than one; overlapping windows are averaged; null: as "
+        "long as a window",
     )
     video: bool = Field(default=True, description="false: predict as if no clip had a video, whatever the tokens say")
     purpose: Literal["judge", "tune"] = Field(
@@ -116,28 +116,21 @@ class PredictStageConfig(Config):
 def run_predict(config: PredictStageConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
     """Write events.npz and return facts: clips, events, members, parameters, random_weights."""
     from dcase_seld.infer.devices import single_device
-    from dcase_seld.infer.predictor import Predictor, predict_store
+    from dcase_seld.infer.predictor import Predictor
     from dcase_seld.store.store import Store
-    from dcase_seld.store.tokens import TokenReader
 
     predictor = Predictor.load(inputs["members"], single_device(context.device), config.tta)
-    if config.threshold is not None:
-        settings = predictor.settings.model_copy(update={"thresholds": (config.threshold,)})
-        predictor = replace(predictor, settings=settings)
-    tokens = inputs.get("tokens", [])
-    events = predict_store(
-        predictor,
+    predictor = predictor.with_threshold(config.threshold)
+    source = predictor.open_store(
         Store.open(inputs["data"][0]),
         config.split,
-        tokens=tokens,
-        batch_size=config.batch_size,
-        hop_frames=config.hop_frames,
+        inputs.get("tokens", []),
         video=config.video,
+        hop_frames=config.hop_frames,
         allow_tuned=config.purpose == "tune",
-        quiet=context.quiet,
     )
+    events = predictor.events(source, config.batch_size, context.quiet)
     events.save(out / "events.npz")
-    used = [TokenReader.open(folder).spec for folder in tokens]
     return {
         "clips": len(events.clips),
         "events": len(events),
@@ -145,7 +138,7 @@ def run_predict(config: PredictStageConfig, inputs: Inputs, out: Path, context: 
         "parameters": predictor.parameters,
         "tracks": sorted({network.config.track for network in predictor.networks}),
         "tta": predictor.settings.tta,
-        "random_weights": sorted({spec.kind for spec in used if spec.random_weights}),
+        "random_weights": sorted(reader.spec.name for reader in source.readers if reader.spec.random_weights),
     }
 
 

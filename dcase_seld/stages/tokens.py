@@ -33,6 +33,20 @@ class EmbedConfig(Config):
         description="tokens of mirrored frames, for augmentation and averaging by channel swap: store: computed too;"
         " grid_flip: the token grid is flipped at reading (approximate); sound tokens need none",
     )
+    name: str | None = Field(
+        None,
+        min_length=1,
+        max_length=40,
+        pattern=r"^[A-Za-z][A-Za-z0-9_-]*$",
+        description="what networks call these tokens in `fusion`; null: the encoder's kind",
+    )
+    hop_frames: int | None = Field(
+        None,
+        ge=1,
+        le=600,
+        description="label frames between windows of clips longer than one; null: as long as a window (a predict step "
+        "with another hop needs tokens of its own)",
+    )
     devices: Annotated[int, RunTime()] = Field(1, ge=1, description="devices (processes) per node that share the work")
     nodes: Annotated[int, RunTime()] = Field(1, ge=1, description="machines, started by torchrun or SLURM")
 
@@ -54,7 +68,9 @@ def embed_ready(config: EmbedConfig) -> None:
 
 
 def run_embed(config: EmbedConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
-    """Write a token folder (see data.tokens) and return facts: shape, bytes, weights, missing frames."""
+    """Write a token folder (see store.tokens) and return facts: shape, bytes, weights, missing frames."""
+    import numpy as np
+
     from dcase_seld.store.tokens import TokenReader
 
     if config.devices * config.nodes == 1:
@@ -65,16 +81,19 @@ def run_embed(config: EmbedConfig, inputs: Inputs, out: Path, context: Context) 
         _launch(config, inputs["data"][0], out, context)
     reader = TokenReader.open(out)
     facts: dict[str, Any] = {
-        "kind": reader.spec.kind,
+        "name": reader.spec.name,
+        "kind": config.model.kind,
+        "gives": reader.spec.gives,
         "model": reader.spec.model,
         "weights": reader.spec.fingerprint,
-        "random_weights": [reader.spec.kind] if reader.spec.random_weights else [],
-        "clips": len(reader.names),
+        "random_weights": [reader.spec.name] if reader.spec.random_weights else [],
+        "encoder_parameters": reader.spec.parameters,
+        "clips": len(set(reader.names)),
         "shape": list(reader.spec.shape),
         "bytes": sum(file.stat().st_size for file in out.glob("*.npy")),
     }
     if reader.spec.mask:
-        facts["frames_missing"] = int((~reader.read_mask(reader.names)).sum())
+        facts["frames_missing"] = int((~reader.read_mask(np.arange(len(reader.names)))).sum())
     return facts
 
 
@@ -119,41 +138,44 @@ def _embed(
     barrier: Any = lambda: None,
 ) -> None:
     """Write every `world`-th shard beginning with `rank`; rank 0 also plans, estimates and finishes."""
-    from dcase_seld.core.task import frame_times
+    from dcase_seld.core.task import sample_times
     from dcase_seld.core.work import progress, say
-    from dcase_seld.infer.embed import SOUND_CLIPS_PER_SHARD, clip_seconds, embed_sound, embed_video, say_estimate
+    from dcase_seld.infer.embed import SOUND_CLIPS_PER_SHARD, embed_sound, embed_video, say_estimate
     from dcase_seld.pretrained.encoder import build_encoder
+    from dcase_seld.store.source import StoreSource
     from dcase_seld.store.store import Store
     from dcase_seld.store.tokens import TokenWriter
 
     store = Store.open(store_folder)
-    indices = store.indices(config.split)
-    seconds = clip_seconds(store, indices)
-    names = [store.names[index] for index in indices]
+    clips = store.indices(config.split)
+    if not len(clips):
+        raise SeldError("There is no clip to embed.", f"Check the split; the store has {store.counts}.")
+    source = StoreSource(store, clips, hop_frames=config.hop_frames)
     encoder = build_encoder(config.model, store.sample_rate, device)
-    pictures = isinstance(config.model, OwlVitTokensConfig)
-    times = frame_times(seconds, config.model.fps) if isinstance(config.model, OwlVitTokensConfig) else []
-    if pictures and not any(store.videos[index] is not None for index in indices):
-        raise SeldError(f"None of the {len(names):,} clips has a video.", "Embed pictures of a corpus with videos.")
-    spec = _spec(config, encoder, store, len(times), int(store.samples[indices].max()))
+    pictures = encoder.gives == "image"
+    times = sample_times(store.task.window_s, getattr(config.model, "fps", 1.0))
+    if pictures and not any(store.videos[index] is not None for index in clips):
+        raise SeldError(f"None of the {len(clips):,} clips has a video.", "Embed pictures of a corpus with videos.")
+    spec = _spec(config, encoder, store, len(times))
+    names, starts = [source.name_of(row) for row in range(len(source.windows))], source.windows[:, 1].tolist()
     if rank == 0:
         if encoder.random_weights:
             say(f"warning: the {spec.model} weights are RANDOM (made for tests); its tokens mean nothing.")
         out.mkdir(parents=True, exist_ok=True)
         say_estimate(spec, len(names), out, poolable=pictures)
-        writer = TokenWriter(out, spec, names, None if pictures else SOUND_CLIPS_PER_SHARD)
+        writer = TokenWriter(out, spec, names, None if pictures else SOUND_CLIPS_PER_SHARD, starts)
     barrier()
     if rank != 0:
-        writer = TokenWriter(out, spec, names, None if pictures else SOUND_CLIPS_PER_SHARD)
+        writer = TokenWriter(out, spec, names, None if pictures else SOUND_CLIPS_PER_SHARD, starts)
     mine = [(shard, part) for shard, part in writer.pending() if shard % world == rank]
     # Nobody starts before everybody has seen which shards are left.
     barrier()
     count = sum(len(part) for _, part in mine)
-    with progress("embed", count, "clips", context.quiet or rank != 0) as advance:
+    with progress("embed", count, "windows", context.quiet or rank != 0) as advance:
         if pictures:
-            embed_video(store, encoder, writer, mine, times, advance, min(context.workers, 4))
+            embed_video(source, encoder, writer, mine, times, advance, min(context.workers, 4))
         else:
-            embed_sound(store, encoder, writer, mine, advance)
+            embed_sound(source, encoder, writer, mine, advance)
     barrier()
     if rank == 0:
         writer.finish()
@@ -161,30 +183,27 @@ def _embed(
     barrier()
 
 
-def _spec(config: EmbedConfig, encoder: SemanticEncoder, store: Store, frames: int, samples: int) -> TokenSpec:
+def _spec(config: EmbedConfig, encoder: SemanticEncoder, store: Store, frames: int) -> TokenSpec:
     """Return what the folder will hold."""
+    import torch
+
     from dcase_seld.store.tokens import TokenSpec
 
-    pictures = encoder.kind == "vision"
-    tokens = encoder.tokens or int(encoder.encode(_silence(samples)).shape[1])
+    pictures = encoder.gives == "image"
+    tokens = encoder.tokens or int(encoder.encode(torch.zeros(1, 2, store.task.window_samples)).shape[1])
     return TokenSpec(
-        kind="vision" if pictures else "clap",
+        name=config.name or config.model.kind,
+        gives=encoder.gives,
         model=f"{config.model.kind}:{Path(config.model.source).name}",
         fingerprint=encoder.weights_fingerprint,
         random_weights=encoder.random_weights,
         shape=(frames, tokens, encoder.dimension) if pictures else (tokens, encoder.dimension),
         mirror=config.mirror != "none",
-        mask=pictures,
         mirror_by="grid_flip" if config.mirror == "grid_flip" else "stored",
         encoder=config.model.model_dump(mode="json", exclude={"batch"}),
         store=store.identity,
+        parameters=encoder.parameters,
     )
-
-
-def _silence(samples: int) -> Any:
-    import torch
-
-    return torch.zeros(1, 2, samples)
 
 
 EMBED_STAGE = Stage("embed", "tokens", EmbedConfig, run_embed, shared=True, ready=embed_ready)

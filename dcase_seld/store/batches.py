@@ -1,47 +1,120 @@
-"""Batches of a store or of several mixed by weight: seeded, resumable at any batch, sharded, read ahead.
+"""Batches of a source or of several mixed by weight: seeded, resumable at any batch, sharded, read ahead.
 
 The order of an epoch is a pure function of seed and epoch number, so a killed run goes on at the batch where it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from dcase_seld.core.config import Config
 from dcase_seld.core.errors import SeldError
-from dcase_seld.core.task import CLIP_FRAMES, MAX_TRACKS
 from dcase_seld.core.work import read_ahead
-from dcase_seld.model.types import ModelInput, SeldTarget
-from dcase_seld.store.source import (
-    ClipSource,
-    Sampling,
-    _windows,
-    epoch_order,
-    refuse_tokens_of_long_clips,
-    refuse_unlike,
-)
-from dcase_seld.store.store import Store
-from dcase_seld.store.targets import TargetTable
-from dcase_seld.store.tokens import TokenReader
+from dcase_seld.model.types import ModelInput, SeldTarget, Tokens
+from dcase_seld.store.source import Source, StoreSource, refuse_unlike
 
 Ints = npt.NDArray[np.int64]
 
+FieldsType = TypeVar("FieldsType", SeldTarget, Tokens)
+
+
+class Sampling(Config):
+    """How a shuffled epoch chooses its clips."""
+
+    class_balance: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="0: every clip once. Above: clips are drawn with replacement, weighted by the mean over their "
+        "classes of (frames of the class)^-class_balance; 1 shows rare classes about as often as frequent ones.",
+    )
+    epoch_clips: int | None = Field(
+        default=None, ge=1, description="Clips of one epoch; by default as many as the sources hold together."
+    )
+
+
+def epoch_order(sources: Sequence[Source], sampling: Sampling, seed: int | None, epoch: int) -> Ints:
+    """Return (W, 2) source and row of its windows in an epoch's order: a pure function of seed and epoch.
+
+    Without a seed: every window once, ascending.
+    """
+    sizes = [len(source.windows) for source in sources]
+    if seed is None:
+        return np.concatenate([_pairs(number, np.arange(size)) for number, size in enumerate(sizes)])
+    total = sampling.epoch_clips or sum(sizes)
+    weights = np.array(
+        [s if source.weight is None else source.weight for s, source in zip(sizes, sources, strict=True)]
+    )
+    counts = np.floor(np.cumsum(weights) / weights.sum() * total + 0.5).astype(np.int64)
+    counts = np.diff(np.r_[0, counts])
+    chosen = []
+    for number, (source, count) in enumerate(zip(sources, counts.tolist(), strict=True)):
+        if sampling.class_balance > 0:
+            assert isinstance(source, StoreSource)
+            rng = np.random.default_rng([seed, epoch, number])
+            rows: Ints = np.asarray(rng.choice(sizes[number], count, p=clip_weights(source, sampling.class_balance)))
+        else:
+            rows = _passes(sizes[number], count, seed, epoch, number)
+        chosen.append(_pairs(number, rows))
+    order = np.concatenate(chosen)
+    if len(sources) > 1 or sampling.class_balance > 0:
+        order = order[np.random.default_rng([seed, epoch, len(sources)]).permutation(len(order))]
+    return order
+
+
+def clip_weights(source: StoreSource, balance: float) -> npt.NDArray[np.float64]:
+    """Return the probability (W,) of each window: mean over the classes that its clip holds of frames^-balance.
+
+    Clips in which nothing sounds get the mean weight of the others.
+    """
+    store = source.store
+    chosen = np.isin(store.events.clip, source.clips)
+    clip, sound = store.events.clip[chosen], store.events.class_index[chosen]
+    frames = np.bincount(sound, minlength=len(store.taxonomy)).astype(np.float64)
+    worth = np.where(frames > 0, np.maximum(frames, 1.0) ** -balance, 0.0)
+    present: npt.NDArray[Any] = np.zeros((len(store), len(store.taxonomy)), np.bool_)
+    present[clip, sound] = True
+    count = present.sum(axis=1)
+    weight = (present * worth).sum(axis=1) / np.maximum(count, 1)
+    rows = source.windows[:, 0]
+    silent = count[rows] == 0
+    out = weight[rows]
+    out[silent] = out[~silent].mean() if (~silent).any() else 1.0
+    return np.asarray(out / out.sum())
+
+
+def _passes(size: int, count: int, seed: int, epoch: int, number: int) -> Ints:
+    """Return `count` rows of an endless row of shuffled passes over all rows, from where the epochs before stopped."""
+    first, stop = epoch * count, (epoch + 1) * count
+    passes = [
+        np.random.default_rng([seed, number, index]).permutation(size)
+        for index in range(first // size, -(-stop // size))
+    ]
+    offset = first - (first // size) * size
+    return np.concatenate(passes)[offset : offset + count] if passes else np.zeros(0, np.int64)
+
+
+def _pairs(number: int, rows: npt.NDArray[np.integer[Any]]) -> Ints:
+    return np.stack([np.full(len(rows), number), rows], axis=1).astype(np.int64)
+
 
 class Batch(NamedTuple):
-    """One batch.
+    """One batch of windows.
 
     Attributes:
         input: what the model may look at.
         target: what it should have said; None where clips are unlabelled or no targets were asked for.
-        index: (B,) int64, clip index within its store.
+        index: (B,) int64, number of the clip within its source (a store: its index there).
         start: (B,) int64, label frame of the clip at which the window begins (0 for challenge clips).
-        source: (B,) int64, which of the mixed stores a clip is of (0 where there is one).
-        mirror: tokens of the left-right mirrored input, for augmentation by swap; None unless asked for.
+        source: (B,) int64, which of the mixed sources a clip is of (0 where there is one).
+        mirror: tokens of the left-right mirrored input, for augmentation by swap; none unless asked for.
     """
 
     input: ModelInput
@@ -56,20 +129,14 @@ class Batches:
     """Batches of windows of clips; iterate `epoch(number, start_batch)`.
 
     Args:
-        store: a store, or several sources that are mixed (then `indices` and `tokens` stay empty).
-        indices: clips of the store.
+        sources: a source, or several that are mixed.
         batch_size: windows per batch and process.
-        tokens: folders of frozen tokens.
-        features: a token folder of kind "features": a front end's cached output, read instead of the waveform.
         shuffle_seed: seed of the order; None: ascending order, each window once.
         sampling: how shuffled epochs choose clips (class balance, epoch length).
         targets: encode labels too.
         mirror: read the tokens of mirrored input too (for augmentation by swap).
-        frames: label frames T of a window.
-        hop_frames: label frames between the windows of a longer clip; None: `frames`.
-        tracks: sources per class and frame of a target, N.
         rank: this process' number.
-        world_size: processes that share an epoch.
+        world_size: processes that share an epoch; in ascending order all windows of a clip are one process'.
         drop_last: leave out the last batch where it is not full (always so for several processes that shuffle).
         ahead: batches that a thread reads while the model works; 0: none.
         pin: return page-locked tensors, which travel to a CUDA device without waiting.
@@ -77,58 +144,34 @@ class Batches:
 
     def __init__(
         self,
-        store: Store | Sequence[ClipSource],
-        indices: npt.NDArray[np.integer[Any]] | Sequence[int] = (),
+        sources: Source | Sequence[Source],
         batch_size: int = 32,
         *,
-        tokens: Sequence[TokenReader] = (),
-        features: TokenReader | None = None,
         shuffle_seed: int | None = None,
         sampling: Sampling | None = None,
         targets: bool = True,
         mirror: bool = False,
-        frames: int = CLIP_FRAMES,
-        hop_frames: int | None = None,
-        tracks: int = MAX_TRACKS,
         rank: int = 0,
         world_size: int = 1,
         drop_last: bool = False,
         ahead: int = 2,
         pin: bool = False,
     ) -> None:
-        if isinstance(store, Store):
-            readers = [*tokens, *([features] if features is not None else [])]
-            self.sources = [ClipSource(store, np.asarray(indices, np.int64), readers)]
-        else:
-            self.sources = list(store)
-        if not self.sources or not all(len(source.indices) for source in self.sources):
+        self.sources: list[Source] = list(sources) if isinstance(sources, Sequence) else [sources]
+        if not self.sources or not all(len(source.windows) for source in self.sources):
             raise SeldError("There is no clip to make batches of.", "Check the split and the store's counts.")
-        self.batch_size, self.frames, self.tracks = batch_size, frames, tracks
+        self.batch_size, self.targets = batch_size, targets
         self.shuffle_seed, self.sampling = shuffle_seed, sampling or Sampling()
         self.rank, self.world_size, self.drop_last = rank, world_size, drop_last
         self.mirror, self.ahead, self.pin = mirror, ahead, pin
         refuse_unlike(self.sources, mirror)
-        for source in self.sources:
-            source.windows = _windows(source.store, source.indices, frames, hop_frames or frames)
-            refuse_tokens_of_long_clips(source, frames)
-        self._targets = (
-            [TargetTable(source.store.events, len(source.store.taxonomy), tracks) for source in self.sources]
-            if targets
-            else None
-        )
         self._last: tuple[int, Ints] | None = None
-
-    @property
-    def dropped_sources(self) -> int:
-        """Return how many label rows lie beyond `tracks` sources of one class in one frame, in all stores together."""
-        return sum(table.dropped for table in self._targets or [])
 
     def __len__(self) -> int:
         """Return the number of batches of this process in an epoch."""
-        count = len(self._order(0))
         if self.world_size > 1 and self.shuffle_seed is not None:
-            return count // (self.batch_size * self.world_size)
-        mine = len(range(self.rank, count, self.world_size))
+            return len(self._order(0)) // (self.batch_size * self.world_size)
+        mine = len(self._mine(0))
         return mine // self.batch_size if self.drop_last else -(-mine // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -137,7 +180,7 @@ class Batches:
 
     def epoch(self, number: int = 0, start_batch: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from `start_batch` on."""
-        order = self._order(number)[self.rank :: self.world_size]
+        order = self._mine(number)
         size = self.batch_size
         chunks = [order[size * batch : size * (batch + 1)] for batch in range(start_batch, len(self))]
         if self.ahead <= 0:
@@ -150,103 +193,77 @@ class Batches:
             self._last = (epoch, epoch_order(self.sources, self.sampling, self.shuffle_seed, epoch))
         return self._last[1]
 
+    def _mine(self, epoch: int) -> Ints:
+        """Return this process' part of the order of an epoch."""
+        order = self._order(epoch)
+        if self.world_size == 1:
+            return order
+        if self.shuffle_seed is not None:
+            return order[self.rank :: self.world_size]
+        # Outputs of windows are put together clip by clip, so a clip is not divided.
+        clip = np.concatenate([source.windows[:, 0] for source in self.sources])
+        begins = np.r_[True, (np.diff(clip) != 0) | (np.diff(order[:, 0]) != 0)]
+        return np.asarray(order[(np.cumsum(begins) - 1) % self.world_size == self.rank])
+
     def _read(self, chosen: Ints) -> Batch:
         """Return the batch of windows given as (B, 2): source and row."""
-        size = len(chosen)
-        clip, start = np.empty(size, np.int64), np.empty(size, np.int64)
-        parts: list[tuple[npt.NDArray[np.bool_], int]] = [
-            (here, number) for number in range(len(self.sources)) if (here := chosen[:, 0] == number).any()
+        parts = [
+            (here, number)
+            for number in range(len(self.sources))
+            if (here := np.flatnonzero(chosen[:, 0] == number)).size
         ]
-        for here, number in parts:
-            clip[here], start[here] = self.sources[number].windows[chosen[here, 1]].T
-        fields: dict[str, Tensor] = {}
-        mirrored: dict[str, Tensor] = {}
-        cached = any(reader.spec.kind == "features" for reader in self.sources[0].tokens)
-        if not cached:
-            fields["wave"] = self._wave(parts, clip, start)
-        for position, reader in enumerate(self.sources[0].tokens):
-            self._tokens(position, reader.spec.kind, parts, clip, fields, mirrored)
-        target = self._target(parts, clip, start) if self._targets is not None else None
+        back = np.argsort(np.concatenate([here for here, _ in parts])) if len(parts) > 1 else None
+        rows = [(self.sources[number], chosen[here, 1]) for here, number in parts]
+        windows = _joined([source.windows[row] for source, row in rows], back)
+        if self.sources[0].cached:
+            made = ModelInput(features=torch.from_numpy(_joined([s.features(row) for s, row in rows], back)))
+        else:
+            pcm = torch.from_numpy(_joined([source.sound(row) for source, row in rows], back)).transpose(1, 2)
+            made = ModelInput(wave=pcm.to(torch.float32, memory_format=torch.contiguous_format).mul_(1.0 / 32768.0))
+        made = made.replace(tokens=self._tokens(rows, back, mirror=False))
+        mirrored = self._tokens(rows, back, mirror=True) if self.mirror else {}
+        targets = [source.target(row) for source, row in rows] if self.targets else []
         batch = Batch(
-            ModelInput(**fields),
-            target,
-            torch.from_numpy(clip),
-            torch.from_numpy(start),
+            made,
+            _merged([target for target in targets if target is not None], back)
+            if targets and None not in targets
+            else None,
+            torch.from_numpy(windows[:, 0].copy()),
+            torch.from_numpy(windows[:, 1].copy()),
             torch.from_numpy(chosen[:, 0].copy()),
-            ModelInput(**mirrored) if mirrored else None,
+            ModelInput(tokens=mirrored) if mirrored else None,
         )
         return _pinned(batch) if self.pin else batch
 
-    def _wave(self, parts: Sequence[tuple[npt.NDArray[np.bool_], int]], clip: Ints, start: Ints) -> Tensor:
-        """Return (B, 2, S) float32 in [-1, 1]."""
-        per_frame = self.sources[0].store.samples_per_frame
-        samples = self.frames * per_frame
-        pcm = np.empty((len(clip), samples, 2), np.int16)
-        for here, number in parts:
-            rows = np.flatnonzero(here)
-            # One source fills the batch in place; rows of several are not adjacent and are copied into it.
-            whole = len(rows) == len(clip)
-            read = self.sources[number].store.read_many(
-                clip[rows], start[rows] * per_frame, samples, out=pcm if whole else None
-            )
-            if not whole:
-                pcm[rows] = read
-        wave = torch.empty((len(clip), 2, samples), dtype=torch.float32)
-        wave.copy_(torch.from_numpy(pcm).transpose(1, 2))
-        return wave.mul_(1.0 / 32768.0)
+    def _tokens(self, rows: Sequence[tuple[Source, Ints]], back: Ints | None, mirror: bool) -> dict[str, Tokens]:
+        """Return the tokens of a batch by encoder, in single precision."""
+        found = [source.tokens(row, mirror) for source, row in rows]
+        together = {name: _merged([part[name] for part in found], back) for name in found[0]}
+        return {name: tokens._replace(values=tokens.values.float()) for name, tokens in together.items()}
 
-    def _tokens(
-        self,
-        position: int,
-        kind: str,
-        parts: Sequence[tuple[npt.NDArray[np.bool_], int]],
-        clip: Ints,
-        fields: dict[str, Tensor],
-        mirrored: dict[str, Tensor],
-    ) -> None:
-        """Add the tokens of one folder of each source to the fields of the input."""
-        gathered: dict[str, npt.NDArray[Any]] = {}
-        for here, number in parts:
-            source = self.sources[number]
-            reader, rows = source.tokens[position], source.rows[position][clip[here]]
-            arrays: dict[str, npt.NDArray[Any]] = {"plain": reader.read(rows)}
-            if self.mirror and reader.spec.mirror:
-                arrays["mirror"] = reader.read(rows, mirror=True)
-            if reader.spec.mask:
-                arrays["mask"] = reader.read_mask(rows)
-            for name, array in arrays.items():
-                if name not in gathered:
-                    gathered[name] = np.ones((len(clip), *array.shape[1:]), array.dtype)
-                gathered[name][here] = array
-        fields[kind] = torch.from_numpy(gathered["plain"]).float()
-        if "mirror" in gathered:
-            mirrored[kind] = torch.from_numpy(gathered["mirror"]).float()
-        if "mask" in gathered and kind == "vision":
-            fields["vision_mask"] = torch.from_numpy(gathered["mask"])
 
-    def _target(self, parts: Sequence[tuple[npt.NDArray[np.bool_], int]], clip: Ints, start: Ints) -> SeldTarget:
-        """Return the target of a batch."""
-        assert self._targets is not None
-        numbers, sources = [], []
-        rows = np.concatenate([np.flatnonzero(here) for here, _ in parts])
-        for here, number in parts:
-            counted, placed = self._targets[number].encode(clip[here], self.frames, start[here])
-            numbers.append(counted)
-            sources.append(placed)
-        back = np.argsort(rows)
-        count, place = (np.concatenate(blocks) if len(blocks) > 1 else blocks[0] for blocks in (numbers, sources))
-        if len(parts) > 1:
-            count, place = count[back], place[back]
-        return SeldTarget(torch.from_numpy(count), torch.from_numpy(place))
+def _joined(blocks: Sequence[npt.NDArray], back: Ints | None) -> npt.NDArray:  # type: ignore[type-arg]
+    """Return the blocks of the sources as one array, in the batch's order."""
+    return blocks[0] if back is None else np.concatenate(blocks)[back]
+
+
+def _merged(blocks: Sequence[FieldsType], back: Ints | None) -> FieldsType:
+    """Return the fields of the sources' tensors as one of each, in the batch's order."""
+    if back is None:
+        return blocks[0]
+    order = torch.from_numpy(back)
+    fields: list[Any] = [None if parts[0] is None else torch.cat(parts)[order] for parts in zip(*blocks, strict=True)]
+    return type(blocks[0])(*fields)
 
 
 def _pinned(batch: Batch) -> Batch:
     """Return the batch in page-locked memory."""
-
-    def pin(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return value.pin_memory()
-        return None if value is None else type(value)(*(pin(part) for part in value))
-
-    result: Batch = pin(batch)
-    return result
+    pin: Callable[[Tensor], Tensor] = Tensor.pin_memory
+    return Batch(
+        batch.input.map(pin),
+        None if batch.target is None else batch.target.map(pin),
+        pin(batch.index),
+        pin(batch.start),
+        pin(batch.source),
+        None if batch.mirror is None else batch.mirror.map(pin),
+    )

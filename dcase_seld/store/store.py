@@ -24,20 +24,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dcase_seld.core.classes import DCASE2025, Taxonomy
+from dcase_seld.core import old_formats
+from dcase_seld.core.classes import Taxonomy
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.events import Events
-from dcase_seld.core.task import CLIP_FRAMES, CLIP_SAMPLES, LABEL_RATE, SAMPLE_RATE
+from dcase_seld.core.geometry import CHANNELS
+from dcase_seld.core.task import Task
 
 SPLITS = ("train", "val", "test", "eval")
 """The splits that a clip can be in."""
 
-FORMAT = 1
-
-CHANNELS = 2
-
-SAMPLE_BYTES = 2 * CHANNELS
-"""Bytes of one stereo sample."""
+FORMAT = 2
 
 IDENTITY_SAMPLES = 4096
 """Samples that are read at each of 16 places to tell one store's sound from another's."""
@@ -55,8 +52,7 @@ class Store:
         names: clip names (file stems); a clip's index is its position.
         parts: the corpus' folder of each clip, as "dev-train-tau".
         split: (clips,) "train", "val", "test" or "eval".
-        taxonomy: the classes.
-        sample_rate: samples per second.
+        task: classes, sample rate, window length, channels and directions.
         samples: (clips,) samples per channel.
         frames: (clips,) label frames.
         labelled: (clips,) bool, whether a label file was there.
@@ -66,8 +62,8 @@ class Store:
 
     def __init__(self, folder: Path, facts: dict[str, Any], table: dict[str, npt.NDArray[Any]]) -> None:
         self.folder, self.facts = folder, facts
-        self.taxonomy = Taxonomy.from_json(facts["taxonomy"])
-        self.sample_rate = int(facts["sample_rate"])
+        self.task = Task.from_json(old_formats.task_of(facts))
+        self.channels = CHANNELS[self.task.channels].count
         self.names: tuple[str, ...] = tuple(table["name"].tolist())
         self.parts: tuple[str, ...] = tuple(table["part"].tolist())
         self.split: npt.NDArray[np.str_] = table["split"]
@@ -79,14 +75,29 @@ class Store:
         self._first: Ints = np.concatenate([[0], np.cumsum(self.samples)])
         self._file = os.open(folder / "audio.i16", os.O_RDONLY)
         size = os.fstat(self._file).st_size
-        if size != self._first[-1] * SAMPLE_BYTES:
+        expected = int(self._first[-1]) * self._sample_bytes
+        if size != expected:
             raise SeldError(
-                f"{folder / 'audio.i16'} has {size:,} bytes; {self._first[-1] * SAMPLE_BYTES:,} are expected.",
+                f"{folder / 'audio.i16'} has {size:,} bytes; {expected:,} are expected.",
                 "Remove the store and prepare it again.",
             )
         self._pcm: Int16 = np.frombuffer(mmap.mmap(self._file, 0, access=mmap.ACCESS_READ), np.int16).reshape(
-            -1, CHANNELS
+            -1, self.channels
         )
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """Return the classes."""
+        return self.task.classes
+
+    @property
+    def sample_rate(self) -> int:
+        """Return the samples per second."""
+        return self.task.sample_rate
+
+    @property
+    def _sample_bytes(self) -> int:
+        return 2 * self.channels
 
     @staticmethod
     def open(folder: Path) -> Store:
@@ -98,8 +109,10 @@ class Store:
         remedy = "Give the folder of a prepare step."
         try:
             facts = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-            if facts["format"] != FORMAT:
-                raise SeldError(f"{folder} is a store of format {facts['format']}; {FORMAT} is needed.", remedy)
+            if not 1 <= facts["format"] <= FORMAT:
+                raise SeldError(
+                    f"{folder} is a store of format {facts['format']}; at most {FORMAT} can be read.", remedy
+                )
             with np.load(folder / "clips.npz", allow_pickle=False) as archive:
                 table = {name: archive[name] for name in archive.files}
             return Store(folder, facts, table)
@@ -149,13 +162,8 @@ class Store:
         """Return the number of clips of each split that occurs."""
         return dict(Counter(self.split.tolist()))
 
-    @property
-    def samples_per_frame(self) -> int:
-        """Return the samples of one label frame."""
-        return self.sample_rate // LABEL_RATE
-
     def audio(self, index: int, start_sample: int = 0, samples: int | None = None) -> Int16:
-        """Return a read-only view (S, 2) int16 of one clip or of a part of it, without copying.
+        """Return a read-only view (S, channels) int16 of one clip or of a part of it, without copying.
 
         A part that reaches beyond the clip's end is shorter than asked for.
         """
@@ -170,7 +178,7 @@ class Store:
         samples: int | None = None,
         out: Int16 | None = None,
     ) -> Int16:
-        """Return (B, S, 2) int16 of clips, copied; what lies beyond a clip's end is zero.
+        """Return (B, S, channels) int16 of clips, copied; what lies beyond a clip's end is zero.
 
         Args:
             indices: (B,) clips, which may repeat.
@@ -183,8 +191,8 @@ class Store:
         left = np.maximum(self.samples[rows] - starts, 0)
         length = int(left.max(initial=0)) if samples is None else samples
         if out is None:
-            out = np.empty((len(rows), length, CHANNELS), np.int16)
-        offsets = ((self._first[rows] + starts) * SAMPLE_BYTES).tolist()
+            out = np.empty((len(rows), length, self.channels), np.int16)
+        offsets = ((self._first[rows] + starts) * self._sample_bytes).tolist()
         for item, offset, count in zip(out, offsets, np.minimum(left, length).tolist(), strict=True):
             if count:
                 self._read_into(item[:count], offset)
@@ -214,50 +222,58 @@ class Store:
             done += got
 
 
-def make_store(
-    folder: Path, clips: int, *, sparse: bool = False, taxonomy: Taxonomy = DCASE2025, rows: int = 60, seed: int = 0
+def noise_store(
+    folder: Path, clips: int, *, sparse: bool = False, task: Task | None = None, rows: int = 60, seed: int = 0
 ) -> Path:
-    """Write a store of challenge clips with random labels and return its folder.
+    """Write a store of clips of one window each, noise with random labels, and return its folder.
 
     Args:
         folder: made if missing.
         clips: number of clips; one in ten is for validation.
         sparse: silence in a file of holes, instead of noise.
-        taxonomy: the classes.
+        task: classes, window, channels and directions; None: the challenge's.
         rows: label rows of each clip.
         seed: of sound and labels.
     """
+    task = task or Task()
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     names = [f"fold3_room{i % 20}_mix{i // 100:03d}_deg{i % 360:03d}_start{i % 10000:04d}x{i}" for i in range(clips)]
+    numbers = task.window_samples * CHANNELS[task.channels].count
     with (folder / "audio.i16").open("wb") as stream:
         if sparse:
-            stream.truncate(clips * CLIP_SAMPLES * SAMPLE_BYTES)
+            stream.truncate(clips * numbers * 2)
         else:
-            noise = rng.integers(-3000, 3000, CLIP_SAMPLES * 2 + clips).astype(np.int16)
+            noise = rng.integers(-3000, 3000, numbers + clips).astype(np.int16)
             for index in range(clips):
-                stream.write(noise[index : index + CLIP_SAMPLES * 2].tobytes())
+                stream.write(noise[index : index + numbers].tobytes())
     np.savez(
         folder / "clips.npz",
         name=np.array(names),
         part=np.full(clips, "dev-train-made"),
         split=np.where(np.arange(clips) % 10 == 0, "val", "train"),
-        samples=np.full(clips, CLIP_SAMPLES),
-        frames=np.full(clips, CLIP_FRAMES),
+        samples=np.full(clips, task.window_samples),
+        frames=np.full(clips, task.window_frames),
         labelled=np.ones(clips, np.bool_),
         video=np.full(clips, ""),
     )
     count = clips * rows
-    Events(
+    frame = rng.integers(0, task.window_frames, count).astype(np.int32)
+    classes = rng.integers(0, len(task.classes), count).astype(np.int32)
+    whole = task.geometry == "sphere"
+    azimuth = rng.uniform(-180 if whole else -90, 180 if whole else 90, count)
+    events = Events(
         tuple(names),
         np.repeat(np.arange(clips, dtype=np.int32), rows),
-        rng.integers(0, CLIP_FRAMES, count).astype(np.int32),
-        rng.integers(0, len(taxonomy), count).astype(np.int32),
+        frame,
+        classes,
         np.zeros(count, np.int32),
-        rng.uniform(-90, 90, count),
+        azimuth,
         rng.uniform(0.5, 6, count),
         rng.random(count) < 0.25,
-    ).save(folder / "events.npz")
-    facts = {"format": FORMAT, "taxonomy": taxonomy.to_json(), "sample_rate": SAMPLE_RATE, "corpus": "", "clips": clips}
+        elevation_deg=rng.uniform(-60, 60, count) if whole else None,
+    )
+    events.save(folder / "events.npz")
+    facts = {"format": FORMAT, "task": task.to_json(), "corpus": "", "clips": clips}
     (folder / "store.json").write_text(json.dumps(facts), encoding="utf-8")
     return folder

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.core.events import Events
-from dcase_seld.core.task import CLIP_FRAMES, MAX_TRACKS
+from dcase_seld.core.geometry import GEOMETRIES
+from dcase_seld.core.task import CLIP_FRAMES, Task
 
 Ints = npt.NDArray[np.int64]
 
@@ -28,8 +29,9 @@ class TargetTable:
         dropped: rows beyond `tracks` sources of one class in one frame, which no target will hold.
     """
 
-    def __init__(self, events: Events, n_classes: int, tracks: int = MAX_TRACKS) -> None:
-        self.n_classes, self.tracks = n_classes, tracks
+    def __init__(self, events: Events, task: Task) -> None:
+        self.n_classes, self.tracks = n_classes, tracks = len(task.classes), task.tracks
+        geometry = GEOMETRIES[task.geometry]
         order = np.argsort(events.clip, kind="stable")
         clip, frame, sound = (
             np.asarray(column, np.int64)[order] for column in (events.clip, events.frame, events.class_index)
@@ -40,25 +42,26 @@ class TargetTable:
         kept = track < tracks
         self.dropped = int((~kept).sum())
         order, clip, frame, sound, track = order[kept], clip[kept], frame[kept], sound[kept], track[kept]
-        azimuth = np.radians(events.azimuth_deg[order])
+        elevation = None if events.elevation_deg is None else events.elevation_deg[order]
+        direction = geometry.to_vector(events.azimuth_deg[order], elevation)
         self._frame, self._class, self._track = frame, sound, track
-        self._source = np.stack(
-            [np.cos(azimuth), np.sin(azimuth), events.distance_m[order], events.onscreen[order]], axis=-1
-        ).astype(np.float32)
+        self._source = np.column_stack([direction, events.distance_m[order], events.onscreen[order]]).astype(np.float32)
         self._bounds = np.searchsorted(clip, np.arange(len(events.clips) + 1))
 
     def encode(
         self, clips: npt.NDArray[np.integer[Any]], frames: int = CLIP_FRAMES, start_frames: Ints | None = None
     ) -> tuple[Ints, Float32]:
-        """Return (number (B, T, C) int64, source (B, T, C, N, 4) float32) of clips (B,), which may repeat.
+        """Return (count (B, T, C) int64, source (B, T, C, N, D + 2) float32) of clips (B,), which may repeat.
+
+        A source is its direction, its distance in metres and whether it is on screen.
 
         Args:
             clips: indices into the events' clips.
             frames: label frames T of the target.
             start_frames: (B,) label frame of each clip at which its target begins; None: 0.
         """
-        number = np.zeros((len(clips), frames, self.n_classes), np.int64)
-        source = np.zeros((*number.shape, self.tracks, 4), np.float32)
+        count = np.zeros((len(clips), frames, self.n_classes), np.int64)
+        source = np.zeros((*count.shape, self.tracks, self._source.shape[1]), np.float32)
         first, stop = self._bounds[clips], self._bounds[np.asarray(clips) + 1]
         counts = stop - first
         item = np.repeat(np.arange(len(clips)), counts)
@@ -71,22 +74,8 @@ class TargetTable:
         sound, track = self._class[rows], self._track[rows]
         source[item, frame, sound, track] = self._source[rows]
         # Tracks are filled from 0 without gaps, so the highest track written says how many sources there are.
-        np.maximum.at(number, (item, frame, sound), track + 1)
-        return number, source
-
-
-def encode(
-    events: Events,
-    clips: npt.NDArray[np.integer[Any]],
-    frames: int = CLIP_FRAMES,
-    n_classes: int = 13,
-    tracks: int = MAX_TRACKS,
-) -> tuple[Ints, Float32]:
-    """Return (number (B, T, C) int64, source (B, T, C, N, 4) float32: x, y, metres, on-screen) of clips by index.
-
-    For many batches of one table build a `TargetTable` once.
-    """
-    return TargetTable(events, n_classes, tracks).encode(clips, frames)
+        np.maximum.at(count, (item, frame, sound), track + 1)
+        return count, source
 
 
 def _rank_within_cell(clip: Ints, frame: Ints, sound: Ints, n_classes: int) -> Ints:

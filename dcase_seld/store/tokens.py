@@ -21,20 +21,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dcase_seld.core import old_formats
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.files import _replace
-
-
-def grid_side(tokens: int) -> int:
-    """Return the side of the square grid in `tokens` tokens, the first of which is the class token.
-
-    Raises:
-        ValueError: the rest is no square.
-    """
-    side = math.isqrt(tokens - 1)
-    if side * side != tokens - 1:
-        raise ValueError(f"{tokens} tokens are not a class token and a square grid")
-    return side
 
 
 def mirrored_order(tokens: int) -> npt.NDArray[np.int64]:
@@ -43,12 +32,14 @@ def mirrored_order(tokens: int) -> npt.NDArray[np.int64]:
     `tokens[..., mirrored_order(P), :]` stands in for the tokens of the mirrored picture: right about where things are,
     wrong about how each patch looks and about position embeddings. benchmarks/embed.py measures the difference.
     """
-    side = grid_side(tokens)
+    side = math.isqrt(tokens - 1)
+    if side * side != tokens - 1:
+        raise ValueError(f"{tokens} tokens are not a class token and a square grid")
     grid = 1 + np.arange(side * side, dtype=np.int64).reshape(side, side)
     return np.concatenate([[0], grid[:, ::-1].reshape(-1)])
 
 
-FORMAT = 1
+FORMAT = 2
 
 SHARD_BYTES = 64 * 2**20
 """Aimed size of a shard: large enough to read fast, small enough to lose little when a writer is killed."""
@@ -63,40 +54,55 @@ class TokenSpec:
     """What a folder of tokens holds.
 
     Attributes:
-        kind: the ModelInput field that they fill: "clap", "vision", or "features" (a front end's cached output).
+        name: the encoder's name, by which networks ask for them; "features" of a front end's cached output.
+        gives: what they are of: "sound", "image" (then a mask says which frames are there), or "features".
         model: name of the network that made them.
         fingerprint: fingerprint of its weights and of what it was given.
         random_weights: True where the network was never trained (tests, trials without downloads).
-        shape: shape of one clip's tokens, e.g. (5, 577, 512).
+        shape: shape of one window's tokens, e.g. (5, 577, 512).
         mirror: the tokens of the left-right mirrored input can be read too.
         mirror_by: "stored" in the folder, or "grid_flip": the columns of the token grid in reverse order.
-        mask: the folder also says which rows of the first axis are there.
         encoder: configuration of the encoder (an embed step's `model:`), so that a recording can be embedded alike.
         store: identity of the store whose clips they are of ("" where it was not noted): simulated corpora share names.
+        parameters: numbers in the encoder's weights; 0: not known.
     """
 
-    kind: str
+    name: str
+    gives: str
     model: str
     fingerprint: str
     random_weights: bool
     shape: tuple[int, ...]
     mirror: bool = False
-    mask: bool = False
     mirror_by: str = "stored"
     encoder: dict[str, Any] = field(default_factory=dict)
     store: str = ""
+    parameters: int = 0
+
+    @property
+    def mask(self) -> bool:
+        """Return whether the folder also says which rows of the first axis are there."""
+        return self.gives == "image"
 
 
 class TokenWriter:
-    """Writes a folder of tokens for a list of clips, shard by shard; finished shards survive a kill.
+    """Writes a folder of tokens for a list of windows, shard by shard; finished shards survive a kill.
 
-    `names` are in the order in which the shards hold the clips. A folder left by another spec or list of clips is
-    begun anew.
+    `names` are the windows' clips, in the order in which the shards hold them, `starts` the label frames at which the
+    windows begin (none: 0, one window a clip). A folder left by another spec or list is begun anew.
     """
 
-    def __init__(self, folder: Path, spec: TokenSpec, names: Sequence[str], clips_per_shard: int | None = None) -> None:
-        if len(set(names)) != len(names):
-            raise ValueError("a clip occurs twice among the names of a token folder")
+    def __init__(
+        self,
+        folder: Path,
+        spec: TokenSpec,
+        names: Sequence[str],
+        clips_per_shard: int | None = None,
+        starts: Sequence[int] = (),
+    ) -> None:
+        self.starts = list(starts) if any(starts) else []
+        if len(set(zip(names, self.starts or [0] * len(names), strict=True))) != len(names):
+            raise ValueError("a window occurs twice among those of a token folder")
         clip_bytes = 2 * int(np.prod(spec.shape))
         self.folder, self.spec, self.names = folder, spec, tuple(names)
         self.clips_per_shard = clips_per_shard or max(1, SHARD_BYTES // clip_bytes)
@@ -108,12 +114,12 @@ class TokenWriter:
                 old.unlink(missing_ok=True)
             _replace(plan_file, plan.encode())
 
-    def pending(self) -> Iterator[tuple[int, tuple[str, ...]]]:
-        """Yield (shard, names of its clips) of every shard that is not finished."""
+    def pending(self) -> Iterator[tuple[int, range]]:
+        """Yield (shard, numbers of its windows) of every shard that is not finished."""
         for shard in range(self.shards):
             if not (self.folder / f"shard-{shard:05d}.npy").exists():
                 start = shard * self.clips_per_shard
-                yield shard, self.names[start : start + self.clips_per_shard]
+                yield shard, range(start, min(start + self.clips_per_shard, len(self.names)))
 
     @property
     def shards(self) -> int:
@@ -172,6 +178,7 @@ class TokenWriter:
             **asdict(self.spec),
             "clips_per_shard": self.clips_per_shard,
             "names": list(self.names),
+            "starts": self.starts,
         }
 
 
@@ -181,13 +188,17 @@ class TokenReader:
     Attributes:
         folder: the folder.
         spec: what the tokens are.
-        names: the clips' names; `position` finds them.
+        names: the windows' clips.
+        position: (clip, label frame at which the window begins) → row.
     """
 
-    def __init__(self, folder: Path, spec: TokenSpec, names: Sequence[str], clips_per_shard: int) -> None:
+    def __init__(
+        self, folder: Path, spec: TokenSpec, names: Sequence[str], clips_per_shard: int, starts: Sequence[int] = ()
+    ) -> None:
         self.folder, self.spec, self.names = folder, spec, tuple(names)
         self.clips_per_shard = clips_per_shard
-        self.position = {name: index for index, name in enumerate(names)}
+        begins = starts or [0] * len(names)
+        self.position = {window: index for index, window in enumerate(zip(names, begins, strict=True))}
 
     @staticmethod
     def open(folder: Path) -> TokenReader:
@@ -199,35 +210,37 @@ class TokenReader:
         path = folder / "tokens.json"
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-            if data.pop("format") != FORMAT:
+            if not 1 <= data.pop("format") <= FORMAT:
                 raise ValueError("another format version")
-            names, size = data.pop("names"), data.pop("clips_per_shard")
-            spec = TokenSpec(**{**data, "shape": tuple(data["shape"])})
+            names, size, starts = data.pop("names"), data.pop("clips_per_shard"), data.pop("starts", [])
+            spec = TokenSpec(**{**old_formats.tokens_spec(data), "shape": tuple(data["shape"])})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SeldError(
                 f"{folder} holds no finished tokens ({error}).", "Give the folder of an embed step."
             ) from error
-        return TokenReader(folder, spec, names, size)
+        return TokenReader(folder, spec, names, size, starts)
 
-    def rows(self, names: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Return the positions of clips.
+    def rows(self, names: Sequence[str], starts: Sequence[int] = ()) -> npt.NDArray[np.int64]:
+        """Return the positions of windows, given by clips and the label frames at which they begin (none: 0).
 
         Raises:
-            SeldError: names the clips that have no tokens.
+            SeldError: names the windows that have no tokens.
         """
-        missing = [name for name in names if name not in self.position]
+        windows = list(zip(names, starts or [0] * len(names), strict=True))
+        missing = [window for window in windows if window not in self.position]
         if missing:
+            told = [f"{name} from frame {start}" if start else name for name, start in missing]
             raise SeldError(
-                f"{self.folder} has no {self.spec.kind} tokens of {len(missing)} clip(s): {listing(missing)}.",
-                "Run the embed step on the same store.",
+                f"{self.folder} has no {self.spec.name} tokens of {len(missing)} window(s): {listing(told)}.",
+                "Run the embed step on the same store, with the hop_frames of the step that reads its tokens.",
             )
-        return np.array([self.position[name] for name in names], np.int64)
+        return np.array([self.position[window] for window in windows], np.int64)
 
     def read(self, which: Sequence[str] | npt.NDArray[np.integer[Any]], mirror: bool = False) -> Float16:
         """Return (B, *shape) float16 of clips given by names or by positions; `mirror`: of the mirrored input."""
         if mirror and not self.spec.mirror:
             raise SeldError(
-                f"{self.folder} has no {self.spec.kind} tokens of mirrored input.",
+                f"{self.folder} has no {self.spec.name} tokens of mirrored input.",
                 "Set `mirror: store` or `mirror: grid_flip` in the embed step, or augmentation by swap to 0.",
             )
         rows = self._positions(which)

@@ -6,21 +6,21 @@ front end's cached features. Random numbers are drawn on the CPU, so a seed give
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import gcd
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dcase_seld.core.errors import SeldError
-from dcase_seld.model.features import LEVEL_CHANNELS
 from dcase_seld.model.frontend import FrontEnd
-from dcase_seld.model.types import ModelInput, SeldTarget
+from dcase_seld.model.types import ModelInput, SeldTarget, Tokens
 from dcase_seld.train.config import AugmentConfig
 
-PAIRS = (("left", "right"), ("mid", "side"))
-"""Level channels whose difference says where a sound is: masks leave it as it is."""
+TOGETHER = (("left", "right"), ("mid", "side"), ("w", "y", "z", "x"))
+"""Level maps whose differences say where a sound is: masks leave those as they are."""
 
 
 class Augment:
@@ -44,13 +44,13 @@ class Augment:
             inputs: the batch, on the training device.
             target: its reference.
             generator: a CPU generator; its state decides everything.
-            mirror: tokens of the mirrored input, needed for swap where the input has vision tokens.
+            mirror: tokens of the mirrored input, needed for swap where the input has tokens of pictures.
 
         Raises:
             SeldError: swap needs tokens of mirrored frames, or mixup needs waveforms, and they are not there.
         """
         config = self.config
-        size = len(target.number)
+        size = len(target.count)
 
         def drawn(probability: float) -> Tensor:
             return torch.rand(size, generator=generator) < probability
@@ -75,40 +75,52 @@ class Augment:
             if config.mask and (which := drawn(config.mask)).any():
                 hidden = mask_stripes(features, config, self.frontend.config.frames_per_label, generator)
                 features = mask_levels(features, hidden & which[:, None, None], self.frontend)
-            inputs = inputs._replace(features=features)
+            inputs = inputs.replace(features=features)
         return inputs, target
 
 
 def swap(
     inputs: ModelInput, target: SeldTarget, which: Tensor, frontend: FrontEnd, mirror: ModelInput | None = None
 ) -> tuple[ModelInput, SeldTarget]:
-    """Return clips with left and right exchanged: sound, the sign of y, and vision tokens of the mirrored frames.
+    """Return clips with left and right exchanged: sound, the sign of y, and tokens of the mirrored pictures.
 
-    CLAP hears (L + R) / 2, which the exchange leaves as it is: its tokens stay, unless `mirror` brings others.
+    Encoders of sound hear no direction, which the exchange changes alone: their tokens stay, unless `mirror` brings
+    others.
     """
-    changed: dict[str, Tensor] = {}
+    changed: dict[str, Any] = {}
     if inputs.wave is not None:
-        changed["wave"] = _choose(which, inputs.wave.flip(1), inputs.wave)
+        changed["wave"] = _choose(which, mirrored_wave(inputs.wave, frontend), inputs.wave)
     if inputs.features is not None:
         changed["features"] = _replaced(which, inputs.features, frontend.swap)
-    if inputs.vision is not None and (mirror is None or mirror.vision is None):
+    others = {} if mirror is None else mirror.tokens
+    blind = [name for name, one in inputs.tokens.items() if one.mask is not None and name not in others]
+    if blind:
         raise SeldError(
-            "Augmentation by left-right swap needs vision tokens of mirrored frames, and there are none.",
-            "Set `mirror: true` in the embed step, or `swap: 0` in the augmentation.",
+            f"Augmentation by left-right swap needs {blind[0]} tokens of mirrored frames, and there are none.",
+            "Set `mirror: store` in the embed step, or `swap: 0` in the augmentation.",
         )
-    for name in ("clap", "vision"):
-        plain, mirrored = getattr(inputs, name), getattr(mirror, name, None)
-        if plain is not None and mirrored is not None:
-            changed[name] = _choose(which, mirrored.to(plain), plain)
-    source = target.source.clone()
-    source[..., 1] *= torch.where(which, -1.0, 1.0).to(source)[:, None, None, None]
-    return inputs._replace(**changed), target._replace(source=source)
+    changed["tokens"] = {
+        name: one._replace(values=_choose(which, others[name].values.to(one.values), one.values))
+        if name in others
+        else one
+        for name, one in inputs.tokens.items()
+    }
+    direction = target.direction.clone()
+    direction[..., 1] *= torch.where(which, -1.0, 1.0).to(direction)[:, None, None, None]
+    return inputs.replace(**changed), target._replace(direction=direction)
+
+
+def mirrored_wave(wave: Tensor, frontend: FrontEnd) -> Tensor:
+    """Return (B, channels, S), sound with left and right exchanged."""
+    order, sign = frontend.format.mirror_order, frontend.format.mirror_sign
+    turned = wave[:, list(order)]
+    return turned if all(one > 0 for one in sign) else turned * wave.new_tensor(sign)[:, None]
 
 
 def frame_swap(inputs: ModelInput, target: SeldTarget, which: Tensor, where: Tensor) -> tuple[ModelInput, SeldTarget]:
     """Return clips cut in two whose parts have changed places in time: sound, labels and tokens.
 
-    The cut lies at a label frame at which a video frame (and a CLAP window, where there are several) begins too.
+    The cut lies at a label frame at which a token's stretch of time begins too.
 
     Args:
         inputs: the batch.
@@ -116,33 +128,26 @@ def frame_swap(inputs: ModelInput, target: SeldTarget, which: Tensor, where: Ten
         which: (B,) bool.
         where: (B,) in [0, 1), place of the cut.
     """
-    steps = target.number.shape[1]
-    for tokens in (inputs.vision, inputs.clap):
-        if tokens is not None and tokens.shape[1] > 1:
-            steps = gcd(steps, tokens.shape[1])
+    steps = target.count.shape[1]
+    for tokens in inputs.tokens.values():
+        if tokens.values.shape[1] > 1:
+            steps = gcd(steps, tokens.values.shape[1])
     if steps < 2:
         return inputs, target
     cut = 1 + (where * (steps - 1)).long().clamp(max=steps - 2)
     shift = torch.where(which, cut, 0).tolist()
 
-    def rolled(value: Tensor | None, axis: int) -> Tensor | None:
-        if value is None or value.shape[axis] % steps:
+    def rolled(value: Tensor, axis: int = 1) -> Tensor:
+        if value.shape[axis] % steps:
             return value
         per_step = value.shape[axis] // steps
         return torch.stack(
             [torch.roll(v, -s * per_step, axis - 1) if s else v for v, s in zip(value, shift, strict=True)]
         )
 
-    return (
-        ModelInput(
-            wave=rolled(inputs.wave, 2),
-            features=rolled(inputs.features, 2),
-            clap=rolled(inputs.clap, 1),
-            vision=rolled(inputs.vision, 1),
-            vision_mask=rolled(inputs.vision_mask, 1),
-        ),
-        SeldTarget(*(torch.as_tensor(rolled(value, 1)) for value in target)),
-    )
+    wave, features = (None if value is None else rolled(value, 2) for value in (inputs.wave, inputs.features))
+    turned = {name: one.map(rolled) for name, one in inputs.tokens.items()}
+    return ModelInput(wave, features, turned), target.map(rolled)
 
 
 def gain(inputs: ModelInput, level_db: Tensor, frontend: FrontEnd) -> ModelInput:
@@ -152,7 +157,7 @@ def gain(inputs: ModelInput, level_db: Tensor, frontend: FrontEnd) -> ModelInput
         wave = wave * (10.0 ** (level_db.to(wave) / 20.0))[:, None, None]
     if features is not None:
         features = shift_levels(features, level_db[:, None, None], frontend)
-    return inputs._replace(wave=wave, features=features)
+    return inputs.replace(wave=wave, features=features)
 
 
 def mix(
@@ -161,7 +166,7 @@ def mix(
     """Return clips to which another of the batch is added, labels merged, and the tokens of mirrored input likewise.
 
     A clip stays as it is where it is its own partner, or where in some frame a class would have more sources than
-    there are tracks. The picture stays the first clip's: sources of the added clip are then off screen. CLAP tokens
+    there are tracks. The picture stays the first clip's: sources of the added clip are then off screen. Tokens of sound
     become the mean of both. A sum that exceeds full scale is made softer as a whole.
 
     Raises:
@@ -169,39 +174,48 @@ def mix(
     """
     if inputs.wave is None:
         raise SeldError("Augmentation by mixup needs waveforms; cached features cannot be added.", "Set mixup: 0.")
-    device = target.number.device
+    device = target.count.device
     which, partner = which.to(device), partner.to(device)
-    tracks = target.source.shape[3]
-    added_number, added_source = target.number[partner], target.source[partner]
-    total = target.number + added_number
+    tracks = target.distance.shape[3]
+    added = target.map(lambda field: field[partner])
+    total = target.count + added.count
     own = torch.arange(len(partner), device=device) != partner
     which = which & own & (total.flatten(1).amax(1) <= tracks)
-    if inputs.vision is not None:
-        added_source = added_source.clone()
-        added_source[..., 3] = 0.0
+    if any(one.mask is not None for one in inputs.tokens.values()):
+        added = added._replace(onscreen=torch.zeros_like(added.onscreen))
     track = torch.arange(tracks, device=device)
-    first = target.number[..., None]
-    later = (track - first).clamp(min=0)[..., None].expand_as(added_source)
-    merged = torch.where((track < first)[..., None], target.source, added_source.gather(3, later))
-    merged = merged * (track < total[..., None])[..., None]
+    first = target.count[..., None]
+    later = (track - first).clamp(min=0)
+
+    def merged(field: Tensor, other: Tensor) -> Tensor:
+        place, mine, there = later, track < first, track < total[..., None]
+        if field.ndim > place.ndim:
+            place, mine, there = place[..., None].expand_as(other), mine[..., None], there[..., None]
+        return _choose(which, torch.where(mine, field, other.gather(3, place)) * there, field)
+
     wave = inputs.wave + inputs.wave[partner]
     wave = wave / wave.abs().amax((1, 2), keepdim=True).clamp(min=1.0)
 
-    def mean_tokens(clap: Tensor | None) -> Tensor | None:
-        return None if clap is None else _choose(which, (clap + clap[partner]) / 2, clap)
+    def mean_tokens(tokens: Mapping[str, Tokens]) -> dict[str, Tokens]:
+        return {
+            name: one if one.mask is not None
+            else Tokens(_choose(which, (one.values + one.values[partner]) / 2, one.values))
+            for name, one in tokens.items()
+        }  # fmt: skip
 
-    mixed = inputs._replace(wave=_choose(which, wave, inputs.wave), clap=mean_tokens(inputs.clap))
-    new = SeldTarget(_choose(which, total, target.number), _choose(which, merged, target.source))
-    return mixed, new, mirror._replace(clap=mean_tokens(mirror.clap)) if mirror is not None else None
+    mixed = inputs.replace(wave=_choose(which, wave, inputs.wave), tokens=mean_tokens(inputs.tokens))
+    fields = [merged(field, other) for field, other in zip(target[1:], added[1:], strict=True)]
+    new = SeldTarget(_choose(which, total, target.count), *fields)
+    return mixed, new, None if mirror is None else mirror.replace(tokens=mean_tokens(mirror.tokens))
 
 
 def extracted(inputs: ModelInput, frontend: FrontEnd) -> ModelInput:
     """Return the input with the front end's features in place of the waveform."""
     if inputs.features is not None:
-        return inputs._replace(features=inputs.features.float())
+        return inputs.replace(features=inputs.features.float())
     assert inputs.wave is not None
     with torch.autocast(inputs.wave.device.type, enabled=False):
-        return inputs._replace(features=frontend.extract(inputs.wave.float()), wave=None)
+        return inputs.replace(features=frontend.extract(inputs.wave.float()), wave=None)
 
 
 def filter_curves(size: int, bands: int, config: AugmentConfig, generator: torch.Generator) -> Tensor:
@@ -239,7 +253,7 @@ def mask_levels(features: Tensor, hidden: Tensor, frontend: FrontEnd) -> Tensor:
 
     def masked(few: Tensor) -> Tensor:
         inside = hidden[which].to(few.device)
-        for pair in PAIRS:
+        for pair in TOGETHER:
             rows = [frontend.channels.index(name) for name in pair if name in frontend.channels]
             if rows:
                 # Adding two channels is several times as fast as a mean over their axis.
@@ -254,7 +268,7 @@ def mask_levels(features: Tensor, hidden: Tensor, frontend: FrontEnd) -> Tensor:
 
 def shift_levels(features: Tensor, level_db: Tensor, frontend: FrontEnd) -> Tensor:
     """Return features (B, A, T', F) whose level channels are raised by `level_db`, broadcast to (B, T', F)."""
-    rows = [index for index, name in enumerate(frontend.channels) if name in LEVEL_CHANNELS]
+    rows = [index for index, name in enumerate(frontend.channels) if name in frontend.levels]
     out = features.clone()
     out[:, rows] = features[:, rows] + level_db.to(features)[:, None]
     return out

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from dcase_seld.core.config import Config, RunTime
-from dcase_seld.model.config import CmcConfig, ModelConfig
+from dcase_seld.model.config import ModelConfig, SeldConfig
 
 
 class AugmentConfig(Config):
@@ -69,6 +69,10 @@ class AugmentConfig(Config):
 class LossConfig(Config):
     """The training loss: ADPIT over direction and distance, and the on-screen term."""
 
+    terms: dict[str, float] = Field(
+        default={"adpit": 1.0},
+        description="terms of the loss and their weights: adpit, and those that plug-ins bring",
+    )
     onscreen_loss: Literal["masked", "official", "none"] = Field(
         default="masked",
         description="masked: only where a source is active, weighted; official: as the challenge's baseline",
@@ -106,7 +110,7 @@ class ScheduleConfig(Config):
 class TrainConfig(Config):
     """Everything that decides a training's result, and how it is run."""
 
-    model: ModelConfig = Field(default=CmcConfig(), description="the network; kind: cmc (default) or crnn")
+    model: ModelConfig = Field(default=SeldConfig(), description="the network; kind: conformer (default) or crnn")
     epochs: int = Field(default=20, ge=1, description="passes over the training clips")
     batch_size: int = Field(
         default=64, ge=1, description="clips per weight update, over all devices and accumulation steps"
@@ -176,7 +180,7 @@ class TrainConfig(Config):
     @field_validator("model", mode="before")
     @classmethod
     def _default_kind(cls, value: Any) -> Any:
-        return {"kind": "cmc", **value} if isinstance(value, dict) else value
+        return {"kind": "conformer", **value} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:

@@ -19,14 +19,16 @@ from dcase_seld.model.network import SeldNetwork
 from dcase_seld.model.weights import Matching, count_parameters, save_model
 from dcase_seld.scoring.figures import EPOCH_COLUMNS
 from dcase_seld.scoring.official import FIGURES
-from dcase_seld.store.source import ClipSource
+from dcase_seld.store.source import StoreSource
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.state import Position
 
 
 def write_tables(out: Path, history: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> None:
     """Write epochs.csv (one row per epoch) and classwise.csv (one row per validated epoch and class)."""
-    _write_csv(out / "epochs.csv", EPOCH_COLUMNS, [[_cell(row.get(name)) for name in EPOCH_COLUMNS] for row in history])
+    own = sorted({name for row in history for name in row if name.startswith("loss_")} - set(EPOCH_COLUMNS))
+    columns = (*EPOCH_COLUMNS, *own)
+    _write_csv(out / "epochs.csv", columns, [[_cell(row.get(name)) for name in columns] for row in history])
     rows = []
     for row in history:
         for index, name in enumerate(classes if "classwise" in row else ()):
@@ -143,7 +145,7 @@ def finish(
     position: Position,
     config: TrainConfig,
     seconds: float,
-    sources: Sequence[ClipSource],
+    sources: Sequence[StoreSource],
     origin: dict[str, Any],
 ) -> None:
     """Write last/ (and best/ where nothing was validated), the picture of the curves and summary.json."""
@@ -160,7 +162,7 @@ def finish(
         "val": {name: best.get(name) for name in FIGURES},
         "final_loss": row["loss"],
         "parameters": count_parameters(final),
-        "clips": sum(len(source.indices) for source in sources),
+        "clips": sum(len(source.clips) for source in sources),
         "clips_per_second": sum(r["clips_per_second"] for r in position.history) / len(position.history),
         "seconds": round(seconds, 1),
         **origin,

@@ -23,7 +23,7 @@ from dcase_seld.infer.devices import kept_memory, launch
 from dcase_seld.model.network import SeldNetwork, build_model
 from dcase_seld.model.weights import load_matching, model_folder
 from dcase_seld.scoring.official import FIGURES
-from dcase_seld.store.source import open_sources
+from dcase_seld.store.source import open_sources, said_of_tokens
 from dcase_seld.train.augment import Augment
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.history import Curves, LiveLine, finish, keep_weights, note_matching, write_tables
@@ -41,7 +41,7 @@ from dcase_seld.train.setup import (
     weights_origin,
 )
 from dcase_seld.train.state import Position, WeightAverage, learning_rate, load_state, save_state
-from dcase_seld.train.step import PARTS, training_step, validate
+from dcase_seld.train.step import part_names, training_step, validate
 
 CHECK_EVERY = 10
 """Weight updates between looks at the loss (each one waits for the device)."""
@@ -98,7 +98,7 @@ def _train(
     quiet = quiet or not chief
 
     # Data and network.
-    needs = frozenset(config.model.fusion)
+    model, needs = config.model.with_tokens(said_of_tokens(tokens)), config.model.fusion.keys()
     sources = open_sources(stores, tokens, config.train_on, needs, config.weights)
     if not sources:
         raise SeldError(
@@ -106,7 +106,7 @@ def _train(
             "Check `dcase-seld data stats`, or choose other splits in train_on.",
         )
     held_out = [] if "val" in config.train_on else open_sources(stores, tokens, ("val",), needs)
-    network = build_model(config.model, sources[0].store.taxonomy, config.seed)
+    network = build_model(model, sources[0].task, config.seed)
     if init is not None:
         fitted = load_matching(network, model_folder(init))
         if chief:
@@ -142,6 +142,7 @@ def _train(
     fabric.strategy.precision.load_state_dict(scaler)
     if position.step and not quiet:
         say(f"goes on at epoch {position.epoch + 1}, update {position.step} of {steps}")
+    names = part_names(config)
     curves = Curves(out, config.tensorboard and chief, position.step)
     live = LiveLine(config.epochs, steps, position.step, quiet)
 
@@ -165,7 +166,7 @@ def _train(
             epoch, start, waited = position.epoch, time.monotonic(), 0.0
             first = position.batch
             training_mode(network, config)
-            sums = torch.tensor([position.sums.get(name, 0.0) for name in PARTS], dtype=torch.float64).to(fabric.device)
+            sums = torch.tensor([position.sums.get(name, 0.0) for name in names], dtype=torch.float64).to(fabric.device)
             reader = iter(batches.epoch(epoch, first))
             while position.batch < steps_per_epoch:
                 asked = time.monotonic()
@@ -182,7 +183,7 @@ def _train(
                 if due and fabric.world_size > 1:
                     sums = fabric.all_reduce(sums)  # type: ignore[assignment]
                 if due or position.batch % CHECK_EVERY == 0 or position.batch == steps_per_epoch:
-                    position.sums = dict(zip(PARTS, sums.tolist(), strict=True))
+                    position.sums = dict(zip(names, sums.tolist(), strict=True))
                     _refuse_nan(position, out)
                     means = {name: value / position.batch for name, value in position.sums.items()}
                     speed = (position.batch - first) * config.batch_size / (time.monotonic() - start)
@@ -194,7 +195,7 @@ def _train(
                 sums = fabric.all_reduce(sums)  # type: ignore[assignment]
             seconds = time.monotonic() - start
             row: dict[str, Any] = {"epoch": epoch + 1, "step": position.step, "lr": rate, "train_seconds": seconds}
-            row |= dict(zip(PARTS, (sums / steps_per_epoch).tolist(), strict=True))
+            row |= dict(zip(names, (sums / steps_per_epoch).tolist(), strict=True))
             row["clips_per_second"] = (position.batch - first) * config.batch_size / seconds
             row["wait_share"] = waited / seconds
 
@@ -204,8 +205,8 @@ def _train(
             if held_out and (last or (epoch + 1) % config.validate_every == 0):
                 asked = time.monotonic()
                 judged = evaluation_network().eval()
-                row |= validate(fabric, judged, val_batches(config, held_out, fabric), EventCollector(held_out), loss,
-                                config.threshold)  # fmt: skip
+                collector = EventCollector(held_out, thresholds=config.threshold)
+                row |= validate(fabric, judged, val_batches(config, held_out, fabric), collector, loss)
                 row["val_seconds"] = time.monotonic() - asked
                 improved = _note_score(position, row[config.criterion], epoch)
                 if chief:

@@ -17,8 +17,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from dcase_seld.model.types import SeldOutput, SeldTarget
-from dcase_seld.store.source import ClipSource
+from dcase_seld.store.source import StoreSource
 from dcase_seld.train.config import TrainConfig
+
+LOSS_TERMS: dict[str, Callable[[SeldOutput, SeldTarget], Tensor]] = {}
+"""Terms besides adpit: (output, target) → a mean over the clips of a batch."""
 
 OnscreenLoss = Literal["masked", "official", "none"]
 
@@ -26,22 +29,42 @@ DistanceLoss = Literal["everywhere", "active"]
 
 
 class LossParts(NamedTuple):
-    """The loss and its parts (scalars).
+    """The loss by its terms (scalars).
 
     Attributes:
-        total: doa + distance + weight · onscreen; differentiable.
-        doa: squared error of x and y; doa + distance is the official mean over tracks, x, y and distance, unless active
-            class-frames are weighted.
-        distance: squared error of distances (square metres, or of log(1 + metres)).
-        onscreen: binary cross-entropy of the on-screen logits, before its weight.
-        active: number of active class-frames, which `onscreen` (masked) is a mean over; to weigh ranks by.
+        terms: name → value before its weight: "doa" (squared error of directions; doa + distance is the official mean
+            over tracks, coordinates and distance, unless active class-frames are weighted), "distance" (squared error
+            of distances, in square metres or of log(1 + metres)), "onscreen" (binary cross-entropy of the on-screen
+            logits), and terms of one's own.
+        weights: name → factor in the total.
+        active: number of active class-frames, which the terms in `over_active` are means over.
+        over_active: terms that are means over active class-frames; the others are means over clips.
     """
 
-    total: Tensor
-    doa: Tensor
-    distance: Tensor
-    onscreen: Tensor
+    terms: dict[str, Tensor]
+    weights: dict[str, float]
     active: Tensor
+    over_active: frozenset[str] = frozenset()
+
+    @property
+    def total(self) -> Tensor:
+        """Return the weighted sum of all terms, differentiable."""
+        total: Tensor | None = None
+        for name, value in self.terms.items():
+            weight = self.weights.get(name, 1.0)
+            part = value if weight == 1.0 else weight * value
+            total = part if total is None else total + part
+        assert total is not None
+        return total
+
+    def of_share(self, share: Tensor) -> LossParts:
+        """Return the parts of a piece of a batch that holds `share` of the batch's active class-frames, times pieces.
+
+        Their mean over pieces of equal numbers of clips is then the loss of the whole batch, whatever a term is a mean
+        over.
+        """
+        terms = {name: value * share if name in self.over_active else value for name, value in self.terms.items()}
+        return self._replace(terms=terms)
 
 
 def adpit_loss(
@@ -73,60 +96,60 @@ def adpit_loss(
     Source: K. Shimada et al., "Multi-ACCDOA", ICASSP 2022; the official baseline program for the normalisation.
     """
     predicted_distance = output.distance.float()
-    reference = target.source
     if log_distance:
         predicted_distance = torch.log1p(predicted_distance)
-        reference = torch.cat((reference[..., :2], torch.log1p(reference[..., 2:3]), reference[..., 3:]), -1)
-    predicted_xy = output.xy.float()
-    chosen = assign(predicted_xy.detach(), predicted_distance.detach(), target.number, reference)
-    count = predicted_distance.numel() * 3
-    sounding = target.number > 0
+        target = target._replace(distance=torch.log1p(target.distance))
+    predicted = output.direction.float()
+    chosen = assign(predicted.detach(), predicted_distance.detach(), target)
+    count = predicted_distance.numel() * (predicted.shape[-1] + 1)
+    sounding = target.count > 0
     active = sounding.sum()
-    doa_error = functional.mse_loss(predicted_xy, chosen[..., :2], reduction="none").sum((-2, -1))
-    distance_error = functional.mse_loss(predicted_distance, chosen[..., 2], reduction="none").sum(-1)
+    doa_error = functional.mse_loss(predicted, chosen.direction, reduction="none").sum((-2, -1))
+    distance_error = functional.mse_loss(predicted_distance, chosen.distance, reduction="none").sum(-1)
     silent = 0.0 if distance_loss == "active" else 1.0
     doa = (doa_error * torch.where(sounding, active_weight, 1.0)).sum() / count
     distance = (distance_error * torch.where(sounding, active_weight, silent)).sum() / count
+    terms, weights = {"doa": doa, "distance": distance, "onscreen": torch.zeros_like(doa)}, dict[str, float]()
     if output.onscreen is None or onscreen_loss == "none":
-        return LossParts(doa + distance, doa, distance, torch.zeros_like(doa), active)
+        return LossParts(terms, weights, active)
     logits = output.onscreen.float()
     if onscreen_loss == "official":
-        onscreen = functional.binary_cross_entropy_with_logits(logits, chosen[..., 3])
-        weight = 1.0 if onscreen_weight is None else onscreen_weight
+        onscreen = functional.binary_cross_entropy_with_logits(logits, chosen.onscreen)
+        weight, over_active = 1.0 if onscreen_weight is None else onscreen_weight, frozenset[str]()
     else:
         entropy = functional.binary_cross_entropy_with_logits(
-            logits, chosen[..., 3], pos_weight=logits.new_tensor(positive_weight), reduction="none"
+            logits, chosen.onscreen, pos_weight=logits.new_tensor(positive_weight), reduction="none"
         )
         mask = sounding.to(entropy.dtype)[..., None]
         onscreen = (entropy * mask).sum() / (active * logits.shape[-1]).clamp(min=1)
-        weight = 0.1 if onscreen_weight is None else onscreen_weight
-    return LossParts(doa + distance + weight * onscreen, doa, distance, onscreen, active)
+        weight, over_active = 0.1 if onscreen_weight is None else onscreen_weight, frozenset(["onscreen"])
+    return LossParts({**terms, "onscreen": onscreen}, {"onscreen": weight}, active, over_active)
 
 
 @torch.no_grad()
-def assign(xy: Tensor, distance: Tensor, number: Tensor, source: Tensor) -> Tensor:
-    """Return the target of every track, (B, T, C, N, 4): the sources in the permutation with the smallest error.
+def assign(direction: Tensor, distance: Tensor, target: SeldTarget) -> SeldTarget:
+    """Return the target of every track: the sources in the permutation with the smallest error.
 
     Args:
-        xy: (B, T, C, N, 2), predicted directions.
+        direction: (B, T, C, N, D), predicted directions.
         distance: (B, T, C, N), predicted distances.
-        number: (B, T, C), sources of this class in this frame.
-        source: (B, T, C, N, 4): x, y, distance, on-screen; zeros beyond `number`.
+        target: the sources of the classes; without a choice every track gets the first one, or zeros.
     """
-    tracks = distance.shape[3]
-    source = source.to(xy.dtype)
-    # Without a choice every track gets the first source, or zeros; the few class-frames with a choice are worked out.
+    tracks, axes = distance.shape[3], direction.shape[-1]
+    parts = (target.direction, target.distance[..., None], target.onscreen[..., None])
+    source = torch.cat([part.to(direction.dtype) for part in parts], -1)
     chosen = source[..., :1, :].expand_as(source).clone()
-    several = number > 1
-    permutations, incidence, sources = _permutations(tracks, xy.device)
-    predicted = torch.cat((xy[several], distance[several][..., None]), -1)
+    # The few class-frames with a choice are worked out.
+    several = target.count > 1
+    permutations, incidence, sources = _permutations(tracks, direction.device)
+    predicted = torch.cat((direction[several], distance[several][..., None]), -1)
     candidates = source[several]
     # A permutation's error is a sum of N of the N·N errors between a track and a source.
-    pairwise = (predicted[:, :, None] - candidates[:, None, :, :3]).square().sum(-1)
-    total = (pairwise.flatten(1) @ incidence).masked_fill(sources != number[several][:, None], torch.inf)
+    pairwise = (predicted[:, :, None] - candidates[:, None, :, : axes + 1]).square().sum(-1)
+    total = (pairwise.flatten(1) @ incidence).masked_fill(sources != target.count[several][:, None], torch.inf)
     order = permutations[total.argmin(1)]
-    chosen[several] = candidates.gather(1, order[..., None].expand(*order.shape, 4))
-    return chosen
+    chosen[several] = candidates.gather(1, order[..., None].expand(*order.shape, axes + 2))
+    return SeldTarget(target.count, chosen[..., :axes], chosen[..., axes], chosen[..., axes + 1])
 
 
 @lru_cache(maxsize=8)
@@ -143,20 +166,20 @@ def _permutations(tracks: int, device: torch.device) -> tuple[Tensor, Tensor, Te
     return permutations, incidence, permutations.amax(1) + 1
 
 
-def positive_weight(sources: Sequence[ClipSource]) -> float:
+def positive_weight(sources: Sequence[StoreSource]) -> float:
     """Return the off-screen / on-screen ratio of the training labels, in [1, 20]; 1 if nothing is on screen."""
     on = total = 0
     for source in sources:
         events = source.store.events
-        mine = np.isin(events.clip, source.indices)
+        mine = np.isin(events.clip, source.clips)
         on, total = on + int(events.onscreen[mine].sum()), total + int(mine.sum())
     return float(np.clip((total - on) / on, 1.0, 20.0)) if on else 1.0
 
 
-def make_loss(config: TrainConfig, sources: Sequence[ClipSource]) -> Callable[[SeldOutput, SeldTarget], LossParts]:
+def make_loss(config: TrainConfig, sources: Sequence[StoreSource]) -> Callable[[SeldOutput, SeldTarget], LossParts]:
     """Return the configured loss; what it takes from the labels comes from `sources`."""
     weight = config.loss.positive_weight
-    return partial(
+    official = partial(
         adpit_loss,
         onscreen_loss=config.loss.onscreen_loss,
         onscreen_weight=config.loss.onscreen_weight,
@@ -165,3 +188,15 @@ def make_loss(config: TrainConfig, sources: Sequence[ClipSource]) -> Callable[[S
         active_weight=config.loss.active_weight,
         distance_loss=config.loss.distance_loss,
     )
+    own = {name: LOSS_TERMS[name] for name in config.loss.terms if name != "adpit"}
+    share = config.loss.terms.get("adpit", 0.0)
+
+    def loss(output: SeldOutput, target: SeldTarget) -> LossParts:
+        parts = official(output, target)
+        if not own and share == 1.0:
+            return parts
+        weights = {name: share * parts.weights.get(name, 1.0) for name in parts.terms}
+        terms = {**parts.terms, **{name: term(output, target) for name, term in own.items()}}
+        return parts._replace(terms=terms, weights={**weights, **{name: config.loss.terms[name] for name in own}})
+
+    return loss

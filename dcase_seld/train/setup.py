@@ -15,13 +15,12 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from dcase_seld.core.errors import SeldError, listing
-from dcase_seld.core.task import CLIP_FRAMES
 from dcase_seld.core.work import progress
 from dcase_seld.model.frontend import FrontEnd
 from dcase_seld.model.network import SeldNetwork, network_features
 from dcase_seld.model.weights import model_folder, read_facts
-from dcase_seld.store.batches import Batches
-from dcase_seld.store.source import ClipSource, Sampling
+from dcase_seld.store.batches import Batches, Sampling
+from dcase_seld.store.source import StoreSource
 from dcase_seld.store.store import Store
 from dcase_seld.store.tokens import TokenReader, TokenSpec, TokenWriter
 from dcase_seld.train.config import TrainConfig
@@ -65,12 +64,12 @@ def make_fabric(config: TrainConfig, device: str) -> Fabric:
 
 
 @torch.no_grad()
-def set_statistics(network: SeldNetwork, sources: Sequence[ClipSource], batch_size: int, device: torch.device) -> None:
+def set_statistics(network: SeldNetwork, sources: Sequence[StoreSource], batch_size: int, device: torch.device) -> None:
     """Set the front end's mean and standard deviation per channel and band from the training clips."""
     thinned = []
-    step = max(1, sum(len(source.indices) for source in sources) // STATISTICS_CLIPS)
+    step = max(1, sum(len(source.clips) for source in sources) // STATISTICS_CLIPS)
     for source in sources:
-        thinned.append(ClipSource(source.store, source.indices[::step], source.tokens))
+        thinned.append(source.with_clips(source.clips[::step]))
     count = 0
     total, squares = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for batch in Batches(thinned, batch_size=batch_size, targets=False).epoch(0):
@@ -82,16 +81,15 @@ def set_statistics(network: SeldNetwork, sources: Sequence[ClipSource], batch_si
     network.frontend.set_statistics(mean, (squares / count - mean.square()).clamp(min=0).sqrt())
 
 
-def weights_origin(sources: Sequence[ClipSource], config: TrainConfig, init: Path | None) -> dict[str, Any]:
+def weights_origin(sources: Sequence[StoreSource], config: TrainConfig, init: Path | None) -> dict[str, Any]:
     """Return what a network's weights come from, for model.json and receipts.
 
-    Tokens (specifications of the folders, by ModelInput field), random_weights (kinds of tokens, or of those of `init`,
-    that were made by an untrained encoder), train_on (splits), features and augmentation.
+    Tokens (specifications of the folders, by encoder), random_weights (encoders, of `init` too, that were never
+    trained), train_on (splits), features and augmentation.
     """
     before = read_facts(model_folder(init)).get("facts", {}) if init is not None else {}
-    specs = {reader.spec.kind: asdict(reader.spec) for source in sources for reader in source.tokens}
-    specs.pop("features", None)  # a cache, whose use depends on the device
-    untrained = {kind for kind, spec in specs.items() if spec["random_weights"]} | set(before.get("random_weights", ()))
+    specs = {reader.spec.name: asdict(reader.spec) for source in sources for reader in source.readers}
+    untrained = {name for name, spec in specs.items() if spec["random_weights"]} | set(before.get("random_weights", ()))
     return {
         "tokens": specs,
         "random_weights": sorted(untrained),
@@ -144,7 +142,7 @@ def training_mode(network: nn.Module, config: TrainConfig) -> None:
             module.eval()
 
 
-def add_cached_features(sources: Sequence[ClipSource], frontend: FrontEnd, fabric: Fabric, quiet: bool) -> None:
+def add_cached_features(sources: Sequence[StoreSource], frontend: FrontEnd, fabric: Fabric, quiet: bool) -> None:
     """Give every source a reader of its store's cached features; what is missing is computed now, by rank 0."""
     folders = {source.store.folder for source in sources}
     for folder in sorted(folders):
@@ -152,8 +150,7 @@ def add_cached_features(sources: Sequence[ClipSource], frontend: FrontEnd, fabri
             build_cache(Store.open(folder), frontend, quiet)
     fabric.barrier()
     for source in sources:
-        source.tokens = [*source.tokens, TokenReader.open(cache_folder(source.store, frontend))]
-        source.__post_init__()
+        source.cache = TokenReader.open(cache_folder(source.store, frontend))
 
 
 def cache_folder(store: Store, frontend: FrontEnd) -> Path:
@@ -164,17 +161,18 @@ def cache_folder(store: Store, frontend: FrontEnd) -> Path:
 def can_cache(store: Store, frontend: FrontEnd) -> bool:
     """Return whether every clip is one window long (a cache holds one row per clip), and the disk has ample room."""
     folder = cache_folder(store, frontend)
-    if not (store.frames <= CLIP_FRAMES).all():
+    if not (store.frames <= store.task.window_frames).all():
         return False
     if (folder / "tokens.json").is_file():
         return True
-    size = 2 * len(store) * int(np.prod(row_shape(frontend)))
+    size = 2 * len(store) * int(np.prod(row_shape(store, frontend)))
     return os.access(store.folder, os.W_OK) and shutil.disk_usage(store.folder).free > 2 * size
 
 
-def row_shape(frontend: FrontEnd) -> tuple[int, int, int]:
+def row_shape(store: Store, frontend: FrontEnd) -> tuple[int, int, int]:
     """Return (A, T', F) of one window's features."""
-    return len(frontend.channels), CLIP_FRAMES * frontend.config.frames_per_label, frontend.config.mels
+    frames = store.task.window_frames * frontend.config.frames_per_label
+    return len(frontend.channels), frames, frontend.config.mels
 
 
 @torch.no_grad()
@@ -188,11 +186,11 @@ def build_cache(store: Store, frontend: FrontEnd, quiet: bool = True) -> None:
     if (folder / "tokens.json").is_file():
         return
     device = frontend.mean.device
-    spec = TokenSpec("features", "front end", frontend.fingerprint(), False, row_shape(frontend))
+    spec = TokenSpec("features", "features", "front end", frontend.fingerprint(), False, row_shape(store, frontend))
     writer = TokenWriter(folder, spec, store.names)
     with progress("features", len(store), "clips", quiet) as advance:
-        for shard, names in writer.pending():
-            batches = Batches(store, store.position(names), 16, targets=False)
+        for shard, rows in writer.pending():
+            batches = Batches(StoreSource(store, np.arange(rows.start, rows.stop)), 16, targets=False)
             parts = []
             for batch in batches.epoch(0):
                 assert batch.input.wave is not None
@@ -202,7 +200,7 @@ def build_cache(store: Store, frontend: FrontEnd, quiet: bool = True) -> None:
     writer.finish()
 
 
-def make_batches(config: TrainConfig, sources: Sequence[ClipSource], fabric: Fabric) -> Batches:
+def make_batches(config: TrainConfig, sources: Sequence[StoreSource], fabric: Fabric) -> Batches:
     """Return the training batches of this process; a batch over all processes has `config.batch_size` clips.
 
     Raises:
@@ -227,7 +225,7 @@ def make_batches(config: TrainConfig, sources: Sequence[ClipSource], fabric: Fab
         pin=fabric.device.type == "cuda",
     )
     if not len(batches):
-        clips = sum(len(source.indices) for source in sources)
+        clips = sum(len(source.clips) for source in sources)
         raise SeldError(
             f"An epoch of {config.epoch_clips or clips} clips is smaller than one batch of {config.batch_size}.",
             "Lower batch_size, or raise epoch_clips.",
@@ -235,7 +233,7 @@ def make_batches(config: TrainConfig, sources: Sequence[ClipSource], fabric: Fab
     return batches
 
 
-def val_batches(config: TrainConfig, sources: Sequence[ClipSource], fabric: Fabric) -> Batches:
+def val_batches(config: TrainConfig, sources: Sequence[StoreSource], fabric: Fabric) -> Batches:
     """Return this process' share of the validation clips; together the processes see each clip once."""
     return Batches(
         sources,
@@ -245,7 +243,7 @@ def val_batches(config: TrainConfig, sources: Sequence[ClipSource], fabric: Fabr
     )
 
 
-def wants_cache(config: TrainConfig, fabric: Fabric, sources: Sequence[ClipSource], network: SeldNetwork) -> bool:
+def wants_cache(config: TrainConfig, fabric: Fabric, sources: Sequence[StoreSource], network: SeldNetwork) -> bool:
     """Return whether the front end's output shall be read from a cache instead of being computed each time.
 
     Raises:
@@ -257,10 +255,11 @@ def wants_cache(config: TrainConfig, fabric: Fabric, sources: Sequence[ClipSourc
         return possible and fabric.device.type == "cpu" and config.epochs >= 3
     if config.cache_features == "yes":
         for source in sources:
-            if (longest := int(source.store.frames.max())) > CLIP_FRAMES:
+            window = source.task.window_frames
+            if (longest := int(source.store.frames.max())) > window:
                 raise SeldError(
                     f"cache_features is yes, but {source.store.folder} has clips of {longest} label frames; a cache "
-                    f"holds one window of {CLIP_FRAMES} per clip.",
+                    f"holds one window of {window} per clip.",
                     "Set cache_features: no.",
                 )
     return config.cache_features == "yes"

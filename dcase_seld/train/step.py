@@ -10,7 +10,6 @@ from torch import Tensor
 
 from dcase_seld.infer.collect import EventCollector
 from dcase_seld.model.network import SeldNetwork, network_features
-from dcase_seld.model.types import ModelInput, SeldTarget
 from dcase_seld.scoring.official import score_events
 from dcase_seld.store.batches import Batch, Batches
 from dcase_seld.train.augment import Augment
@@ -25,7 +24,6 @@ def validate(
     batches: Batches,
     collector: EventCollector,
     loss: Any,
-    threshold: float,
 ) -> dict[str, Any]:
     """Return the official macro scores (NaN as None), class-wise scores and the mean loss of the validation clips.
 
@@ -35,20 +33,19 @@ def validate(
         batches: the validation clips, each window once.
         collector: an empty collector over their sources.
         loss: (SeldOutput, SeldTarget) → LossParts.
-        threshold: activity threshold.
     """
     sums = torch.zeros(2, dtype=torch.float64)
     for batch in batches.epoch(0):
         inputs = batch.input.to(fabric.device)
         if inputs.features is None:
             assert inputs.wave is not None
-            inputs = inputs._replace(features=network.frontend.extract(inputs.wave))
+            inputs = inputs.replace(features=network.frontend.extract(inputs.wave))
         with fabric.autocast():
             output = network(inputs)
         assert batch.target is not None
-        parts: LossParts = loss(output, type(batch.target)(*(t.to(fabric.device) for t in batch.target)))
+        parts: LossParts = loss(output, batch.target.map(lambda field: field.to(fabric.device)))
         sums += torch.tensor([float(parts.total) * len(batch.index), len(batch.index)])
-        collector.add(output, batch, thresholds=threshold)
+        collector.add(output, batch)
     events = collector.events(fabric)
     if fabric.world_size > 1:
         sums = fabric.all_reduce(sums.to(fabric.device), reduce_op="sum").cpu()  # type: ignore[union-attr]
@@ -57,8 +54,10 @@ def validate(
     return {**kept, "val_loss": float(sums[0] / sums[1])}
 
 
-PARTS = ("loss", "loss_doa", "loss_distance", "loss_onscreen")
-"""What `training_step` returns."""
+def part_names(config: TrainConfig) -> tuple[str, ...]:
+    """Return the names of what `training_step` returns: the loss, and its terms before their weights."""
+    own = [f"loss_{name}" for name in config.loss.terms if name != "adpit"]
+    return ("loss", "loss_doa", "loss_distance", "loss_onscreen", *own)
 
 
 def training_step(
@@ -71,7 +70,7 @@ def training_step(
     config: TrainConfig,
     step: int,
 ) -> Tensor:
-    """Return the loss parts (4,) of one weight update over a batch, computed in `config.accumulate` parts.
+    """Return the loss and its terms (see `part_names`) of one weight update, computed in `config.accumulate` parts.
 
     Everything random in it follows from (seed, step, rank), so a resumed run repeats it exactly.
     """
@@ -82,33 +81,30 @@ def training_step(
     assert target is not None
     with torch.no_grad():
         inputs = inputs.to(fabric.device, non_blocking=True)
-        target = SeldTarget(*(tensor.to(fabric.device, non_blocking=True) for tensor in target))
+        target = target.map(lambda field: field.to(fabric.device, non_blocking=True))
         if config.augment.active:
             mirror = None if batch.mirror is None else batch.mirror.to(fabric.device)
             inputs, target = augment(inputs, target, torch.Generator().manual_seed(seed), mirror)
         features = network_features(network, inputs.features, inputs.wave, fabric.device)
-        inputs = inputs._replace(wave=None, features=features)
-    sums = torch.zeros(len(PARTS), dtype=torch.float64, device=fabric.device)
-    shared = config.loss.onscreen_loss == "masked" and fabric.world_size * config.accumulate > 1
+        inputs = inputs.replace(wave=None, features=features)
+    names = part_names(config)
+    sums = torch.zeros(len(names), dtype=torch.float64, device=fabric.device)
+    shared = fabric.world_size * config.accumulate > 1
     if shared:
-        everyone = (target.number > 0).sum().float()
+        everyone = (target.count > 0).sum().float()
         if fabric.world_size > 1:
             everyone = fabric.all_reduce(everyone, reduce_op="sum")  # type: ignore[assignment]
     for number in range(config.accumulate):
         part = slice(number * len(features) // config.accumulate, (number + 1) * len(features) // config.accumulate)
-        few = ModelInput(*(None if t is None else t[part] for t in inputs))
         with fabric.no_backward_sync(wrapped, enabled=number + 1 < config.accumulate):
-            parts = loss(wrapped(few), SeldTarget(*(t[part] for t in target)))
-            total = parts.total
+            parts: LossParts = loss(wrapped(inputs.map(lambda t: t[part])), target.map(lambda t: t[part]))  # noqa: B023
             if shared:
-                # A mean over active class-frames: weigh the mean of this part of the batch by its share of them.
                 share = parts.active * fabric.world_size * config.accumulate / everyone.clamp(min=1)
-                onscreen = parts.total - parts.doa - parts.distance
-                total = parts.doa + parts.distance + onscreen * share
-                parts = parts._replace(total=total, onscreen=parts.onscreen * share)
+                parts = parts.of_share(share)
+            total = parts.total
             fabric.backward(total / config.accumulate)
-        shown = torch.stack([total.detach(), parts.doa.detach(), parts.distance.detach(), parts.onscreen.detach()])
-        sums += shown.double() / config.accumulate
+        shown = [total, *(parts.terms[name.removeprefix("loss_")] for name in names[1:])]
+        sums += torch.stack([value.detach() for value in shown]).double() / config.accumulate
     if config.clip_norm > 0:
         fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
     optimizer.step()

@@ -19,8 +19,7 @@ import numpy.typing as npt
 from dcase_seld.core.classes import Taxonomy
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.geometry import column_to_azimuth
-from dcase_seld.core.task import CLIP_FRAMES, LABEL_RATE
-from dcase_seld.core.task import label_times as frame_times
+from dcase_seld.core.task import CLIP_FRAMES, LABEL_RATE, label_times
 from dcase_seld.vision.rules import VisualConfig
 from dcase_seld.vision.seen import ShardedFolder, Sightings, watched_frames
 
@@ -77,7 +76,7 @@ def see_objects(objects: ClipObjects, class_index: int, frames: int, *, fov_deg:
     nearest = np.full(frames, len(objects.times_s))
     if objects.seen.any():
         there = np.flatnonzero(objects.seen)
-        nearest = there[np.abs(frame_times(frames)[:, None] - objects.times_s[there]).argmin(axis=1)]
+        nearest = there[np.abs(label_times(frames)[:, None] - objects.times_s[there]).argmin(axis=1)]
     nearest = np.where(watched, nearest, len(objects.times_s))
     return Sightings(azimuth[nearest], spread[nearest], watched)
 

@@ -18,7 +18,7 @@ def finished(folder: Path, score: float | None, lr: float, seconds: float = 75.0
     summary = {"val": val, "criterion": "f_score", "seconds": seconds, "parameters": 1234567, "epochs": 9}
     (folder / "summary.json").write_text(json.dumps({**summary, "best_epoch": 7, "clips_per_second": 40.2}))
     (folder / "epochs.csv").write_text("epoch\n")
-    (folder / "receipt.json").write_text(json.dumps({"config": {"lr": lr, "model": {"kind": "cmc", "width": 1}}}))
+    (folder / "receipt.json").write_text(json.dumps({"config": {"lr": lr, "model": {"kind": "conformer", "width": 1}}}))
 
 
 def test_runs_are_named_by_their_links_and_sorted_by_score(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_the_stage_of_the_docs_runs_in_a_recipe(here, monkeypatch):
 
 
 def test_the_calls_of_the_docs_run(here, capsys):
-    from dcase_seld.core.classes import DCASE2025
+    from dcase_seld.core.task import Task
     from dcase_seld.media.audio import write_wav
     from dcase_seld.model.config import parse_model_config
     from dcase_seld.model.network import build_model
@@ -107,7 +107,7 @@ def test_the_calls_of_the_docs_run(here, capsys):
     write_events(here / "labels", 0)
     write_events(here / "predictions", 1)
     write_wav(here / "clip.wav", np.random.default_rng(0).normal(0, 0.1, (2, 200_000)).astype(np.float32))
-    model = build_model(parse_model_config({"kind": "crnn"}, "test"), DCASE2025, 0)
+    model = build_model(parse_model_config({"kind": "crnn"}, "test"), Task(), 0)
     save_model(model, here / "work" / "quickstart" / "finetune_1" / "best")
     (here / "small.yaml").write_text(
         "steps:\n  scenes: {stage: simulate, clips: {train: 2, test: 1}, rooms: {train: 2, test: 1}}\n"

@@ -54,9 +54,9 @@ def test_alignment_is_the_best_of_all_orders() -> None:
     a, b = random_output(0, shape=(1, 3, 2, 3)), random_output(1, shape=(1, 3, 2, 3))
     silent = [o._replace(distance=torch.zeros_like(o.distance)) for o in (a, b)]
     aligned = align(silent[0], silent[1])
-    found = (aligned.xy - b.xy).square().sum((-1, -2))
+    found = (aligned.direction - b.direction).square().sum((-1, -2))
     for order in itertools.permutations(range(3)):
-        cost = (a.xy[..., list(order), :] - b.xy).square().sum((-1, -2))
+        cost = (a.direction[..., list(order), :] - b.direction).square().sum((-1, -2))
         assert bool((found <= cost + 1e-6).all())
 
 
@@ -96,4 +96,4 @@ def test_members_of_both_tracks_average() -> None:
 def test_mirroring_twice_is_the_identity() -> None:
     output = random_output(3)
     assert_close(swap_output(swap_output(output)), output)
-    assert torch.equal(swap_output(output).xy[..., 1], -output.xy[..., 1])
+    assert torch.equal(swap_output(output).direction[..., 1], -output.direction[..., 1])

@@ -13,18 +13,19 @@ from click.testing import CliRunner
 from dcase_seld.cli.results import ensemble
 from dcase_seld.core.classes import Taxonomy
 from dcase_seld.core.errors import SeldError
+from dcase_seld.core.task import Task
 from dcase_seld.infer.collect import EventCollector
 from dcase_seld.infer.ensemble import average_weights, make_ensemble
-from dcase_seld.infer.predictor import Predictor, predict_store
+from dcase_seld.infer.predictor import Predictor
 from dcase_seld.infer.settings import (
     EnsembleConfig,
     EnsembleSettings,
     Member,
+    check_leakage,
     read_ensemble,
-    refuse_overlap,
     write_ensemble,
 )
-from dcase_seld.infer.tune import Judged, greedy_weights, tune
+from dcase_seld.infer.tune import MemberOutputs, greedy_weights, tune
 from dcase_seld.model.config import parse_model_config
 from dcase_seld.model.network import build_model
 from dcase_seld.model.types import ModelInput, SeldOutput
@@ -33,13 +34,13 @@ from dcase_seld.recipe.stage import Context
 from dcase_seld.stages.networks import ENSEMBLE_STAGE as STAGE
 from dcase_seld.stages.networks import EnsembleStageConfig
 from dcase_seld.store.batches import Batch
-from dcase_seld.store.source import ClipSource
-from dcase_seld.store.store import Store, make_store
+from dcase_seld.store.source import StoreSource
+from dcase_seld.store.store import Store, noise_store
 from dcase_seld.store.targets import TargetTable
 
-TAXONOMY = Taxonomy("two", ("A", "B"), ("a", "b"))
+TASK = Task(classes=Taxonomy("two", ("A", "B"), ("a", "b")))
 SMALL = {
-    "kind": "cmc",
+    "kind": "conformer",
     "track": "b",
     "frontend": {"features": ["log_mel"], "hop": 1200, "mels": 8},
     "encoder": {"channels": [4], "layers": 1, "d_model": 8, "heads": 2, "feed_forward": 8, "kernel": 5},
@@ -49,20 +50,20 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_store(tmp_path_factory.mktemp("made") / "store", 60, taxonomy=TAXONOMY, rows=40)
+    return noise_store(tmp_path_factory.mktemp("made") / "store", 60, task=TASK, rows=40)
 
 
-def judged(store: Store, outputs: list[SeldOutput]) -> Judged:
+def members_of(store: Store, outputs: list[SeldOutput]) -> MemberOutputs:
     indices = store.indices("val")
-    source = ClipSource(store, indices)
+    source = StoreSource(store, indices)
     zeros = torch.zeros(len(indices), dtype=torch.int64)
     windows = Batch(ModelInput(), None, torch.from_numpy(indices), zeros, zeros)
-    return Judged(tuple(outputs), windows, source, EventCollector([source]).reference(), "f_score")
+    return MemberOutputs(tuple(outputs), windows, source, EventCollector([source]).reference(), "f_score")
 
 
 def answer(store: Store, true: tuple[float, float], false: tuple[float, float], turn_deg: float = 0.0) -> SeldOutput:
     """Return an output that is right but for its activities: `true` per class where it sounds, else `false`."""
-    number, source = (torch.from_numpy(a) for a in TargetTable(store.events, 2).encode(store.indices("val")))
+    number, source = (torch.from_numpy(a) for a in TargetTable(store.events, store.task).encode(store.indices("val")))
     sounding = torch.arange(3) < number[..., None]
     angle = torch.atan2(source[..., 1], source[..., 0]) + np.radians(turn_deg)
     length = torch.where(sounding, torch.tensor(true)[:, None], 0.0)
@@ -76,12 +77,12 @@ def answer(store: Store, true: tuple[float, float], false: tuple[float, float], 
 def test_thresholds_lie_between_false_alarms_and_sounds_of_each_class(store: Path) -> None:
     opened = Store.open(store)
     output = answer(opened, true=(0.45, 0.95), false=(0.25, 0.65))
-    found = tune(judged(opened, [output]), output)
+    found = tune(members_of(opened, [output]), output)
     assert 0.25 <= found.thresholds[0] < 0.45 and 0.65 <= found.thresholds[1] < 0.95
     # Off-screen sources say 0.05 and on-screen ones 0.27: only a low threshold tells them apart.
     assert 0.04 < found.onscreen_threshold < 0.27
     assert found.after > 0.99 > 0.5 > found.before
-    common = tune(judged(opened, [output]), output, per_class=False)
+    common = tune(members_of(opened, [output]), output, per_class=False)
     assert len(common.thresholds) == 1 and common.after < found.after
 
 
@@ -89,7 +90,7 @@ def test_a_class_in_too_few_recordings_keeps_the_common_threshold(store: Path, m
     opened = Store.open(store)
     output = answer(opened, true=(0.45, 0.95), false=(0.25, 0.65))
     monkeypatch.setattr("dcase_seld.infer.tune.FEWEST_GROUPS", 1000)
-    found = tune(judged(opened, [output]), output)
+    found = tune(members_of(opened, [output]), output)
     assert len(set(found.thresholds)) == 1
 
 
@@ -97,15 +98,17 @@ def test_the_greedy_choice_leaves_out_a_bad_member(store: Path) -> None:
     opened = Store.open(store)
     good = [answer(opened, (0.9, 0.9), (0.1, 0.1), turn) for turn in (18.0, -18.0)]
     bad = answer(opened, (0.9, 0.9), (0.9, 0.9), turn_deg=90.0)
-    one_sided = judged(opened, [bad, answer(opened, (0.9, 0.4), (0.1, 0.1)), answer(opened, (0.4, 0.9), (0.1, 0.1))])
+    one_sided = members_of(
+        opened, [bad, answer(opened, (0.9, 0.4), (0.1, 0.1)), answer(opened, (0.4, 0.9), (0.1, 0.1))]
+    )
     counts, scores = greedy_weights(one_sided, 5)
     assert counts == [0, 1, 1] and scores[1] > scores[0] + 0.3
     # Members that are alike: the second brings nothing, and one is enough.
-    assert sum(greedy_weights(judged(opened, good), 5)[0]) == 1
+    assert sum(greedy_weights(members_of(opened, good), 5)[0]) == 1
 
 
 def network(folder: Path, seed: int, facts: dict[str, object] | None = None) -> Path:
-    model = build_model(parse_model_config(SMALL), TAXONOMY, seed)
+    model = build_model(parse_model_config(SMALL), TASK, seed)
     with torch.no_grad():
         model.head.out.weight.mul_(8)
     save_model(model, folder, {"train_on": ["train"], **(facts or {})})
@@ -127,8 +130,8 @@ def test_the_stage_writes_an_ensemble_that_predicts(store: Path, tmp_path: Path)
     assert facts["parameters"] == predictor.parameters
     opened = Store.open(store)
     with pytest.raises(SeldError, match="tuned on"):
-        predict_store(predictor, opened, "val")
-    assert len(predict_store(predictor, opened, "val", allow_tuned=True).clips) == 6
+        predictor.open_store(opened, "val")
+    assert len(predictor.events(predictor.open_store(opened, "val", allow_tuned=True)).clips) == 6
     with pytest.raises(SeldError, match="cannot be mixed"):
         Predictor.load([out, out])
 
@@ -141,7 +144,8 @@ def test_thresholds_of_an_ensemble_are_used(store: Path, tmp_path: Path) -> None
         settings = EnsembleSettings(members=(Member(folder="../a"),), thresholds=limits)
         (tmp_path / "e").mkdir(exist_ok=True)
         write_ensemble(settings, tmp_path / "e")
-        events = predict_store(Predictor.load([tmp_path / "e"]), opened, "val")
+        predictor = Predictor.load([tmp_path / "e"])
+        events = predictor.events(predictor.open_store(opened, "val"))
         counts.append([int((events.class_index == c).sum()) for c in range(2)])
     assert counts[0][0] == counts[1][0] > counts[2][0] and counts[0][1] > counts[1][1] == counts[2][1]
     assert member.exists()
@@ -156,7 +160,7 @@ def test_a_soup_is_the_mean_of_weights(tmp_path: Path) -> None:
             torch.testing.assert_close(mean[name], (a[name] + 3 * b[name]) / 4)
     facts = make_ensemble(EnsembleConfig(soup="all", thresholds="none"), members, None, tmp_path / "out")
     assert facts["members"] == 1 and facts["parameters"] == sum(p.numel() for p in load_model(members[0]).parameters())
-    other = build_model(parse_model_config({**SMALL, "track": "a"}), TAXONOMY, 0)
+    other = build_model(parse_model_config({**SMALL, "track": "a"}), TASK, 0)
     save_model(other, tmp_path / "other")
     with pytest.raises(SeldError, match="different networks"):
         average_weights([members[0], tmp_path / "other"])
@@ -177,8 +181,8 @@ def test_nothing_is_tuned_on_clips_that_members_know(store: Path, tmp_path: Path
     assert taken is not None and taken["thresholds"] == facts["thresholds"] and taken["tta"] == "swap"
     names = ["fold1_room1_mix001_deg000_start0000"]
     with pytest.raises(SeldError, match="1 clip"):
-        refuse_overlap(names, ["fold1_room1_mix001_deg180_start0100"], "Scores")
-    refuse_overlap(names, ["fold1_room1_mix002_deg000_start0000"], "Scores")
+        check_leakage(names, ["fold1_room1_mix001_deg180_start0100"], "Scores")
+    check_leakage(names, ["fold1_room1_mix002_deg000_start0000"], "Scores")
 
 
 def test_the_command_makes_an_ensemble_and_refuses_test_clips(store: Path, tmp_path: Path) -> None:

@@ -55,10 +55,10 @@ def test_a_window_counts_less_near_its_edge():
         return SeldOutput(torch.full((1, 50, 1, 1, 2), value), torch.ones(1, 50, 1, 1), None)
 
     result = stitch([constant(0.0), constant(1.0), constant(1.0)], [0, 10, 60], 110)
-    assert result.xy[0, 5].max() == 0 and result.xy[0, 55].min() == 1
-    assert float(result.xy[0, 45, 0, 0, 0]) > 0 and float(result.xy[0, 12, 0, 0, 0]) < 1
+    assert result.direction[0, 5].max() == 0 and result.direction[0, 55].min() == 1
+    assert float(result.direction[0, 45, 0, 0, 0]) > 0 and float(result.direction[0, 12, 0, 0, 0]) < 1
 
 
 def test_a_recording_shorter_than_a_window_loses_the_padding():
     window = random_output(50, 1)
-    torch.testing.assert_close(stitch([window], [0], 12).xy, sorted_tracks(cut(window, 0, 12)).xy)
+    torch.testing.assert_close(stitch([window], [0], 12).direction, sorted_tracks(cut(window, 0, 12)).direction)

@@ -33,7 +33,7 @@ def official_target() -> SeldTarget:
         number[here] = count
         for index in range(count):
             source[:, :, :, index][here] = target[:, :, first + index, 1:].transpose(2, 3)[here]
-    return SeldTarget(number, source)
+    return SeldTarget(number, source[..., :2], source[..., 2], source[..., 3])
 
 
 def stereo() -> torch.Tensor:

@@ -71,7 +71,7 @@ def work(root, random_weights=(), evaluation=True):
     token_facts = {"kind": "vision", "model": "owlvit-base", "weights": "w1", "random_weights": list(random_weights)}
     step(results, "embed-1", "tokens", {"data": ["prepare-2"]}, facts={**token_facts, "parameters": 700})
     for number in (1, 2):
-        model = {"kind": "cmc", "frontend": FRONT_END, "encoder": {"kind": "conformer"}, "fusion": ["vision"]}
+        model = {"kind": "conformer", "frontend": FRONT_END, "encoder": {"kind": "conformer"}, "fusion": ["vision"]}
         read = {"data": ["prepare-2"], "init": ["train-0"], "tokens": ["embed-1"]}
         config = {"model": model, "augment": {"swap": 0.5, "gain": 0.0, "gain_db": 6.0, "mixup": 0.1}}
         folder = step(results, f"train-{number}", "checkpoint", read, config, {"parameters": 20_000})

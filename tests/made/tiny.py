@@ -9,14 +9,16 @@ import numpy as np
 from dcase_seld.core.classes import Taxonomy
 from dcase_seld.core.event_files import write_csv
 from dcase_seld.core.events import Events
+from dcase_seld.core.task import Task
 from dcase_seld.corpus.layout import index_corpus
 from dcase_seld.corpus.prepare import build_store
 from dcase_seld.corpus.splits import SplitConfig, assign
 from dcase_seld.media.audio import write_wav
 
 TAXONOMY = Taxonomy("tiny", ("Low", "High"), ("low", "high"))
+TASK = Task(classes=TAXONOMY)
 MODEL = {
-    "kind": "cmc",
+    "kind": "conformer",
     "frontend": {"features": ["log_mel", "ild"], "hop": 600, "mels": 16},
     "encoder": {"channels": [8, 16], "layers": 1, "d_model": 16, "heads": 2, "feed_forward": 16, "kernel": 5},
     "cross_modal": {"layers": 1, "heads": 2, "feed_forward": 16, "kernel": 5},
@@ -40,7 +42,7 @@ def make_store(folder: Path, train: int = 24, val: int = 8, test: int = 5, seed:
             write_csv(corpus / "metadata_dev" / part / f"{name}.csv", events)
     clips = index_corpus(corpus).clips
     splits = assign(clips, SplitConfig(by="room", fraction=val / (train + val), seed=0), corpus)
-    build_store(clips, folder / "store", root=corpus, splits=splits, taxonomy=TAXONOMY)
+    build_store(clips, folder / "store", root=corpus, splits=splits, task=TASK)
     return folder / "store"
 
 

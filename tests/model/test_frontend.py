@@ -4,7 +4,7 @@ import torch
 from golden_model import GOLDEN, stereo
 
 from dcase_seld.model.config import BaselineFrontEndConfig, FrontEndConfig
-from dcase_seld.model.features import SIGNED_CHANNELS, StpAcc
+from dcase_seld.model.features import StpAcc
 from dcase_seld.model.frontend import FrontEnd
 
 FEATURES = np.load(GOLDEN / "features.npz")
@@ -111,7 +111,7 @@ def test_statistics_share_left_and_right_and_leave_signed_channels_centred():
     index = frontend.channels.index
     assert torch.equal(frontend.mean[index("left")], frontend.mean[index("right")])
     assert torch.equal(frontend.std[index("left")], frontend.std[index("right")])
-    assert all(not frontend.mean[index(name)].any() for name in SIGNED_CHANNELS)
+    assert all(not frontend.mean[index(name)].any() for name in frontend.signed)
     standardised = frontend(wave)
     pair = standardised[:, [index("left"), index("right")]]
     assert pair.mean((0, 1, 2)).abs().max() < 1e-3

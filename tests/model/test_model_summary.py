@@ -3,35 +3,36 @@ import json
 import pytest
 import torch
 from click.testing import CliRunner
-from small_models import small_cmc, small_crnn
+from small_models import TASK, placed, small_crnn, small_network
 
 from dcase_seld.cli.models import model_summary
-from dcase_seld.core.classes import DCASE2025
 from dcase_seld.core.errors import SeldError
-from dcase_seld.model.config import CmcConfig
+from dcase_seld.model.config import SeldConfig
 from dcase_seld.model.network import build_model
 from dcase_seld.model.summary import summarise
-from dcase_seld.model.types import ModelInput, SeldTarget
+from dcase_seld.model.types import ModelInput, Tokens
 from dcase_seld.model.weights import count_parameters, save_model
 from dcase_seld.train.losses import adpit_loss
 
 
-@pytest.mark.parametrize("config", [small_cmc(), small_cmc("a", ()), small_crnn()], ids=["cmc", "plain", "crnn"])
+@pytest.mark.parametrize(
+    "config", [small_network(), small_network("a", ()), small_crnn()], ids=["conformer", "plain", "crnn"]
+)
 def test_parts_add_up(config):
-    summary = summarise(config, DCASE2025)
+    summary = summarise(config, TASK)
     assert summary.parameters == sum(part.parameters for part in summary.parts)
-    assert summary.parameters == count_parameters(build_model(config, DCASE2025))
+    assert summary.parameters == count_parameters(build_model(config, TASK))
     assert summary.multiply_adds == sum(part.multiply_adds for part in summary.parts)
 
 
 def test_a_shallow_list_has_the_same_parts():
-    shallow, deep = (summarise(small_cmc(), DCASE2025, depth=depth) for depth in (1, 3))
+    shallow, deep = (summarise(small_network(), TASK, depth=depth) for depth in (1, 3))
     assert shallow.parts == deep.parts and len(shallow.layers) < len(deep.layers)
     assert not any("." in layer.name for layer in shallow.layers)
 
 
 def test_multiply_adds_of_the_first_layers_by_hand():
-    summary = summarise(CmcConfig(), DCASE2025, depth=4)
+    summary = summarise(SeldConfig(), TASK, depth=4)
     layers = {layer.name: layer for layer in summary.layers}
     conv = layers["encoder.blocks.0.first"]
     assert conv.shape == (1, 64, 800, 64)
@@ -41,11 +42,15 @@ def test_multiply_adds_of_the_first_layers_by_hand():
 
 
 def test_activations_are_what_autograd_keeps():
-    config, clips = small_cmc(), 3
-    model = build_model(config, DCASE2025).train()
+    config, clips = small_network(), 3
+    model = build_model(config, TASK).train()
     features = torch.randn(clips, 4, 200, 16)
-    given = ModelInput(features=features, clap=torch.randn(clips, 1, 24), vision=torch.randn(clips, 5, 7, 24))
-    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers(), *given[1:4])}
+    sound, image = torch.randn(clips, 1, 24), torch.randn(clips, 5, 7, 24)
+    mask = torch.ones(clips, 5, dtype=torch.bool)
+    given = ModelInput(features=features, tokens={"clap": Tokens(sound), "owlvit": Tokens(image, mask)})
+    own = {
+        t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers(), features, sound, image, mask)
+    }
     kept = {}
 
     def keep(tensor):
@@ -55,9 +60,9 @@ def test_activations_are_what_autograd_keeps():
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         output = model(given)
         number = torch.zeros(clips, 50, 13, dtype=torch.long)
-        adpit_loss(output, SeldTarget(number, torch.zeros(clips, 50, 13, 3, 4)))
+        adpit_loss(output, placed(number, torch.zeros(clips, 50, 13, 3, 4)))
     expected = sum(t.untyped_storage().nbytes() for pointer, t in kept.items() if pointer not in own)
-    got = summarise(config, DCASE2025, clips=clips, tokens_per_frame=7).activations_bytes
+    got = summarise(config, TASK, clips=clips, tokens_per_frame=7).activations_bytes
     assert got == pytest.approx(expected, rel=0.1)
 
 
@@ -69,7 +74,7 @@ steps:
   visual:
     stage: train
     data: data
-    model: {track: b, fusion: [vision], encoder: {layers: 1, channels: [8, 16, 32, 64], d_model: 64}}
+    model: {track: b, fusion: [owlvit], encoder: {layers: 1, channels: [8, 16, 32, 64], d_model: 64}}
 """
 
 
@@ -87,9 +92,9 @@ def test_command_shows_each_network_of_a_recipe_once(tmp_path):
 
 
 def test_command_shows_a_trained_model(tmp_path):
-    save_model(build_model(small_cmc(), DCASE2025), tmp_path / "best")
+    save_model(build_model(small_network(), TASK), tmp_path / "best")
     result = CliRunner().invoke(model_summary, [str(tmp_path)])
-    assert result.exit_code == 0 and "Cross-Modal Conformer 2 (vision)" in result.output
+    assert result.exit_code == 0 and "Cross-Modal Conformer (owlvit)" in result.output
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from small_models import TASK, placed
 
-from dcase_seld.core.classes import DCASE2025
 from dcase_seld.core.events import Events
 from dcase_seld.model.config import parse_model_config
 from dcase_seld.model.heads import decode
 from dcase_seld.model.network import build_model
-from dcase_seld.model.types import ModelInput, SeldTarget
+from dcase_seld.model.types import ModelInput, Tokens
 from dcase_seld.scoring.official import score_events
 from dcase_seld.train.losses import adpit_loss
 
@@ -43,8 +43,9 @@ def scene():
     integers = [column.astype(np.int32) for column in columns[:4]]
     names = tuple(f"clip{index}" for index in range(CLIPS))
     events = Events(names, *integers, *columns[4:6], columns[6].astype(bool)).sorted()
-    given = ModelInput(wave=torch.from_numpy(wave).float(), vision=torch.from_numpy(vision).float())
-    return given, SeldTarget(number, source), events
+    seen = Tokens(torch.from_numpy(vision).float(), torch.ones(CLIPS, 2, dtype=torch.bool))
+    given = ModelInput(wave=torch.from_numpy(wave).float(), tokens={"owlvit": seen})
+    return given, placed(number, source), events
 
 
 @pytest.mark.slow
@@ -55,7 +56,7 @@ def test_learns_eight_clips_by_heart(track):
     config = parse_model_config(
         {
             "track": track,
-            "fusion": ["vision"] if track == "b" else [],
+            "fusion": {"owlvit": {"width": 16}} if track == "b" else [],
             "frontend": {"hop": 600, "window": 1024, "n_fft": 1024},
             "encoder": {
                 "channels": [16, 32, 64],
@@ -72,11 +73,10 @@ def test_learns_eight_clips_by_heart(track):
                 "feed_forward": 128,
                 "kernel": 7,
                 "dropout": 0.0,
-                "vision_width": 16,
             },
         }
     )
-    model = build_model(config, DCASE2025).train()
+    model = build_model(config, TASK).train()
     features = model.frontend.extract(given.wave)
     model.frontend.set_statistics(features.mean((0, 2)), features.std((0, 2)))
     given = given._replace(wave=None, features=features)

@@ -37,7 +37,7 @@ def test_patches_of_the_waveform(waveform_model):
     encoder = OnnxEncoder(config(waveform_model, sample_rate=8000, patch_s=0.1, hop_s=0.05), 8000)
     wave = torch.tensor(np.random.default_rng(1).normal(size=(2, 2, 2100)), dtype=torch.float32)
     tokens = encoder.encode(wave)
-    assert tokens.shape == (2, 5, 6) and encoder.dimension == 6 and encoder.kind == "audio"
+    assert tokens.shape == (2, 5, 6) and encoder.dimension == 6 and encoder.gives == "sound"
     mono = np.pad(wave.mean(1).numpy(), ((0, 0), (0, 300)))
     for place in range(5):
         expected = np.maximum(mono[:, 400 * place : 400 * place + 800] @ W, 0)

@@ -99,7 +99,7 @@ def test_pull_list_check_and_encode_by_name(index):
         file.unlink()
     assert pull_model(known_model("yamnet")) == folder  # nothing is fetched again
     encoder = build_encoder(parse_tokens_config({"kind": "yamnet"}, "model"), 24000)
-    assert not encoder.random_weights and encoder.kind == "audio" and encoder.dimension == 1
+    assert not encoder.random_weights and encoder.gives == "sound" and encoder.dimension == 1
     by_path = build_encoder(parse_tokens_config({"kind": "yamnet", "path": str(folder)}, "model"), 24000)
     assert by_path.weights_fingerprint == encoder.weights_fingerprint
 

@@ -127,5 +127,5 @@ def test_shipped_ablations_in_miniature(tmp_path):
     seen, blind = (plan.steps[name].folder / "events.npz" for name in ("full_events", "full_blind_events"))
     with np.load(seen) as one, np.load(blind) as other:
         assert any(not np.array_equal(one[key], other[key]) for key in one.files)
-    assert plan.steps["full_events"].receipt["facts"]["random_weights"] == ["clap", "vision"]
+    assert plan.steps["full_events"].receipt["facts"]["random_weights"] == ["clap", "owlvit"]
     assert run_recipe(path, registry(), tmp_path / "work", options=RunOptions(device="cpu", quiet=True))[1] == []

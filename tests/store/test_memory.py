@@ -11,17 +11,18 @@ import sys
 import pytest
 from pathlib import Path
 from dcase_seld.store.batches import Batches
-from dcase_seld.store.store import make_store
+from dcase_seld.store.store import noise_store
+from dcase_seld.store.source import StoreSource
 from dcase_seld.store.store import Store
 
 def resident():
     fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(fields["VmRSS"].split()[0]) // 1024
 
-store = Store.open(make_store(Path(sys.argv[1]), 30_000, sparse=True, rows=20))
+store = Store.open(noise_store(Path(sys.argv[1]), 30_000, sparse=True, rows=20))
 assert store.audio(29_999).shape == (120_000, 2)
 seen = 0
-for batch in Batches(store, store.indices("all"), 32, shuffle_seed=0):
+for batch in Batches(StoreSource(store, store.indices("all")), 32, shuffle_seed=0):
     seen += len(batch.index)
     if seen == 320:
         early = resident()

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dcase_seld.core.classes import Taxonomy
 from dcase_seld.core.events import Events
-from dcase_seld.store.targets import TargetTable, encode
+from dcase_seld.core.task import Task
+from dcase_seld.store.targets import TargetTable
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "data"
 
@@ -16,6 +18,11 @@ def table(rows, clips=("a",)):
     columns = np.array(rows, np.float64).reshape(-1, 7).T
     ints = [column.astype(np.int32) for column in columns[:4]]
     return Events(tuple(clips), *ints, columns[4], columns[5], columns[6].astype(bool))
+
+
+def made_of(events, classes=13):
+    names = tuple(f"class {number}" for number in range(classes))
+    return TargetTable(events, Task(classes=Taxonomy("made", names, names)))
 
 
 def golden_events():
@@ -39,7 +46,7 @@ def dummy_tracks(number, source):
 
 
 def test_equal_to_the_official_encoding():
-    number, source = encode(golden_events(), np.array([0, 1]), 50, 13)
+    number, source = made_of(golden_events()).encode(np.array([0, 1]), 50)
     with np.load(GOLDEN / "adpit_target.npz") as archive:
         expected = archive["target"]
     assert np.abs(dummy_tracks(number, source) - expected).max() < 1e-6
@@ -48,7 +55,7 @@ def test_equal_to_the_official_encoding():
 
 def test_first_three_in_file_order_count_and_the_rest_is_reported():
     rows = [(0, 4, 1, source, 10 * source, 1 + source, 0) for source in (7, 2, 5, 1, 3)]
-    made = TargetTable(table(rows), 2)
+    made = made_of(table(rows), 2)
     number, source = made.encode(np.array([0]), 6)
     assert number[0, 4, 1] == 3 and number.sum() == 3
     assert made.dropped == 2
@@ -57,7 +64,7 @@ def test_first_three_in_file_order_count_and_the_rest_is_reported():
 
 def test_clips_may_repeat_and_come_in_any_order():
     events = golden_events()
-    made = TargetTable(events, 13)
+    made = made_of(events)
     number, source = made.encode(np.array([1, 0, 1]))
     for item, clip in enumerate((1, 0, 1)):
         one_number, one_source = made.encode(np.array([clip]))
@@ -66,16 +73,16 @@ def test_clips_may_repeat_and_come_in_any_order():
 
 def test_windows_of_longer_clips():
     events = table([(0, frame, 0, 0, 30, 2, 1) for frame in range(90, 110)])
-    number, _ = TargetTable(events, 1).encode(np.array([0, 0, 0]), 50, np.array([0, 50, 100]))
+    number, _ = made_of(events, 1).encode(np.array([0, 0, 0]), 50, np.array([0, 50, 100]))
     assert number[:, :, 0].sum(axis=1).tolist() == [0, 10, 10]
     assert number[1, 40:, 0].all() and number[2, :10, 0].all()
 
 
 def test_nothing_sounds():
-    number, source = encode(Events.empty(["a", "b"]), np.array([0, 1]), 50, 4)
+    number, source = made_of(Events.empty(["a", "b"]), 4).encode(np.array([0, 1]), 50)
     assert number.shape == (2, 50, 4) and not number.any() and not source.any()
 
 
 def test_class_outside_the_taxonomy():
     with pytest.raises(ValueError, match="class 5 among events of 4"):
-        encode(table([(0, 0, 5, 0, 0, 1, 0)]), np.array([0]), 50, 4)
+        made_of(table([(0, 0, 5, 0, 0, 1, 0)]), 4)

@@ -12,7 +12,7 @@ from dcase_seld.store.store import Store
 from dcase_seld.store.tokens import TokenReader, TokenSpec, TokenWriter
 
 NAMES = [f"clip{index}" for index in range(7)]
-SPEC = TokenSpec("vision", "tiny", "abc", True, (2, 3, 4), mirror=True, mask=True)
+SPEC = TokenSpec("owlvit", "image", "tiny", "abc", True, (2, 3, 4), mirror=True)
 
 
 def content(names, add=0.0):
@@ -20,7 +20,8 @@ def content(names, add=0.0):
 
 
 def fill(writer, shards=None):
-    for shard, names in writer.pending():
+    for shard, rows in writer.pending():
+        names = [writer.names[row] for row in rows]
         if shards is None or shard in shards:
             mask = np.array([[True, name != "clip5"] for name in names])
             writer.write(shard, content(names), content(names, 0.5), mask)
@@ -59,18 +60,18 @@ def test_another_list_of_clips_begins_anew(tmp_path):
 
 
 def test_unknown_clip_and_missing_mirror_are_named(tmp_path):
-    writer = TokenWriter(tmp_path, TokenSpec("clap", "tiny", "abc", True, (4,)), ["a"])
+    writer = TokenWriter(tmp_path, TokenSpec("clap", "sound", "tiny", "abc", True, (4,)), ["a"])
     writer.write(0, np.zeros((1, 4)))
     writer.finish()
     reader = TokenReader.open(tmp_path)
-    with pytest.raises(SeldError, match=r"no clap tokens of 1 clip\(s\): other"):
+    with pytest.raises(SeldError, match=r"no clap tokens of 1 window\(s\): other"):
         reader.read(["a", "other"])
     with pytest.raises(SeldError, match="no clap tokens of mirrored input"):
         reader.read(["a"], mirror=True)
 
 
 def test_wrong_shape_and_infinities_are_refused(tmp_path):
-    writer = TokenWriter(tmp_path, TokenSpec("clap", "tiny", "abc", True, (4,)), ["a"])
+    writer = TokenWriter(tmp_path, TokenSpec("clap", "sound", "tiny", "abc", True, (4,)), ["a"])
     with pytest.raises(ValueError, match="expected shape"):
         writer.write(0, np.zeros((1, 5)))
     with np.errstate(over="ignore"), pytest.raises(ValueError, match="half precision"):
@@ -78,14 +79,14 @@ def test_wrong_shape_and_infinities_are_refused(tmp_path):
 
 
 def test_of_tokens_with_the_same_names_those_of_the_store_win(store, tmp_path):
-    spec = TokenSpec("clap", "tiny", "abc", True, (1, 4), store=store.identity)
+    spec = TokenSpec("clap", "sound", "tiny", "abc", True, (1, 4), store=store.identity)
     own = TokenReader(tmp_path / "own", spec, store.names, 9)
     strange = TokenReader(tmp_path / "strange", replace(spec, store="another"), [*store.names, "more"], 9)
-    few = TokenReader(tmp_path / "few", replace(spec, kind="vision"), store.names[1:], 9)
+    few = TokenReader(tmp_path / "few", replace(spec, name="owlvit"), store.names[1:], 9)
     for readers in ([own, strange, few], [few, strange, own]):
         assert tokens_of(store, store.names, readers) == {"clap": own}
     assert tokens_of(store, store.names, [strange]) == {"clap": strange}
-    assert set(tokens_of(store, store.names[1:], [own, few])) == {"clap", "vision"}
+    assert set(tokens_of(store, store.names[1:], [own, few])) == {"clap", "owlvit"}
 
 
 def test_a_store_is_known_by_names_and_sound(store, make_corpus, tmp_path):

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from small_models import placed, sources_of
 
 from dcase_seld.core.errors import SeldError
 from dcase_seld.model.config import FrontEndConfig
 from dcase_seld.model.frontend import FrontEnd
-from dcase_seld.model.types import ModelInput, SeldTarget
+from dcase_seld.model.types import ModelInput, Tokens
 from dcase_seld.train import augment as augment_module
 from dcase_seld.train.config import AugmentConfig
 
@@ -32,17 +33,21 @@ def batch():
     source = torch.stack([azimuth.cos(), azimuth.sin(), azimuth.abs() + 1, (azimuth > 0).float()], -1)
     source = source * (torch.arange(TRACKS) < number[..., None])[..., None]
     vision = torch.randn(SIZE, 5, 3, 8, generator=generator)
-    inputs = ModelInput(
-        wave=wave,
-        clap=torch.randn(SIZE, 1, 8, generator=generator),
-        vision=vision,
-        vision_mask=torch.rand(SIZE, 5, generator=generator) > 0.2,
-    )
-    return inputs, SeldTarget(number, source), ModelInput(vision=-vision)
+    sound = torch.randn(SIZE, 1, 8, generator=generator)
+    mask = torch.rand(SIZE, 5, generator=generator) > 0.2
+    inputs = ModelInput(wave=wave, tokens={"clap": Tokens(sound), "owlvit": Tokens(vision, mask)})
+    return inputs, placed(number, source), ModelInput(tokens={"owlvit": Tokens(-vision, mask)})
+
+
+def tensors(batch):
+    """Return every tensor of an input or a target."""
+    found = []
+    batch.map(lambda tensor: found.append(tensor) or tensor)
+    return found
 
 
 def same(one, other):
-    return all((a is None and b is None) or torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    return all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(other), strict=True))
 
 
 def rng(seed=0):
@@ -53,10 +58,13 @@ def test_swap_twice_is_identity_and_once_moves_everything(batch, frontend):
     inputs, target, mirror = batch
     swapped, moved = augment_module.swap(inputs, target, ALL, frontend, mirror)
     assert torch.equal(swapped.wave, inputs.wave.flip(1))
-    assert torch.equal(swapped.vision, mirror.vision) and torch.equal(swapped.clap, inputs.clap)
-    assert torch.equal(moved.source[..., 1], -target.source[..., 1])
-    assert torch.equal(moved.source[..., [0, 2, 3]], target.source[..., [0, 2, 3]])
-    again = augment_module.swap(swapped, moved, ALL, frontend, ModelInput(vision=inputs.vision))
+    assert torch.equal(swapped.tokens["owlvit"].values, mirror.tokens["owlvit"].values)
+    assert torch.equal(swapped.tokens["clap"].values, inputs.tokens["clap"].values)
+    assert torch.equal(moved.direction[..., 1], -target.direction[..., 1])
+    assert torch.equal(moved.direction[..., 0], target.direction[..., 0])
+    assert torch.equal(moved.distance, target.distance) and torch.equal(moved.onscreen, target.onscreen)
+    back = ModelInput(tokens={"owlvit": inputs.tokens["owlvit"]})
+    again = augment_module.swap(swapped, moved, ALL, frontend, back)
     assert same(again[0], inputs) and same(again[1], target)
 
 
@@ -74,15 +82,15 @@ def test_swap_touches_only_the_chosen_clips(batch, frontend):
     swapped, moved = augment_module.swap(inputs, target, which, frontend, mirror)
     for clip in (1, 3):
         assert torch.equal(swapped.wave[clip], inputs.wave[clip]) and torch.equal(
-            moved.source[clip], target.source[clip]
+            moved.direction[clip], target.direction[clip]
         )
-        assert torch.equal(swapped.vision[clip], inputs.vision[clip])
+        assert torch.equal(swapped.tokens["owlvit"].values[clip], inputs.tokens["owlvit"].values[clip])
     assert torch.equal(swapped.wave[2], inputs.wave[2].flip(0))
 
 
 def test_swap_refuses_a_picture_without_its_mirror(batch, frontend):
     inputs, target, _ = batch
-    with pytest.raises(SeldError, match=r"mirrored frames.*mirror: true"):
+    with pytest.raises(SeldError, match=r"mirrored frames.*mirror: store"):
         augment_module.swap(inputs, target, ALL, frontend)
 
 
@@ -94,17 +102,22 @@ def test_frame_swap_keeps_sound_labels_and_frames_together(seed):
     inputs = ModelInput(
         wave=time.expand(SIZE, 2, -1),
         features=frames.repeat_interleave(16).float()[None, None, :, None].expand(SIZE, 1, -1, 4),
-        vision=torch.arange(5).float()[None, :, None, None].expand(SIZE, -1, 2, 2),
-        vision_mask=(torch.arange(5) == 2).expand(SIZE, -1),
+        tokens={
+            "owlvit": Tokens(
+                torch.arange(5).float()[None, :, None, None].expand(SIZE, -1, 2, 2),
+                (torch.arange(5) == 2).expand(SIZE, -1),
+            )
+        },
     )
     number = frames[None, :, None].expand(SIZE, -1, CLASSES)
-    target = SeldTarget(number, torch.zeros(SIZE, FRAMES, CLASSES, TRACKS, 4))
+    target = placed(number, torch.zeros(SIZE, FRAMES, CLASSES, TRACKS, 4))
     cut, moved = augment_module.frame_swap(inputs, target, ALL, torch.rand(SIZE, generator=rng(seed)))
-    labels = moved.number[:, :, 0]
+    labels = moved.count[:, :, 0]
+    seen, mask = cut.tokens["owlvit"]
     assert torch.equal(cut.wave[:, 0].reshape(SIZE, FRAMES, -1)[..., 0].long(), labels)
     assert torch.equal(cut.features[:, 0].reshape(SIZE, FRAMES, 16, 4)[:, :, 0, 0].long(), labels)
-    assert torch.equal(cut.vision[:, :, 0, 0].long(), labels[:, ::2] // 2)
-    assert torch.equal(cut.vision_mask, cut.vision[:, :, 0, 0] == 2)
+    assert torch.equal(seen[:, :, 0, 0].long(), labels[:, ::2] // 2)
+    assert torch.equal(mask, seen[:, :, 0, 0] == 2)
     assert (labels[:, 0] != 0).all() and torch.equal(labels.sort(1).values, number[:, :, 0])
 
 
@@ -132,28 +145,28 @@ def test_mix_adds_sound_and_merges_labels(batch):
     inputs, target, mirror = batch
     partner = torch.tensor([1, 0, 2, 1])
     mixed, merged, _ = augment_module.mix(inputs, target, ALL, partner, mirror)
-    assert torch.equal(merged.number[0], target.number[0] + target.number[1])
-    assert torch.equal(merged.number[2], target.number[2]) and torch.equal(mixed.wave[2], inputs.wave[2])
+    assert torch.equal(merged.count[0], target.count[0] + target.count[1])
+    assert torch.equal(merged.count[2], target.count[2]) and torch.equal(mixed.wave[2], inputs.wave[2])
     assert torch.allclose(mixed.wave[0], inputs.wave[0] + inputs.wave[1])
     for frame in range(FRAMES):
         for sound in range(CLASSES):
-            want = [target.source[0, frame, sound, i] for i in range(target.number[0, frame, sound])]
-            for row in target.source[1, frame, sound, : target.number[1, frame, sound]]:
+            want = [sources_of(target)[0, frame, sound, i] for i in range(target.count[0, frame, sound])]
+            for row in sources_of(target)[1, frame, sound, : target.count[1, frame, sound]]:
                 want.append(torch.cat([row[:3], torch.zeros(1)]))  # not in this picture
-            got = merged.source[0, frame, sound]
+            got = sources_of(merged)[0, frame, sound]
             assert torch.equal(got[: len(want)], torch.stack(want)) if want else not got.any()
             assert not got[len(want) :].any()
 
 
 def test_mix_respects_the_tracks(batch):
     inputs, target, _ = batch
-    number = torch.full_like(target.number, 2)
+    number = torch.full_like(target.count, 2)
     number[2:] = 1
     partner = torch.tensor([1, 0, 3, 0])
-    mixed, merged, _ = augment_module.mix(inputs, target._replace(number=number), ALL, partner)
-    assert merged.number.max() == 3
-    assert torch.equal(mixed.wave[0], inputs.wave[0]) and torch.equal(merged.source[0], target.source[0])
-    assert (merged.number[2] == 2).all() and (merged.number[3] == 3).all()
+    mixed, merged, _ = augment_module.mix(inputs, target._replace(count=number), ALL, partner)
+    assert merged.count.max() == 3
+    assert torch.equal(mixed.wave[0], inputs.wave[0]) and torch.equal(sources_of(merged)[0], sources_of(target)[0])
+    assert (merged.count[2] == 2).all() and (merged.count[3] == 3).all()
 
 
 def test_mix_never_exceeds_full_scale_and_needs_sound(batch):
@@ -210,14 +223,14 @@ def test_same_seed_same_result(batch, frontend):
     second = everything(frontend)(inputs, target, rng(3), mirror)
     other = everything(frontend)(inputs, target, rng(4), mirror)
     assert same(first[0], second[0]) and same(first[1], second[1]) and not same(first[0], other[0])
-    assert all(torch.isfinite(value).all() for value in (*first[0], *first[1]) if value is not None)
+    assert all(torch.isfinite(value).all() for value in (*tensors(first[0]), *tensors(first[1])))
 
 
 def test_inputs_are_not_written_to(batch, frontend):
     inputs, target, mirror = batch
-    copies = [value.clone() for value in (*inputs, *target) if value is not None]
+    copies = [value.clone() for value in (*tensors(inputs), *tensors(target))]
     everything(frontend)(inputs, target, rng(), mirror)
-    assert all(map(torch.equal, copies, [v for v in (*inputs, *target) if v is not None]))
+    assert all(map(torch.equal, copies, [*tensors(inputs), *tensors(target)]))
 
 
 def test_off_means_unchanged(batch, frontend):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import MODEL, TAXONOMY, make_store
+from tiny import MODEL, TASK, make_store
 
 from dcase_seld.core.errors import SeldError
 from dcase_seld.corpus.layout import Clip
@@ -22,7 +22,7 @@ from dcase_seld.corpus.prepare import build_store
 from dcase_seld.media.audio import write_wav
 from dcase_seld.model.network import build_model
 from dcase_seld.scoring.figures import read_epochs
-from dcase_seld.store.source import ClipSource
+from dcase_seld.store.source import StoreSource
 from dcase_seld.store.store import Store
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.loop import train
@@ -190,9 +190,9 @@ def test_a_cache_of_long_clips_is_refused(tmp_path: Path) -> None:
     clip = Clip("long", "dev-train-synth", tmp_path / "long.wav", None, None)
     write_wav(tmp_path / "long.wav", np.zeros((2, 240_000), np.int16), 24_000)
     (tmp_path / "store").mkdir()
-    build_store([clip], tmp_path / "store", root=tmp_path, splits=["train"], taxonomy=TAXONOMY)
-    source = ClipSource(Store.open(tmp_path / "store"), np.array([0]))
+    build_store([clip], tmp_path / "store", root=tmp_path, splits=["train"], task=TASK)
+    source = StoreSource(Store.open(tmp_path / "store"), np.array([0]))
     config = TrainConfig(**options(cache_features="yes"))  # type: ignore[arg-type]
-    network = build_model(config.model, TAXONOMY, 0)
+    network = build_model(config.model, TASK, 0)
     with pytest.raises(SeldError, match="clips of 100 label frames"):
         wants_cache(config, make_fabric(config, "cpu"), [source], network)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from tiny import MODEL, TAXONOMY
+from tiny import MODEL, TASK
 
 from dcase_seld.model.network import build_model
 from dcase_seld.model.types import ModelInput
@@ -15,7 +15,7 @@ def test_updates_are_those_of_the_plain_kernel() -> None:
     config = TrainConfig(model=MODEL, lr=1e-3, weight_decay=0.1)  # type: ignore[arg-type]
     runs = []
     for _ in range(2):
-        network = build_model(config.model, TAXONOMY, 0).eval()
+        network = build_model(config.model, TASK, 0).eval()
         runs.append((network, make_optimizer(network, config)))
     for group in runs[1][1].param_groups:
         group["fused"] = None
@@ -25,7 +25,7 @@ def test_updates_are_those_of_the_plain_kernel() -> None:
     for _ in range(3):
         for network, optimizer in runs:
             output = network(ModelInput(wave=sound))
-            (output.xy.square().sum() + output.distance.square().sum()).backward()
+            (output.direction.square().sum() + output.distance.square().sum()).backward()
             optimizer.step()
             optimizer.zero_grad()
     pairs = list(zip(*(network.parameters() for network, _ in runs), strict=True))
