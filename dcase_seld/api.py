@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -99,6 +100,7 @@ def predict(
     video: PathLike | None = None,
     overlap: float = 0.5,
     mono: Literal["refuse", "duplicate"] = "refuse",
+    people: Literal["auto", "on", "off"] = "auto",
     device: str = "cpu",
 ) -> Events:
     """Return the events that a model hears (and sees) in one sound or video file of any length and sample rate.
@@ -109,6 +111,7 @@ def predict(
         video: a file with its pictures where `file` is sound only.
         overlap: share of a window that the next one covers too, 0 to 0.9.
         mono: "duplicate" accepts one channel, without direction.
+        people: whether people in the pictures decide what is on screen; auto: where the pose model is there.
         device: where encoders of tokens run, if the model reads any.
 
     Raises:
@@ -116,12 +119,14 @@ def predict(
     """
     from dcase_seld.infer.predictor import read_for
     from dcase_seld.infer.recording_source import open_embedders
+    from dcase_seld.stages.pictures import people_correction
 
     if not 0 <= overlap <= 0.9:
         raise SeldError(f"overlap is {overlap}; 0 to 0.9 is possible.", "Give a share of the window, e.g. 0.5.")
     recording = read_for(model, Path(file), None if video is None else Path(video), mono=mono)
     embedders = open_embedders(model.specs, model.needs, model.task, device)
-    return model.predict(recording, embedders, hop_frames=model.task.hop_frames(overlap))
+    seeing = replace(model, correct=people_correction(model.task.classes, people))
+    return seeing.predict(recording, embedders, hop_frames=model.task.hop_frames(overlap))
 
 
 def run_recipe(

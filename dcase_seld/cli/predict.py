@@ -49,6 +49,9 @@ OVERLAY_FPS = 15.0
               help="The files are first-order Ambisonics (W, Y, Z, X); listen at this viewing angle.")  # fmt: skip
 @click.option("--videos", type=click.Path(path_type=Path, exists=True, file_okay=False),
               help="Folder with the videos of sound files, by name.")  # fmt: skip
+@click.option("--people", type=click.Choice(["auto", "on", "off"]), default="auto", show_default=True,
+              help="Whether people in the pictures decide what is on screen and refine where it is; auto: where the "
+              "pose model is there (dcase-seld models pull pose).")  # fmt: skip
 @click.option("--no-video", is_flag=True, help="Do not look at the pictures.")
 @click.option("--encoder", "encoders", multiple=True, metavar="NAME=WEIGHTS", callback=_named,
               help="Weights of an encoder (folder, file or known name) in place of those of the training, as "
@@ -74,6 +77,7 @@ def predict(
     mono: str,
     foa_angle: float | None,
     videos: Path | None,
+    people: str,
     no_video: bool,
     encoders: dict[str, str],
     tta: str | None,
@@ -93,6 +97,7 @@ def predict(
     from dcase_seld.infer.predictor import Predictor, read_for
     from dcase_seld.infer.recording_source import ComputeTime, open_embedders
     from dcase_seld.media.recordings import find_recordings
+    from dcase_seld.stages.pictures import people_correction
 
     if bool(checkpoints) == (ensemble is not None):
         raise click.UsageError("Give --checkpoint (once or several times) or --ensemble.")
@@ -100,6 +105,8 @@ def predict(
     place = single_device(device)
     folders = [ensemble] if ensemble is not None else list(checkpoints)
     predictor = Predictor.load(folders, place, tta).with_threshold(threshold)  # type: ignore[arg-type]
+    correct = people_correction(predictor.task.classes, "off" if no_video else people)  # type: ignore[arg-type]
+    predictor = replace(predictor, correct=correct)
     embedders = open_embedders(predictor.specs, predictor.needs, predictor.task, str(place), encoders)
     hop = predictor.task.hop_frames(overlap)
     out.mkdir(parents=True, exist_ok=True)
@@ -136,7 +143,7 @@ def _write(events: Events, predictor: Predictor, out: Path, formats: tuple[str, 
 
     taxonomy, name = predictor.networks[0].taxonomy, events.clips[0]
     if "csv" in formats:
-        sees = any(network.config.track == "b" for network in predictor.networks)
+        sees = events.onscreen_probability is not None
         write_csv(out / f"{name}.csv", events, track="b" if sees else "a")
     segments = link(events)
     for suffix, text in (("json", to_json), ("audacity", to_audacity)):

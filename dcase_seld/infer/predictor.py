@@ -21,7 +21,8 @@ from dcase_seld.infer.recording_source import ComputeTime, Embedder, RecordingSo
 from dcase_seld.infer.settings import EnsembleSettings, Member, check_leakage, read_ensemble
 from dcase_seld.infer.tracks import average_outputs, swap_output
 from dcase_seld.media.audio import VIDEOS, Mono
-from dcase_seld.media.recordings import Recording, read_recording
+from dcase_seld.media.recordings import Recording as Recording
+from dcase_seld.media.recordings import read_recording
 from dcase_seld.model.network import SeldNetwork, network_features
 from dcase_seld.model.types import ModelInput, SeldOutput
 from dcase_seld.model.weights import count_parameters, load_model, model_folder, read_facts

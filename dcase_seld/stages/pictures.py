@@ -14,9 +14,9 @@ from dcase_seld.recipe.stage import Context, Inputs, Stage
 from dcase_seld.vision.rules import DETECTED, VisualConfig
 
 if TYPE_CHECKING:
-    from dcase_seld.pretrained.owlvit import OpenVocabularyDetector
-    from dcase_seld.store.store import Store
-    from dcase_seld.vision.objects import ClipObjects
+    from dcase_seld.core.classes import Taxonomy
+    from dcase_seld.core.events import Events
+    from dcase_seld.infer.predictor import Recording as Recording
 
 
 class KeypointsConfig(Config):
@@ -131,11 +131,12 @@ def detections_ready(config: DetectionsConfig) -> None:
 def run_detections(config: DetectionsConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
     """Write the detections folder: shards of boxes and detections.json."""
     from dcase_seld.core.classes import queries_of
+    from dcase_seld.core.task import LABEL_RATE, sample_times
     from dcase_seld.core.work import progress, say
     from dcase_seld.infer.devices import single_device
     from dcase_seld.pretrained.owlvit import load_detector
     from dcase_seld.store.store import Store
-    from dcase_seld.vision.objects import DETECTIONS, read_detections
+    from dcase_seld.vision.objects import DETECTIONS, ClipObjects, detect_in_video, read_detections
 
     store = Store.open(inputs["data"][0])
     words, classes = queries_of(store.taxonomy, config.queries)
@@ -155,10 +156,14 @@ def run_detections(config: DetectionsConfig, inputs: Inputs, out: Path, context:
         "queries": [{"words": w, "class": c, "threshold": t} for w, c, t in zip(words, classes, limits, strict=True)],
         "fps": config.fps,
     }
+
+    def look(position: int) -> ClipObjects:
+        index = indices[position]
+        times = sample_times(float(store.frames[index]) / LABEL_RATE, config.fps)
+        return detect_in_video(detector, store.videos[index], times, classes, limits)
+
     with progress("detections", len(names), "clips", context.quiet) as advance:
-        DETECTIONS.write(
-            out, names, lambda k: _look(store, int(indices[k]), detector, classes, limits, config.fps), facts, advance
-        )
+        DETECTIONS.write(out, names, look, facts, advance)
     clips = read_detections([out], store.taxonomy)
     return {
         "clips": len(names),
@@ -166,56 +171,6 @@ def run_detections(config: DetectionsConfig, inputs: Inputs, out: Path, context:
         "clips_with_problems": sum(bool(clip.problem) for clip in clips.values()),
         "random_weights": detector.owlvit.random_weights,
     }
-
-
-def _look(
-    store: Store,
-    index: int,
-    detector: OpenVocabularyDetector,
-    classes: list[int],
-    limits: list[float],
-    fps: float,
-) -> ClipObjects:
-    """Return the objects of one clip; the frames of a clip go through the network in batches."""
-    import numpy as np
-
-    from dcase_seld.core.task import LABEL_RATE, sample_times
-    from dcase_seld.media.frames import read_frames
-    from dcase_seld.vision.objects import ClipObjects
-
-    times = sample_times(float(store.frames[index]) / LABEL_RATE, fps)
-    path = store.videos[index]
-    images: list[Any] = [None] * len(times)
-    problem: str | None = "there is no video"
-    if path is not None:
-        frames = read_frames(path, times.tolist())
-        images, problem = list(frames.images), frames.problem
-    there = [k for k, image in enumerate(images) if image is not None]
-    rows, of_class, of_query = np.array(classes, np.int64), [], []
-    frame, box, score = [], [], []
-    step = detector.owlvit.batch
-    for start in range(0, len(there), step):
-        part = there[start : start + step]
-        found = detector.detect(detector.owlvit.see([images[k] for k in part]), min(limits))
-        for k, boxes in zip(part, found, strict=True):
-            sure = boxes.score >= np.array(limits, np.float32)[boxes.query]
-            frame += [k] * int(sure.sum())
-            box.append(boxes.box[sure])
-            score.append(boxes.score[sure])
-            of_query.append(boxes.query[sure])
-            of_class.append(rows[boxes.query[sure]])
-    seen = np.zeros(len(times), np.bool_)
-    seen[there] = True
-    return ClipObjects(
-        times,
-        seen,
-        np.array(frame, np.int64),
-        np.concatenate(box).astype(np.float32) if box else np.zeros((0, 4), np.float32),
-        np.concatenate(of_class) if of_class else np.zeros(0, np.int64),
-        np.concatenate(of_query) if of_query else np.zeros(0, np.int64),
-        np.concatenate(score).astype(np.float32) if score else np.zeros(0, np.float32),
-        problem or "",
-    )
 
 
 DETECTIONS_STAGE = Stage("detections", "detections", DetectionsConfig, run_detections, ready=detections_ready)
@@ -315,6 +270,57 @@ def run_visual(config: VisualStageConfig, inputs: Inputs, out: Path, context: Co
     part.replace(out / "visual.json")
     judged.events.save(out / "events.npz")
     return facts
+
+
+def people_correction(
+    taxonomy: Taxonomy,
+    wanted: Literal["auto", "on", "off"] = "auto",
+    *,
+    mode: Literal["accurate", "fast"] = "fast",
+    fps: float = 2.0,
+    rules: VisualConfig | None = None,
+) -> Callable[[Events, Recording], Events] | None:
+    """Return what the keypoints and visual steps do, for one recording at a time; None where people are not looked for.
+
+    Args:
+        taxonomy: the classes.
+        wanted: on; off; or auto: where the pose model is on this machine.
+        mode: how closely pictures are looked at.
+        fps: sampled frames per second.
+        rules: parts, tolerances and weights; None: the defaults, as far as the taxonomy has their classes.
+
+    Raises:
+        SeldError: `wanted` is on, and the pose model is not on this machine.
+    """
+    from dcase_seld.core.config import parse_config
+    from dcase_seld.core.errors import SeldError
+    from dcase_seld.core.task import LABEL_RATE, frames_of, sample_times
+    from dcase_seld.vision.keypoints import find_in_video
+    from dcase_seld.vision.people import PeopleConfig, PeopleFinder
+    from dcase_seld.vision.rules import gather_evidence, judge
+
+    if wanted == "off":
+        return None
+    config = KeypointsConfig(data="", split="all", mode=mode, fps=fps, model="pose")
+    try:
+        keypoints_ready(config)
+    except SeldError:
+        if wanted == "on":
+            raise
+        return None
+    finding = parse_config(PeopleConfig, {"mode": mode, "model": config.model}, "people")
+    rules = rules or VisualConfig()
+
+    def correct(events: Events, recording: Recording) -> Events:
+        if recording.video is None:
+            return events
+        seconds = float(frames_of(recording.sound.shape[1], recording.rate)) / LABEL_RATE
+        with PeopleFinder(finding) as finder:
+            people = find_in_video(finder, recording.video, sample_times(seconds, fps))
+        evidence = gather_evidence(events, {recording.name: people}, taxonomy, rules)
+        return judge(events, evidence, rules).events
+
+    return correct
 
 
 VISUAL_STAGE = Stage("visual", "events", VisualStageConfig, run_visual)

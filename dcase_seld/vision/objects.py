@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,9 @@ from dcase_seld.core.geometry import column_to_azimuth
 from dcase_seld.core.task import CLIP_FRAMES, LABEL_RATE, label_times
 from dcase_seld.vision.rules import VisualConfig
 from dcase_seld.vision.seen import ShardedFolder, Sightings, watched_frames
+
+if TYPE_CHECKING:
+    from dcase_seld.pretrained.owlvit import OpenVocabularyDetector
 
 
 @dataclass(frozen=True)
@@ -126,3 +130,54 @@ def read_detections(folders: Sequence[Path], taxonomy: Taxonomy) -> dict[str, Cl
             shard = DETECTIONS.read_shard(path)
             clips |= {name: shard[index] for name, (own, index) in places.items() if own == path}
     return clips
+
+
+def detect_in_video(
+    detector: OpenVocabularyDetector,
+    path: Path | None,
+    times: npt.NDArray[np.float64],
+    classes: Sequence[int],
+    limits: Sequence[float],
+) -> ClipObjects:
+    """Return the objects of a video at times in seconds; its frames go through the network in batches.
+
+    Args:
+        detector: with its words.
+        path: the video, or None.
+        times: (V,) in seconds.
+        classes: class index of each of the detector's words.
+        limits: score from which a detection of each of the words counts.
+    """
+    from dcase_seld.media.frames import read_frames
+
+    images: list[Any] = [None] * len(times)
+    problem: str | None = "there is no video"
+    if path is not None:
+        frames = read_frames(path, times.tolist())
+        images, problem = list(frames.images), frames.problem
+    there = [k for k, image in enumerate(images) if image is not None]
+    rows, of_class, of_query = np.array(classes, np.int64), [], []
+    frame, box, score = [], [], []
+    step = detector.owlvit.batch
+    for start in range(0, len(there), step):
+        part = there[start : start + step]
+        found = detector.detect(detector.owlvit.see([images[k] for k in part]), min(limits))
+        for k, boxes in zip(part, found, strict=True):
+            sure = boxes.score >= np.array(limits, np.float32)[boxes.query]
+            frame += [k] * int(sure.sum())
+            box.append(boxes.box[sure])
+            score.append(boxes.score[sure])
+            of_query.append(boxes.query[sure])
+            of_class.append(rows[boxes.query[sure]])
+    seen = np.zeros(len(times), np.bool_)
+    seen[there] = True
+    return ClipObjects(
+        times,
+        seen,
+        np.array(frame, np.int64),
+        np.concatenate(box).astype(np.float32) if box else np.zeros((0, 4), np.float32),
+        np.concatenate(of_class) if of_class else np.zeros(0, np.int64),
+        np.concatenate(of_query) if of_query else np.zeros(0, np.int64),
+        np.concatenate(score).astype(np.float32) if score else np.zeros(0, np.float32),
+        problem or "",
+    )
