@@ -101,9 +101,8 @@ def score(
     from dcase_seld.core.event_files import read_folder
     from dcase_seld.core.files import write_scores_json as write_json
     from dcase_seld.scoring.counts import count_events
-    from dcase_seld.scoring.figures import format_scores
     from dcase_seld.scoring.intervals import jackknife
-    from dcase_seld.scoring.official import check_clips, scores_of
+    from dcase_seld.scoring.official import check_clips, format_scores, scores_of
 
     classes = load_taxonomy(taxonomy)
     length = None if isinstance(frames, str) else frames

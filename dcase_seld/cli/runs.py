@@ -13,14 +13,6 @@ import click
 
 from dcase_seld.core.errors import SeldError, listing
 
-FIGURES = (
-    ("f_score", "F20/1 %", 100.0, 1),
-    ("f_score_onscreen", "on/off %", 100.0, 1),
-    ("doa_error_deg", "DOAE °", 1.0, 1),
-    ("relative_distance_error", "RDE", 1.0, 2),
-)
-"""Score, its heading, factor, decimals."""
-
 
 @click.command()
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
@@ -119,16 +111,19 @@ def _print_table(found: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from dcase_seld.report.gather import brief_figures
+
     # Names and settings are long: they follow below, by the number of the row, so that 80 columns are enough.
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("", "epochs", *(heading for _, heading, _, _ in FIGURES), "parameters", "clips/s", "time"):
+    shown = [brief_figures(run["val"]) for run in found]
+    for heading in ("", "epochs", *shown[0], "parameters", "clips/s", "time"):
         table.add_column(heading, justify="right", no_wrap=True)
     for number, run in enumerate(found, 1):
         seconds = int(run["seconds"])
         table.add_row(
             str(number),
             f"{run.get('best_epoch', 0)}/{run['epochs']}",
-            *(_number(run["val"].get(name), factor, digits) for name, _, factor, digits in FIGURES),
+            *shown[number - 1].values(),
             f"{run['parameters']:,}",
             f"{run.get('clips_per_second', 0):,.0f}",
             f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}",
@@ -143,7 +138,3 @@ def _print_table(found: list[dict[str, Any]]) -> None:
     console.print(table)
     console.print()
     console.print(names)
-
-
-def _number(value: float | None, factor: float, digits: int) -> str:
-    return "–" if value is None else f"{factor * value:.{digits}f}"

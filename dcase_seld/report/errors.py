@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dcase_seld.core.events import Events, name_parts
+from dcase_seld.core.events import Events
 from dcase_seld.core.task import DOA_THRESHOLD_DEG, RELATIVE_DISTANCE_THRESHOLD
 from dcase_seld.report.gather import Run
 from dcase_seld.scoring.counts import COUNTS, match
-from dcase_seld.scoring.intervals import student_t
-from dcase_seld.scoring.official import FIGURES, ONSCREEN_FIGURES, figures
+from dcase_seld.scoring.figures import FIGURES
 
 Indices = npt.NDArray[np.int64]
 
@@ -189,56 +188,9 @@ def calibration(run: Run, pairs: Pairs, bins: int = 10) -> tuple[Floats, Floats,
 def clip_scores(run: Run) -> dict[str, float]:
     """Return clip → its F20/1 over all classes pooled; clips without annotated events are left out."""
     sums = dict(zip(COUNTS, run.counts.values.sum(axis=2), strict=True))
-    annotated = sums["matches"] + sums["misses"]
-    score = sums["hits"] / np.maximum(sums["matches"] + 0.5 * (sums["extras"] + sums["misses"]), 1e-9)
+    annotated = sums["match"] + sums["miss"]
+    score = FIGURES["f_score"].of(run.counts.values.sum(axis=2))
     return {clip: float(score[index]) for index, clip in enumerate(run.counts.clips) if annotated[index] > 0}
-
-
-def paired_difference(first: Run, second: Run) -> dict[str, dict[str, Any]]:
-    """Return figure → {value, low, high} of second minus first on the clips that both have, by a paired jackknife.
-
-    Leaving the same recording (or clip) out of both runs at a time keeps what they share, hard and easy clips, out of
-    the interval: it is the one to ask whether a difference is more than chance.
-
-    Source: M. H. Quenouille (1956), J. W. Tukey (1958).
-    """
-    shared = [clip for clip in first.counts.clips if clip in set(second.counts.clips)]
-    values = []
-    for run in (first, second):
-        place = {clip: index for index, clip in enumerate(run.counts.clips)}
-        values.append(run.counts.values[:, [place[clip] for clip in shared]])
-    units = _units(shared, first.unit == "recording" and second.unit == "recording")
-    count = int(units.max(initial=-1)) + 1
-    if count < 2 or values[0].shape[2] != values[1].shape[2]:
-        return {}
-    whole, partial = [], []
-    for value in values:
-        order = np.argsort(units, kind="stable")
-        starts = np.searchsorted(units[order], np.arange(count))
-        per_unit = np.add.reduceat(value[:, order], starts, axis=1)
-        total = per_unit.sum(axis=1)
-        whole.append(figures(total, first.average)[0])  # type: ignore[arg-type]
-        partial.append(figures(total[:, None] - per_unit, first.average)[0])  # type: ignore[arg-type]
-    hidden = ONSCREEN_FIGURES if "a" in (first.track, second.track) else ()
-    reach = student_t(0.975, count - 1)
-    result = {}
-    for name in FIGURES:
-        if name in hidden:
-            continue
-        parts = partial[1][name] - partial[0][name]
-        change = float(whole[1][name] - whole[0][name])
-        error = math.sqrt((count - 1) * float(np.mean((parts - parts.mean()) ** 2)))
-        centre = change - (count - 1) * (float(parts.mean()) - change)
-        result[name] = {"value": change, "low": centre - reach * error, "high": centre + reach * error, "units": count}
-    return result
-
-
-def _units(clips: Sequence[str], by_recording: bool) -> npt.NDArray[np.int64]:
-    parts = [name_parts(name) for name in clips]
-    names = [part.recording if by_recording and part else name for part, name in zip(parts, clips, strict=True)]
-    if not names:
-        return np.zeros(0, np.int64)
-    return np.unique(np.asarray(names), return_inverse=True)[1].astype(np.int64)
 
 
 def _bin_labels(edges: Sequence[float], what: str) -> tuple[str, ...]:

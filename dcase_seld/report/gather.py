@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +16,8 @@ from dcase_seld.core.files import follow
 from dcase_seld.recipe.provenance import MadeBy, _history
 from dcase_seld.recipe.results import read_receipt
 from dcase_seld.scoring.counts import Counts, count_events
-from dcase_seld.scoring.figures import read_epochs
-from dcase_seld.scoring.intervals import By, jackknife
+from dcase_seld.scoring.figures import FIGURES, read_epochs
+from dcase_seld.scoring.intervals import By, jackknife, paired_difference
 from dcase_seld.scoring.official import Scores, scores_of
 
 if TYPE_CHECKING:
@@ -89,6 +89,22 @@ class Run:
             path = made.folder / "epochs.csv"
             if path.is_file() and (rows := read_epochs(path)):
                 yield made.step, rows
+
+
+def brief_figures(values: Mapping[str, float | None]) -> dict[str, str]:
+    """Return heading → text of the figures that tables of many runs show."""
+    return {one.short: one.text(values.get(name)) for name, one in FIGURES.items() if one.brief}
+
+
+def difference(first: Run, second: Run) -> dict[str, dict[str, Any]]:
+    """Return figure → {value, low, high, units} of second minus first, see `paired_difference`."""
+    return paired_difference(
+        first.counts,
+        second.counts,
+        average=first.average,  # type: ignore[arg-type]
+        track="a" if "a" in (first.track, second.track) else "b",
+        by="recording" if first.unit == second.unit == "recording" else "clip",
+    )
 
 
 def gather(paths: Sequence[Path], references: Path | None = None, track: str = "b") -> list[Run]:

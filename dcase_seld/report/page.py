@@ -9,9 +9,9 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-from dcase_seld.report.gather import Run
+from dcase_seld.report.gather import Run, difference
 from dcase_seld.report.sections import all_sections
-from dcase_seld.scoring.official import FIGURES, ONSCREEN_FIGURES
+from dcase_seld.scoring.figures import FIGURES, shown
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Published:
     Attributes:
         system: who, and where it is described.
         track: "a" or "b".
-        figures: names as in `metrics.official.FIGURES`; fractions are 0–1.
+        figures: names as in `scoring.figures.FIGURES`; fractions are 0–1.
     """
 
     system: str
@@ -60,16 +60,6 @@ PUBLISHED = (
 )
 """Source: the DCASE 2025 Challenge Task 3 description and the named papers."""
 
-HEADS = {
-    "f_score": ("F20/1", 100.0, ".1f", " %", True),
-    "f_score_onscreen": ("F20/1/on-off", 100.0, ".1f", " %", True),
-    "doa_error_deg": ("Azimuth error", 1.0, ".1f", "°", False),
-    "distance_error_cm": ("Distance error", 1.0, ".0f", " cm", False),
-    "relative_distance_error": ("Relative distance error", 1.0, ".2f", "", False),
-    "onscreen_accuracy": ("On/off accuracy", 100.0, ".1f", " %", True),
-}
-"""Figure → title, factor, format, unit, whether more is better."""
-
 
 def write_report(runs: Sequence[Run], out: Path, examples: int = 3, title: str = "") -> None:
     """Write one self-contained HTML page on runs; the first is the one that clips are chosen by.
@@ -99,14 +89,6 @@ def write_report(runs: Sequence[Run], out: Path, examples: int = 3, title: str =
     part.replace(out)
 
 
-def number(name: str, value: float | None, unit: bool = False) -> str:
-    """Return a figure as people read it: 0.457 → "45.7", "–" where there is none."""
-    _, factor, form, sign, _ = HEADS[name]
-    if value is None or not math.isfinite(value):
-        return "–"
-    return format(value * factor, form) + (sign if unit else "")
-
-
 def _section(name: str, html: str) -> str:
     return f"<section><h2>{escape(name)}</h2>{html}</section>"
 
@@ -115,33 +97,28 @@ def _summary(runs: Sequence[Run]) -> str:
     first = runs[0]
     score = first.scores
     tiles = []
-    for name in FIGURES:
-        if name == "distance_error_cm" or getattr(score, name) is None:
-            continue
-        interval = (score.jackknife or {}).get(name) or {}
-        low, high = interval.get("interval", (math.nan, math.nan))
-        within = f"{number(name, low)} to {number(name, high)}" if math.isfinite(low) else "no interval"
-        value = number(name, getattr(score, name), unit=True)
-        tiles.append(f"<li><b>{value}</b><span>{HEADS[name][0]}</span><small>{within}</small></li>")
+    for one in shown(first.track):
+        low, high = _bounds(first, one.name)
+        within = f"{one.text(low)} to {one.text(high)}" if math.isfinite(low) else "no interval"
+        value = one.text(score.figures[one.name], unit=True)
+        tiles.append(f"<li><b>{value}</b><span>{escape(one.label)}</span><small>{within}</small></li>")
     clips = f"{score.clips:,} {escape(first.split)} clips, track {first.track}, {first.average} average"
     return f'<p>{escape(first.name)}: {clips}, {first.protocol} protocol</p><ul class="tiles">{"".join(tiles)}</ul>'
 
 
 def _scores(runs: Sequence[Run]) -> str:
-    titles = "".join(f"<th>{HEADS[name][0]}{HEADS[name][3]}</th>" for name in FIGURES)
+    titles = "".join(f"<th>{escape(one.title)}</th>" for one in FIGURES.values())
     rows = []
     for run in runs:
         cells = [f'<th scope="row">{escape(run.name)}</th>']
-        for name in FIGURES:
-            value = getattr(run.scores, name)
-            entry = (run.scores.jackknife or {}).get(name) or {}
-            low, high = entry.get("interval", (math.nan, math.nan))
-            within = f"<small>{number(name, low)} … {number(name, high)}</small>" if math.isfinite(low) else ""
-            cells.append(f"<td>{number(name, value)}{within}</td>")
+        for name, one in FIGURES.items():
+            low, high = _bounds(run, name)
+            within = f"<small>{one.text(low)} … {one.text(high)}</small>" if math.isfinite(low) else ""
+            cells.append(f"<td>{one.text(run.scores.figures[name])}{within}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
     for row in PUBLISHED:
         cells = [f'<th scope="row">{escape(row.system)}</th>']
-        cells += [f"<td>{number(name, row.figures.get(name))}</td>" for name in FIGURES]
+        cells += [f"<td>{one.text(row.figures.get(name))}</td>" for name, one in FIGURES.items()]
         rows.append(f'<tr class="published">{"".join(cells)}</tr>')
     unit = runs[0].unit
     doubt = ""
@@ -154,32 +131,35 @@ def _scores(runs: Sequence[Run]) -> str:
     )
 
 
+def _bounds(run: Run, name: str) -> tuple[float, float]:
+    """Return the jackknife's interval of a figure, NaN where there is none."""
+    low, high = ((run.scores.jackknife or {}).get(name) or {}).get("interval", (math.nan, math.nan))
+    return low, high
+
+
 def _outside(run: Run, name: str) -> bool:
     """Return whether the jackknife's interval of a figure does not hold the figure."""
-    entry = (run.scores.jackknife or {}).get(name)
-    return entry is not None and not entry["interval"][0] <= entry["value"] <= entry["interval"][1]
+    low, high = _bounds(run, name)
+    value = run.scores.figures[name]
+    return value is not None and (value < low or value > high)
 
 
 def _differences(runs: Sequence[Run]) -> Iterator[str]:
-    from dcase_seld.report.errors import paired_difference
-
     first = runs[0]
     for other in runs[1:]:
-        result = paired_difference(first, other)
+        result = difference(first, other)
         if not result:
             yield f'<p class="note">{escape(other.name)} shares too few clips with {escape(first.name)} to compare.</p>'
             continue
         rows = []
-        for name in FIGURES:
-            if name not in result or (name in ONSCREEN_FIGURES and other.track == "a"):
-                continue
-            entry = result[name]
+        for name, entry in result.items():
+            one = FIGURES[name]
             sure = entry["low"] > 0 or entry["high"] < 0
-            better = (entry["value"] > 0) == HEADS[name][4]
+            better = (entry["value"] > 0) == one.higher_is_better
             verdict = ("better" if better else "worse") if sure else "not told apart"
-            change, low, high = (f"{entry[key] * HEADS[name][1]:+{HEADS[name][2]}}" for key in ("value", "low", "high"))
+            change, low, high = (one.change(entry[key]) for key in ("value", "low", "high"))
             rows.append(
-                f'<tr><th scope="row">{HEADS[name][0]}{HEADS[name][3]}</th><td>{change}</td><td>{low} … {high}</td>'
+                f'<tr><th scope="row">{escape(one.title)}</th><td>{change}</td><td>{low} … {high}</td>'
                 f'<td class="{verdict.split()[0]}">{verdict}</td></tr>'
             )
         units = next(iter(result.values()))["units"]

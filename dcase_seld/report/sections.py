@@ -13,6 +13,7 @@ from dcase_seld.report.charts import Series, bars, heatmap, lines
 from dcase_seld.report.errors import Pairs, calibration, confusion, errors_by, onscreen_table, pair
 from dcase_seld.report.examples import chosen_clips, example
 from dcase_seld.report.gather import Run
+from dcase_seld.scoring.figures import FIGURES
 
 
 def all_sections(runs: Sequence[Run], examples: int) -> Iterator[tuple[str, str]]:
@@ -31,18 +32,13 @@ def all_sections(runs: Sequence[Run], examples: int) -> Iterator[tuple[str, str]
 def _classes(runs: Sequence[Run]) -> str:
     names = runs[0].taxonomy.classes
     frames = np.bincount(runs[0].reference.class_index, minlength=len(names))
-    series = [Series(run.name, [100 * value for value in run.scores.classwise["f_score"] or []]) for run in runs]
-    grid = [bars("F20/1 by class, %", names, series, most=100, form=".0f")]
-    if any(run.track == "b" for run in runs):
-        both = [r for r in runs if r.track == "b"]
-        onscreen = [
-            Series(r.name, [100 * value for value in r.scores.classwise["f_score_onscreen"] or []]) for r in both
-        ]
-        grid.append(bars("F20/1/on-off by class, %", names, onscreen, most=100, form=".0f"))
-    azimuth = [Series(run.name, run.scores.classwise["doa_error_deg"] or []) for run in runs]
-    grid.append(bars("Azimuth error by class, degrees", names, azimuth))
-    distance = [Series(run.name, run.scores.classwise["relative_distance_error"] or []) for run in runs]
-    grid.append(bars("Relative distance error by class", names, distance, form=".2f"))
+    grid = []
+    for name, one in FIGURES.items():
+        having = [(run, values) for run in runs if one.brief and (values := run.scores.classwise[name])]
+        if having:
+            series = [Series(run.name, [one.scale * value for value in values]) for run, values in having]
+            most = 100 if one.unit == "%" else None
+            grid.append(bars(f"{one.title} by class", names, series, most=most, form=f".{one.decimals}f"))
     rest = [Series("annotated", [float(value) for value in frames])]
     grid.append(bars("Annotated source frames (100 ms)", names, rest, form=",.0f"))
     never = [name for name, count in zip(names, frames.tolist(), strict=True) if not count]
@@ -137,12 +133,9 @@ def _curves(runs: Sequence[Run]) -> str:
         for step, rows in run.curves():
             trainings.setdefault(step if len(runs) == 1 else f"{run.name} · {step}", rows)
     grid = []
-    for key, title, factor in (
-        ("loss", "Training loss by epoch", 1.0),
-        ("val_loss", "Validation loss by epoch", 1.0),
-        ("f_score", "F20/1 on validation clips, %", 100.0),
-        ("doa_error_deg", "Azimuth error on validation clips, degrees", 1.0),
-    ):
+    panels = [("loss", "Training loss by epoch", 1.0), ("val_loss", "Validation loss by epoch", 1.0)]
+    panels += [(name, f"{one.title} on validation clips", one.scale) for name, one in FIGURES.items() if one.brief]
+    for key, title, factor in panels:
         points = {
             name: [(row["epoch"], row[key] * factor) for row in rows if key in row] for name, rows in trainings.items()
         }

@@ -125,17 +125,20 @@ PROTOCOLS = {
 """What each protocol scores."""
 
 COUNTS = (
-    "hits",
-    "hits_onscreen",
-    "matches",
-    "extras",
-    "misses",
+    "hit",
+    "hit_onscreen",
+    "match",
+    "extra",
+    "miss",
     "azimuth_error",
     "distance_error",
     "relative_error",
     "onscreen_right",
+    "azimuth_right",
+    "distance_right",
 )
-"""What is summed; hits_onscreen are hits whose on-screen flag agrees; azimuth in degrees, distance in centimetres."""
+"""What is summed, in degrees and centimetres: hit_onscreen are hits whose on-screen flag agrees, *_right matches of
+which one thing is right; a hit has both azimuth and distance right."""
 
 _MOST_TRACKS = 10
 
@@ -221,10 +224,10 @@ def _count(truth: tuple[Rows, Integers], guess: tuple[Rows, Integers], clips: in
         cell = key // (frames * n_classes) * n_classes + key % n_classes
         values[COUNTS.index(name)] += np.bincount(cell, weight, minlength=clips * n_classes)
 
-    for name, groups in (("misses", references), ("extras", predictions)):
+    for name, groups in (("miss", references), ("extra", predictions)):
         add(name, groups.key, groups.count)
         add(name, common, -matches)
-    add("matches", common, matches)
+    add("match", common, matches)
 
     truth_row, guess_row, group = _pair(references, in_truth, predictions, in_guess)
     a = references.rows[truth_row].astype(np.float64)
@@ -233,14 +236,18 @@ def _count(truth: tuple[Rows, Integers], guess: tuple[Rows, Integers], clips: in
     azimuth_error = np.abs(a[:, 3] - b[:, 3])
     distance_error = np.abs(a[:, 4] - b[:, 4])
     relative_error = distance_error / (a[:, 4] + _EPS)
-    hit = (azimuth_error <= DOA_THRESHOLD_DEG) & (relative_error <= RELATIVE_DISTANCE_THRESHOLD)
+    azimuth_right = azimuth_error <= DOA_THRESHOLD_DEG
+    distance_right = relative_error <= RELATIVE_DISTANCE_THRESHOLD
+    hit = azimuth_right & distance_right
     right = a[:, 5] == b[:, 5]
-    add("hits", key, hit)
-    add("hits_onscreen", key, hit & right)
+    add("hit", key, hit)
+    add("hit_onscreen", key, hit & right)
     add("azimuth_error", key, azimuth_error)
     add("distance_error", key, distance_error)
     add("relative_error", key, relative_error)
     add("onscreen_right", key, right)
+    add("azimuth_right", key, azimuth_right)
+    add("distance_right", key, distance_right)
     return values.reshape(len(COUNTS), clips, n_classes)
 
 

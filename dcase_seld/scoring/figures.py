@@ -1,91 +1,209 @@
-"""Scores as one plain table for the terminal."""
+"""The table of figures: what each is made of, what it is called and how it is printed; a user's own join it.
+
+    @metric("hit_rate", title="hits %", scale=100)
+    def hits(n):
+        return n["hit"] / (n["hit"] + n["miss"])
+
+`n` maps the names of `counts.COUNTS` to sums: one per class, or of all classes pooled, of all clips or of all but some.
+Averages, class-wise values and jackknife intervals follow; a figure that is registered stands wherever figures do.
+"""
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from dcase_seld.scoring.official import FIGURES, Scores
+import numpy as np
+import numpy.typing as npt
 
-TITLES = {
-    "f_score": "F20/1 %",
-    "f_score_onscreen": "F20/1/on-off %",
-    "doa_error_deg": "DOA err. °",
-    "distance_error_cm": "dist. err. cm",
-    "relative_distance_error": "rel. dist. err.",
-    "onscreen_accuracy": "on/off acc. %",
-}
-"""Column titles of the figures."""
+from dcase_seld.core.errors import SeldError
+from dcase_seld.scoring.counts import COUNTS
 
-_FORMS = {
-    "f_score": (100.0, 1),
-    "f_score_onscreen": (100.0, 1),
-    "doa_error_deg": (1.0, 1),
-    "distance_error_cm": (1.0, 0),
-    "relative_distance_error": (1.0, 2),
-    "onscreen_accuracy": (100.0, 1),
-}
+Floats = npt.NDArray[np.float64]
+
+Average = Literal["macro", "micro"]
+
+Make = Callable[[Mapping[str, Any]], Any]
+"""Sums by name → the figure, NaN or infinite where it is undefined."""
+
+UNITS = ("%", "°", "cm", "m", "dB")
+"""Last words of a title that are its unit."""
 
 
-def format_scores(scores: Scores, class_names: Sequence[str]) -> str:
-    """Return the overall and class-wise figures as lines of text; "–" where nothing was matched."""
-    names = [name for name in FIGURES if getattr(scores, name) is not None]
-    head = ["", *(TITLES[name] for name in names)]
-    lines = [[scores.average, *(_number(name, getattr(scores, name)) for name in names)]]
-    if scores.jackknife is not None:
-        lines.append(["95 % from", *(_number(name, _bound(scores, name, 0)) for name in names)])
-        lines.append(["95 % to", *(_number(name, _bound(scores, name, 1)) for name in names)])
-    classwise = [
-        [label, *(_number(name, (scores.classwise[name] or [])[index]) for name in names)]
-        for index, label in enumerate(class_names)
-    ]
-    table = [head, *lines, *classwise]
-    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
-    rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
-    title = f"Track {scores.track}, {scores.average} average, {scores.protocol} protocol, {scores.clips:,} clips"
-    parts = [title, _line(head, widths), rule]
-    parts += [_line(row, widths) for row in lines]
-    parts += [rule, *(_line(row, widths) for row in classwise)]
-    return "\n".join(parts)
+@dataclass(frozen=True)
+class Figure:
+    """One figure.
+
+    Attributes:
+        name: key in JSON files and CSV columns.
+        make: the function of the sums.
+        title: heading, with the unit as its last word.
+        short: heading where room is short.
+        scale: factor from the value to what is printed.
+        decimals: of what is printed.
+        unit: what follows a value that stands alone.
+        higher_is_better: which direction is progress.
+        onscreen: track a (audio only) does not have it.
+        undefined: value of a class for which it is not defined; NaN leaves the class out of the mean.
+        brief: stands in tables of many runs too.
+    """
+
+    name: str
+    make: Make
+    title: str
+    short: str
+    scale: float = 1.0
+    decimals: int = 1
+    unit: str = ""
+    higher_is_better: bool = True
+    onscreen: bool = False
+    undefined: float = math.nan
+    brief: bool = True
+
+    @property
+    def label(self) -> str:
+        """Return the title without its unit."""
+        return self.title.removesuffix(self.unit).rstrip()
+
+    def text(self, value: float | None, unit: bool = False) -> str:
+        """Return a value as people read it: 0.457 → "45.7" or "45.7 %"; "–" where there is none."""
+        if value is None or not math.isfinite(value):
+            return "–"
+        scaled = value * self.scale
+        printed = f"{scaled:z.{self.decimals}f}" if abs(scaled) < 1e6 else f"{scaled:.2e}"
+        return printed + (self.unit if self.unit == "°" else f" {self.unit}".rstrip()) * unit
+
+    def change(self, value: float) -> str:
+        """Return a difference with its sign."""
+        return f"{value * self.scale:+z.{self.decimals}f}"
+
+    def of(self, sums: Floats) -> Floats:
+        """Return the figure (...,) of sums (len(COUNTS), ...).
+
+        Raises:
+            SeldError: a user's function reads what is not counted, or does not answer with one number per class.
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = np.asarray(self.make(_Sums(self.name, zip(COUNTS, sums, strict=True))), np.float64)
+        if value.shape != sums.shape[1:]:
+            raise SeldError(
+                f"The metric {self.name!r} gave values of shape {value.shape} for sums of shape {sums.shape[1:]}.",
+                "Combine the sums of n elementwise, e.g. n['hit'] / (n['hit'] + n['miss']).",
+            )
+        return np.where(np.isfinite(value), value, self.undefined)
 
 
-def _bound(scores: Scores, name: str, end: int) -> float | None:
-    entry = (scores.jackknife or {}).get(name)
-    return None if entry is None else float(entry["interval"][end])
+FIGURES: dict[str, Figure] = {}
+"""Name → figure, in the order of tables."""
+
+RESERVED = ("track", "average", "protocol", "clips", "classwise", "jackknife", "notes", "figures", "name", "val_loss")
+"""Keys that stand beside figures and cannot be names of one; nor can what begins with loss."""
 
 
-def _number(name: str, value: float | None) -> str:
-    factor, digits = _FORMS[name]
-    if value is None or not math.isfinite(value):
-        return "–"
-    scaled = value * factor
-    return f"{scaled:.{digits}f}" if abs(scaled) < 1e6 else f"{scaled:.2e}"
+class _Sums(dict[str, Any]):
+    """Sums by name; a name that is not counted is the user's mistake."""
+
+    def __init__(self, metric: str, items: Any) -> None:
+        super().__init__(items)
+        self.metric = metric
+
+    def __missing__(self, key: str) -> Any:
+        raise SeldError(f"The metric {self.metric!r} reads n[{key!r}].", f"What is counted: {', '.join(COUNTS)}.")
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    first, *others = zip(cells, widths, strict=True)
-    return "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]).rstrip()
+def metric(name: str, *, title: str, short: str = "", unit: str | None = None, **fields: Any) -> Callable[[Make], Make]:
+    """Register the function below as a figure, and leave it as it is.
+
+    Args:
+        name: key in JSON files and CSV columns.
+        title: heading, e.g. "hits %".
+        short: heading where room is short; the title by default.
+        unit: by default the title's last word, if that is one.
+        fields: scale, decimals, higher_is_better, onscreen, undefined, brief: see Figure.
+
+    Raises:
+        SeldError: the name is taken or no name.
+    """
+    if not name.isidentifier() or name in RESERVED or name.startswith(("loss", "_")) or name in EPOCH_COLUMNS:
+        raise SeldError(f"{name!r} cannot be a metric's name.", "Give a word of its own, e.g. hit_rate.")
+    if name in FIGURES:
+        raise SeldError(f"Two metrics are called {name!r}.", "Give each a name of its own.")
+    last = title.split(" ")[-1]
+    unit = unit if unit is not None else last if last in UNITS else ""
+
+    def register(make: Make) -> Make:
+        FIGURES[name] = Figure(name, make, title, short or title, unit=unit, **fields)
+        return make
+
+    return register
 
 
-EPOCH_COLUMNS = (
-    "epoch",
-    "step",
-    "lr",
-    "loss",
-    "loss_doa",
-    "loss_distance",
-    "loss_onscreen",
-    "val_loss",
-    *FIGURES,
-    "clips_per_second",
-    "wait_share",
-    "train_seconds",
-    "val_seconds",
-)
-"""Columns of epochs.csv; validation's are empty in epochs without one. wait_share: time spent waiting for data."""
+EPOCH_COLUMNS = ("epoch", "step", "lr", "loss", "loss_doa", "loss_distance", "loss_onscreen", "val_loss")
+
+EPOCH_TIMES = ("clips_per_second", "wait_share", "train_seconds", "val_seconds")
+"""Columns of epochs.csv before and after the figures; wait_share: time spent waiting for data."""
+
+
+@metric("f_score", title="F20/1 %", scale=100.0, undefined=0.0)
+def _f_score(n: Mapping[str, Floats]) -> Floats:
+    # Every match is a hit or a spatial false positive, so hits + spatial = matches.
+    return n["hit"] / (n["match"] + 0.5 * (n["extra"] + n["miss"]))
+
+
+@metric("f_score_onscreen", title="F20/1/on-off %", short="F/on-off %", scale=100.0, undefined=0.0, onscreen=True)
+def _f_score_onscreen(n: Mapping[str, Floats]) -> Floats:
+    return n["hit_onscreen"] / (n["match"] + 0.5 * (n["extra"] + n["miss"]))
+
+
+@metric("doa_error_deg", title="DOA error °", short="DOAE °", higher_is_better=False)
+def _doa_error(n: Mapping[str, Floats]) -> Floats:
+    return n["azimuth_error"] / n["match"]
+
+
+@metric("distance_error_cm", title="Distance error cm", short="DE cm", decimals=0, higher_is_better=False, brief=False)
+def _distance_error(n: Mapping[str, Floats]) -> Floats:
+    return n["distance_error"] / n["match"]
+
+
+@metric("relative_distance_error", title="Relative distance error", short="RDE", decimals=2, higher_is_better=False)
+def _relative_distance_error(n: Mapping[str, Floats]) -> Floats:
+    return n["relative_error"] / n["match"]
+
+
+@metric("onscreen_accuracy", title="On/off accuracy %", short="on/off %", scale=100.0, onscreen=True, brief=False)
+def _onscreen_accuracy(n: Mapping[str, Floats]) -> Floats:
+    return n["onscreen_right"] / n["match"]
+
+
+def shown(track: str) -> list[Figure]:
+    """Return the figures that a track has."""
+    return [figure for figure in FIGURES.values() if track != "a" or not figure.onscreen]
+
+
+def figures(sums: Floats, average: Average) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """Return the overall figures (...,) and the class-wise ones (..., C) of sums (len(COUNTS), ..., C).
+
+    Macro: the mean over the classes for which a figure is defined, NaN where there is none.
+    """
+    classwise = {name: figure.of(sums) for name, figure in FIGURES.items()}
+    if average == "micro":
+        pooled = sums.sum(axis=-1)
+        return {name: figure.of(pooled) for name, figure in FIGURES.items()}, classwise
+    overall = {}
+    for name, value in classwise.items():
+        known = ~np.isnan(value)
+        count = known.sum(axis=-1)
+        overall[name] = np.asarray(np.where(known, value, 0.0).sum(axis=-1) / np.where(count > 0, count, np.nan))
+    return overall, classwise
+
+
+def epoch_columns() -> tuple[str, ...]:
+    """Return the columns of epochs.csv; validation's are empty in epochs without one."""
+    return (*EPOCH_COLUMNS, *FIGURES, *EPOCH_TIMES)
 
 
 def read_epochs(path: Path) -> list[dict[str, float]]:
@@ -94,62 +212,42 @@ def read_epochs(path: Path) -> list[dict[str, float]]:
         return [{key: float(cell) for key, cell in row.items() if cell} for row in csv.DictReader(stream)]
 
 
-COMPARED = {
-    "f_score": ("F20/1 %", 100.0, 1),
-    "f_score_onscreen": ("on/off F %", 100.0, 1),
-    "doa_error_deg": ("DOA err. °", 1.0, 1),
-    "relative_distance_error": ("rel. dist. err.", 1.0, 3),
-    "onscreen_accuracy": ("on/off acc. %", 100.0, 1),
-}
-"""Figure → column title, factor, decimals."""
-
-_CELL = 26
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of cells as lines: the first column flush left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
+    return lines
 
 
-def format_table(rows: list[dict[str, Any]]) -> str:
+def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return two lines per row: figures with their 95 % interval, and the difference to another row with its own."""
-    notes = [f"  minus {row['against']}" for row in rows if row["against"]]
-    width = max(len(text) for text in [*notes, *(row["row"] for row in rows)]) + 2
-    lines = [f"{'':{width}}" + "".join(f"{title:<{_CELL}}" for title, _, _ in COMPARED.values())]
+    table = [["", *(figure.short for figure in FIGURES.values())]]
     for row in rows:
-        cells = [_figure(row["figures"][name], factor, places) for name, (_, factor, places) in COMPARED.items()]
-        lines.append(f"{row['row']:{width}}" + "".join(f"{cell:<{_CELL}}" for cell in cells))
+        table.append([row["row"], *(_figure(one, row["figures"].get(name)) for name, one in FIGURES.items())])
         if row["against"]:
-            changes = [_change(row["difference"].get(name), f, places) for name, (_, f, places) in COMPARED.items()]
-            lines.append(f"{'  minus ' + row['against']:{width}}" + "".join(f"{cell:<{_CELL}}" for cell in changes))
-    lines.append(
-        f"{rows[0]['clips']:,} clips; 95 % intervals by leaving out one {rows[0]['unit']} at a time, differences"
-        " paired; * the interval excludes 0. They tell the chance of the test clips, not that of another training seed."
+            changes = [_change(one, row["difference"].get(name)) for name, one in FIGURES.items()]
+            table.append([f"  minus {row['against']}", *changes])
+    return "\n".join(
+        [
+            *align(table),
+            f"{rows[0]['clips']:,} clips; 95 % intervals by leaving out one {rows[0]['unit']} at a time, differences"
+            " paired; * the interval excludes 0. They tell the chance of the test clips, not that of another training"
+            " seed.",
+        ]
     )
-    return "\n".join(line.rstrip() for line in lines)
 
 
-def _interval(jackknife: Mapping[str, Any] | None) -> dict[str, float | None]:
-    low, high = (jackknife or {}).get("interval") or (None, None)
-    return {"low": low, "high": high}
+def _figure(figure: Figure, entry: Mapping[str, float | None] | None) -> str:
+    value, low, high = (entry or {}).get("value"), (entry or {}).get("low"), (entry or {}).get("high")
+    within = "" if value is None or low is None else f" [{figure.text(low)}, {figure.text(high)}]"
+    return figure.text(value) + within
 
 
-def _finite(differences: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return the differences that are numbers; NaN has no place in JSON."""
-    return {
-        name: dict(change)
-        for name, change in differences.items()
-        if all(change[key] == change[key] for key in ("value", "low", "high"))
-    }
-
-
-def _figure(figure: Mapping[str, float | None], factor: float, places: int) -> str:
-    value, low, high = figure["value"], figure["low"], figure["high"]
-    if value is None:
-        return "–"
-    if low is None or high is None:
-        return f"{factor * value:.{places}f}"
-    return f"{factor * value:.{places}f} [{factor * low:.{places}f}, {factor * high:.{places}f}]"
-
-
-def _change(change: Mapping[str, float] | None, factor: float, places: int) -> str:
+def _change(figure: Figure, change: Mapping[str, float] | None) -> str:
     if change is None:
         return "–"
-    value, low, high = (factor * change[key] for key in ("value", "low", "high"))
-    mark = "*" if low > 0 or high < 0 else ""
-    return f"{value:+.{places}f} [{low:+.{places}f}, {high:+.{places}f}]{mark}"
+    value, low, high = (figure.change(change[key]) for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]{'*' if change['low'] > 0 or change['high'] < 0 else ''}"

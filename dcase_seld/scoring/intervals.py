@@ -1,16 +1,17 @@
-"""Confidence intervals by leaving one clip, or all clips of one recording, out at a time."""
+"""Confidence intervals of scores and of their differences: one clip, or all of one recording, is left out at a time."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.events import name_parts
-from dcase_seld.scoring.counts import Counts
-from dcase_seld.scoring.official import FIGURES, ONSCREEN_FIGURES, Average, Floats, figures
+from dcase_seld.scoring.counts import Counts, Indices
+from dcase_seld.scoring.figures import FIGURES, Average, Floats, figures, shown
 
 By = Literal["clip", "recording"]
 
@@ -36,33 +37,78 @@ def jackknife(
 
     Source: M. H. Quenouille (1956), J. W. Tukey (1958); interval from Student's t with units - 1 degrees of freedom.
     """
-    values = counts.values if by == "clip" else _by_recording(counts)
-    units = values.shape[1]
+    units = _units(counts.clips, by)
     overall, _ = figures(counts.values.sum(axis=1), average)
-    # Sums of all but one by running sums from both ends: a difference would lose the small numbers beside huge ones.
-    before = np.cumsum(values, axis=1)
-    after = np.cumsum(values[:, ::-1], axis=1)[:, ::-1]
-    rest = np.zeros_like(values)
-    rest[:, 1:] += before[:, :-1]
-    rest[:, :-1] += after[:, 1:]
-    partial, _ = figures(rest, average)
-    reach = student_t(1.0 - (1.0 - level) / 2.0, units - 1) if units > 1 else math.nan
-    result: dict[str, dict[str, Any] | None] = {}
-    for name in FIGURES:
-        if track == "a" and name in ONSCREEN_FIGURES:
-            result[name] = None
-            continue
-        value, parts = float(overall[name]), partial[name]
-        mean = float(parts.mean()) if units > 1 else math.nan
-        estimate = value - (units - 1) * (mean - value)
-        error = math.sqrt((units - 1) * float(np.mean((parts - mean) ** 2))) if units > 1 else math.nan
-        result[name] = {
-            "value": value,
-            "estimate": estimate,
-            "std_err": error,
-            "interval": [estimate - reach * error, estimate + reach * error],
-        }
+    partial, _ = figures(_all_but_one(counts.values, units), average)
+    result: dict[str, dict[str, Any] | None] = dict.fromkeys(FIGURES)
+    for figure in shown(track):
+        value = float(overall[figure.name])
+        estimate, error, interval = _interval(value, partial[figure.name], level)
+        result[figure.name] = {"value": value, "estimate": estimate, "std_err": error, "interval": interval}
     return result
+
+
+def paired_difference(
+    first: Counts, second: Counts, *, average: Average = "macro", track: str = "b", by: By = "clip", level: float = 0.95
+) -> dict[str, dict[str, Any]]:
+    """Return figure → {value, low, high, units} of second minus first on the clips that both have; NaN is left out.
+
+    Leaving the same recording (or clip) out of both at a time keeps what they share, hard and easy clips, out of the
+    interval: it is the one to ask whether a difference is more than chance.
+
+    Args:
+        first: sums per clip and class.
+        second: those to compare.
+        average: "macro" or "micro".
+        track: "a" has no on-screen figures.
+        by: what is left out at a time.
+        level: confidence of the interval.
+
+    Source: M. H. Quenouille (1956), J. W. Tukey (1958).
+    """
+    places = [{clip: index for index, clip in enumerate(counts.clips)} for counts in (first, second)]
+    shared = [clip for clip in first.clips if clip in places[1]]
+    units = _units(shared, by)
+    if not shared or int(units.max()) < 1 or first.values.shape[2] != second.values.shape[2]:
+        return {}
+    values = [
+        counts.values[:, [place[clip] for clip in shared]]
+        for counts, place in zip((first, second), places, strict=True)
+    ]
+    wholes = [figures(value.sum(axis=1), average)[0] for value in values]
+    parts = [figures(_all_but_one(value, units), average)[0] for value in values]
+    result = {}
+    for figure in shown(track):
+        change = float(wholes[1][figure.name] - wholes[0][figure.name])
+        _, _, (low, high) = _interval(change, parts[1][figure.name] - parts[0][figure.name], level)
+        if all(math.isfinite(bound) for bound in (change, low, high)):
+            result[figure.name] = {"value": change, "low": low, "high": high, "units": int(units.max()) + 1}
+    return result
+
+
+def _interval(value: float, parts: Floats, level: float) -> tuple[float, float, list[float]]:
+    """Return the unbiased estimate, its standard error and [low, high], of a value and those of all units but one."""
+    units = parts.size
+    if units < 2:
+        return math.nan, math.nan, [math.nan, math.nan]
+    mean = float(parts.mean())
+    estimate = value - (units - 1) * (mean - value)
+    error = math.sqrt((units - 1) * float(np.mean((parts - mean) ** 2)))
+    reach = student_t(1.0 - (1.0 - level) / 2.0, units - 1)
+    return estimate, error, [estimate - reach * error, estimate + reach * error]
+
+
+def _all_but_one(values: Floats, units: Indices) -> Floats:
+    """Return the sums (len(COUNTS), units, C) of all units but one, of values (len(COUNTS), clips, C)."""
+    order = np.argsort(units, kind="stable")
+    starts = np.flatnonzero(np.diff(units[order], prepend=-1))
+    if starts.size < units.size:
+        values = np.add.reduceat(values[:, order], starts, axis=1)
+    # Running sums from both ends: a difference would lose the small numbers beside huge ones.
+    rest = np.zeros_like(values)
+    np.cumsum(values[:, :-1], axis=1, out=rest[:, 1:])
+    rest[:, :-1] += np.cumsum(values[:, :0:-1], axis=1)[:, ::-1]
+    return rest
 
 
 def student_t(probability: float, freedom: int) -> float:
@@ -101,18 +147,18 @@ def _student_cdf(x: float, freedom: int) -> float:
     return 0.5 + 0.5 * within
 
 
-def _by_recording(counts: Counts) -> Floats:
-    """Return the sums of counts over the clips of each recording, (len(COUNTS), recordings, C)."""
-    parts = [name_parts(name) for name in counts.clips]
-    strange = [name for name, part in zip(counts.clips, parts, strict=True) if part is None]
+def _units(clips: Sequence[str], by: By) -> Indices:
+    """Return the number of the unit, in the order of names where several clips are one, that each clip belongs to."""
+    if by == "clip":
+        return np.arange(len(clips))
+    parts = [name_parts(name) for name in clips]
+    strange = [name for name, part in zip(clips, parts, strict=True) if part is None]
     if strange:
         raise SeldError(
             f"{len(strange)} clip name(s) do not tell their recording: {listing(strange)}; expected names such as "
             "fold4_room15_mix012_deg179_start2495.",
             "Leave out clips instead (--jackknife-by clip).",
         )
-    recordings = [part.recording for part in parts if part is not None]
-    order = np.argsort(np.asarray(recordings), kind="stable")
-    ordered = [recordings[index] for index in order]
-    starts = [index for index, name in enumerate(ordered) if index == 0 or ordered[index - 1] != name]
-    return np.add.reduceat(counts.values[:, order], starts, axis=1) if starts else counts.values
+    if not parts:
+        return np.zeros(0, np.intp)
+    return np.unique([part.recording for part in parts if part is not None], return_inverse=True)[1]

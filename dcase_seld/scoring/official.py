@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, get_args
 
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.events import Events
-from dcase_seld.scoring.counts import COUNTS, Counts, Protocol, count_events
+from dcase_seld.scoring.counts import Counts, Protocol, count_events
+from dcase_seld.scoring.figures import FIGURES, Average, align, figures, shown
 
 
 def check_clips(
@@ -41,59 +39,43 @@ def check_clips(
     return missing
 
 
-Floats = npt.NDArray[np.float64]
-
-Average = Literal["macro", "micro"]
-
-FIGURES = (
-    "f_score",
-    "f_score_onscreen",
-    "doa_error_deg",
-    "distance_error_cm",
-    "relative_distance_error",
-    "onscreen_accuracy",
-)
-"""Names of the figures: F20/1, F20/1/on-off, and four means over all matches (degrees, cm, ratio, fraction)."""
-
-ONSCREEN_FIGURES = ("f_score_onscreen", "onscreen_accuracy")
-"""Figures that the audio-only track does not have."""
-
-
 @dataclass(frozen=True)
 class Scores:
     """The figures of a set of predictions; fractions are 0–1, NaN where nothing was matched.
+
+    Every figure of `figures.FIGURES` is an attribute too: `scores.f_score`.
 
     Attributes:
         track: "a" (audio only: no on-screen figures) or "b".
         average: "macro" (mean over classes) or "micro" (all classes pooled).
         protocol: "official" or "complete".
         clips: number of scored clips.
-        f_score: F20/1.
-        f_score_onscreen: F20/1/on-off: the on-screen flag must agree too; None for track a.
-        doa_error_deg: mean azimuth error of matches, degrees.
-        distance_error_cm: mean distance error of matches, centimetres.
-        relative_distance_error: mean of distance error / reference distance.
-        onscreen_accuracy: fraction of matches with the right flag; None for track a.
-        classwise: figure → one value per class.
-        jackknife: figure → {value, estimate, std_err, interval: [low, high]}, or None if not asked for.
+        figures: name → value; None for what the track does not have.
+        classwise: name → one value per class.
+        jackknife: name → {value, estimate, std_err, interval: [low, high]}, or None if not asked for.
     """
 
     track: str
     average: str
     protocol: str
     clips: int
-    f_score: float
-    f_score_onscreen: float | None
-    doa_error_deg: float
-    distance_error_cm: float
-    relative_distance_error: float
-    onscreen_accuracy: float | None
+    figures: Mapping[str, float | None]
     classwise: Mapping[str, list[float] | None]
     jackknife: Mapping[str, Mapping[str, Any] | None] | None = None
 
+    def __getattr__(self, name: str) -> Any:
+        """Return a figure by its name."""
+        try:
+            return vars(self)["figures"][name]
+        except KeyError:
+            raise AttributeError(f"there is no figure {name!r}; there are {', '.join(FIGURES)}") from None
+
     def to_json(self) -> dict[str, Any]:
         """Return plain data for a JSON file: every key present, NaN and infinities as None."""
-        plain: dict[str, Any] = _finite(dict(vars(self)))
+        head = {key: value for key, value in vars(self).items() if key not in ("figures", "classwise", "jackknife")}
+        plain: dict[str, Any] = finite(
+            {**head, **self.figures, "classwise": self.classwise, "jackknife": self.jackknife}
+        )
         return plain
 
 
@@ -142,63 +124,43 @@ def scores_of(
 ) -> Scores:
     """Return the scores that follow from counts."""
     overall, classwise = figures(counts.values.sum(axis=1), average)
-    hidden = ONSCREEN_FIGURES if track == "a" else ()
+    had = {figure.name for figure in shown(track)}
     return Scores(
         track=track,
         average=average,
         protocol=protocol,
         clips=len(counts.clips),
-        classwise={name: None if name in hidden else classwise[name].tolist() for name in FIGURES},
+        figures={name: float(overall[name]) if name in had else None for name in FIGURES},
+        classwise={name: classwise[name].tolist() if name in had else None for name in FIGURES},
         jackknife=jackknife,
-        **{name: None if name in hidden else float(overall[name]) for name in FIGURES},  # type: ignore[arg-type]
     )
 
 
-def figures(sums: Floats, average: Average) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """Return the overall figures (...,) and the class-wise ones (..., C) of sums (len(COUNTS), ..., C)."""
-    classwise = _figures(sums)
-    if average == "micro":
-        return _figures(sums.sum(axis=-1)), classwise
-    matched = sums[COUNTS.index("matches")] > 0
-    overall = {}
-    for name, value in classwise.items():
-        if name.startswith("f_score"):
-            overall[name] = value.mean(axis=-1)
-        else:  # the mean over classes that were matched at least once
-            overall[name] = _ratio(np.where(matched, value, 0.0).sum(axis=-1), matched.sum(axis=-1))
-    return overall, classwise
+def format_scores(scores: Scores, class_names: Sequence[str]) -> str:
+    """Return the overall and class-wise figures as lines of text; "–" where nothing was matched."""
+    columns = shown(scores.track)
+    rows = [
+        ["", *(one.short for one in columns)],
+        [scores.average, *(one.text(scores.figures[one.name]) for one in columns)],
+    ]
+    if scores.jackknife is not None:
+        for place, end in enumerate(("from", "to")):
+            bounds = [(scores.jackknife.get(one.name) or {"interval": (None, None)})["interval"] for one in columns]
+            cells = [one.text(bound[place]) for one, bound in zip(columns, bounds, strict=True)]
+            rows.append([f"95 % {end}", *cells])
+    overall = len(rows)
+    for index, label in enumerate(class_names):
+        rows.append([label, *(one.text((scores.classwise[one.name] or [])[index]) for one in columns)])
+    lines = align(rows)
+    rule = "─" * max(map(len, lines))
+    title = f"Track {scores.track}, {scores.average} average, {scores.protocol} protocol, {scores.clips:,} clips"
+    return "\n".join([title, lines[0], rule, *lines[1:overall], rule, *lines[overall:]])
 
 
-def _figures(sums: Floats) -> dict[str, Floats]:
-    total = dict(zip(COUNTS, sums, strict=True))
-    matches = total["matches"]
-    # Every match is a hit or a spatial false positive, so hits + spatial = matches.
-    denominator = matches + 0.5 * (total["extras"] + total["misses"])
-    means = {
-        name: _ratio(total[key], matches)
-        for name, key in (
-            ("doa_error_deg", "azimuth_error"),
-            ("distance_error_cm", "distance_error"),
-            ("relative_distance_error", "relative_error"),
-            ("onscreen_accuracy", "onscreen_right"),
-        )
-    }
-    return {
-        "f_score": np.nan_to_num(_ratio(total["hits"], denominator)),
-        "f_score_onscreen": np.nan_to_num(_ratio(total["hits_onscreen"], denominator)),
-        **means,
-    }
-
-
-def _ratio(total: Floats, count: Floats) -> Floats:
-    """Return total / count, NaN where the count is 0."""
-    return np.asarray(total / np.where(count > 0, count, np.nan))
-
-
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Return plain data with None for every number that JSON cannot hold."""
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

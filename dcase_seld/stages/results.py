@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from dcase_seld.core.config import Config, Outside, Ref
 from dcase_seld.recipe.stage import Context, Inputs, Stage
-from dcase_seld.scoring.figures import COMPARED, _finite, _interval, format_table
+from dcase_seld.scoring.figures import FIGURES, format_table
 
 
 class RowConfig(Config):
@@ -41,14 +41,13 @@ class CompareConfig(Config):
 def run_compare(config: CompareConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
     """Write compare.json, and return the table as `show`."""
     from dcase_seld.core.files import write_scores_json as write_json
-    from dcase_seld.report.errors import paired_difference
-    from dcase_seld.report.gather import gather
+    from dcase_seld.report.gather import difference, gather
 
     runs = {row.label: gather(inputs[f"rows.{place}.score"])[0] for place, row in enumerate(config.rows)}
     rows = []
     for row, (label, one) in zip(config.rows, runs.items(), strict=True):
         scores = one.scores.to_json()
-        intervals = scores["jackknife"] or {}
+        bounds = {name: (scores["jackknife"][name] or {}).get("interval", (None, None)) for name in FIGURES}
         base = row.against or config.rows[0].label
         rows.append(
             {
@@ -56,8 +55,10 @@ def run_compare(config: CompareConfig, inputs: Inputs, out: Path, context: Conte
                 "against": None if base == label else base,
                 "clips": scores["clips"],
                 "unit": one.unit,
-                "figures": {name: {"value": scores[name], **_interval(intervals.get(name))} for name in COMPARED},
-                "difference": {} if base == label else _finite(paired_difference(runs[base], one)),
+                "figures": {
+                    name: {"value": scores[name], "low": low, "high": high} for name, (low, high) in bounds.items()
+                },
+                "difference": {} if base == label else difference(runs[base], one),
             }
         )
     write_json(out / "compare.json", rows)
@@ -93,9 +94,8 @@ def run_score(config: ScoreConfig, inputs: Inputs, out: Path, context: Context) 
     from dcase_seld.core.event_files import read_folder
     from dcase_seld.core.files import write_scores_json as write_json
     from dcase_seld.scoring.counts import count_events
-    from dcase_seld.scoring.figures import format_scores
     from dcase_seld.scoring.intervals import jackknife
-    from dcase_seld.scoring.official import FIGURES, check_clips, scores_of
+    from dcase_seld.scoring.official import check_clips, format_scores, scores_of
     from dcase_seld.store.store import Store
 
     data, csv = inputs["data"][0], inputs["csv"][0]

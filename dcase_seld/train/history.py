@@ -17,8 +17,7 @@ from dcase_seld.core.files import replace_folder
 from dcase_seld.core.work import say
 from dcase_seld.model.network import SeldNetwork
 from dcase_seld.model.weights import Matching, count_parameters, save_model
-from dcase_seld.scoring.figures import EPOCH_COLUMNS
-from dcase_seld.scoring.official import FIGURES
+from dcase_seld.scoring.figures import EPOCH_COLUMNS, FIGURES, epoch_columns
 from dcase_seld.store.source import StoreSource
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.state import Position
@@ -27,12 +26,20 @@ from dcase_seld.train.state import Position
 def write_tables(out: Path, history: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> None:
     """Write epochs.csv (one row per epoch) and classwise.csv (one row per validated epoch and class)."""
     own = sorted({name for row in history for name in row if name.startswith("loss_")} - set(EPOCH_COLUMNS))
-    columns = (*EPOCH_COLUMNS, *own)
+    columns = (*epoch_columns(), *own)
     _write_csv(out / "epochs.csv", columns, [[_cell(row.get(name)) for name in columns] for row in history])
     rows = []
+    missing = [None] * len(classes)  # of a metric that an earlier part of a resumed training did not know
     for row in history:
         for index, name in enumerate(classes if "classwise" in row else ()):
-            rows.append([row["epoch"], index, name, *(_cell(row["classwise"][score][index]) for score in FIGURES)])
+            rows.append(
+                [
+                    row["epoch"],
+                    index,
+                    name,
+                    *(_cell((row["classwise"].get(score) or missing)[index]) for score in FIGURES),
+                ]
+            )
     _write_csv(out / "classwise.csv", ("epoch", "class", "name", *FIGURES), rows)
 
 
@@ -121,7 +128,7 @@ def keep_weights(
     origin: dict[str, Any],
 ) -> None:
     """Write best/ and top/ where an epoch deserves it."""
-    facts = {"epoch": row["epoch"], "split": "val", **{name: row[name] for name in FIGURES}, **origin}
+    facts = {"epoch": row["epoch"], "split": "val", **{name: row.get(name) for name in FIGURES}, **origin}
     if improved:
         with replace_folder(out / "best") as folder:
             save_model(judged, folder, facts)
@@ -212,9 +219,10 @@ class LiveLine:
     def epoch_done(self, row: Mapping[str, object], criterion: str, best: float, is_best: bool) -> None:
         """Print one line about a finished epoch (percent for scores)."""
         if best >= 0:
-            self._best = f" · best {100 * best:.1f}"
+            self._best = f" · best {FIGURES[criterion].text(best)}"
         score = row.get(criterion)
-        shown = f" · {criterion} {100 * score:.1f}{' (best)' if is_best else ''}" if isinstance(score, float) else ""
+        figure = FIGURES[criterion]
+        shown = f" · {figure.label} {figure.text(score, True)}{' (best)' * is_best}" if isinstance(score, float) else ""
         line = (
             f"epoch {row['epoch']}/{self.epochs}: loss {row['loss']:.4f}{shown} · "
             f"{row['clips_per_second']:,.0f} clips/s · {self.time_left()} left"

@@ -22,7 +22,7 @@ from dcase_seld.infer.collect import EventCollector
 from dcase_seld.infer.devices import kept_memory, launch
 from dcase_seld.model.network import SeldNetwork, build_model
 from dcase_seld.model.weights import load_matching, model_folder
-from dcase_seld.scoring.official import FIGURES
+from dcase_seld.scoring.figures import FIGURES
 from dcase_seld.store.source import open_sources, said_of_tokens
 from dcase_seld.train.augment import Augment
 from dcase_seld.train.config import TrainConfig

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dcase_seld.infer.collect import EventCollector
 from dcase_seld.model.network import SeldNetwork, network_features
+from dcase_seld.scoring.figures import FIGURES
 from dcase_seld.scoring.official import score_events
 from dcase_seld.store.batches import Batch, Batches
 from dcase_seld.train.augment import Augment
@@ -50,7 +51,7 @@ def validate(
     if fabric.world_size > 1:
         sums = fabric.all_reduce(sums.to(fabric.device), reduce_op="sum").cpu()  # type: ignore[union-attr]
     scores = score_events(events, collector.reference(), n_classes=len(network.taxonomy)).to_json()
-    kept = {key: value for key, value in scores.items() if key not in ("jackknife", "track", "average", "protocol")}
+    kept = {key: scores[key] for key in ("clips", *FIGURES, "classwise")}
     return {**kept, "val_loss": float(sums[0] / sums[1])}
 
 

@@ -37,8 +37,8 @@ def sources(rows, frame, class_index):
 
 
 def count(predicted, annotated, n_classes, complete):
-    """Return per class [hits, on-screen hits, matches, extras, misses, az, cm, relative, right flags] of one clip."""
-    sums = [[0.0] * 9 for _ in range(n_classes)]
+    """Return one clip's sums per class, in the order of COUNTS: hits, on-screen hits, matches, extras, misses, …."""
+    sums = [[0.0] * 11 for _ in range(n_classes)]
     frames = [row[0] for row in annotated]
     last = max(frames + [row[0] for row in predicted], default=-1) + 1 if complete else max(frames, default=0)
     for frame in range(last):
@@ -55,10 +55,10 @@ def count(predicted, annotated, n_classes, complete):
                 far = abs(truth[row][1] - guess[column][1])
                 relative = far / (truth[row][1] + EPSILON)
                 right = truth[row][2] == guess[column][2]
-                hit = cost[row, column] <= 20 and relative <= 1
-                for place, value in enumerate([hit, hit and right, 1]):
+                near, enough = cost[row, column] <= 20, relative <= 1
+                for place, value in enumerate([near and enough, near and enough and right, 1]):
                     total[place] += value
-                for place, value in enumerate([cost[row, column], far, relative, right], start=5):
+                for place, value in enumerate([cost[row, column], far, relative, right, near, enough], start=5):
                     total[place] += value
     return sums
 

@@ -14,10 +14,9 @@ from dcase_seld.report.errors import (
     errors_by,
     onscreen_table,
     pair,
-    paired_difference,
     polyphony,
 )
-from dcase_seld.report.gather import Run
+from dcase_seld.report.gather import Run, difference
 from dcase_seld.scoring.counts import COUNTS, count_events
 from dcase_seld.scoring.official import score_events
 
@@ -60,7 +59,7 @@ def test_pairs_are_those_that_are_scored():
     run = random_run("x", 1)
     pairs = pair(run.prediction, run.reference, 13)
     counts = count_events(run.prediction, run.reference, protocol="complete").values.sum(axis=(1, 2))
-    assert len(pairs.reference) == counts[COUNTS.index("matches")]
+    assert len(pairs.reference) == counts[COUNTS.index("match")]
     error = np.abs(run.reference.azimuth_deg[pairs.reference] - run.prediction.azimuth_deg[pairs.prediction])
     assert error.sum() == pytest.approx(counts[COUNTS.index("azimuth_error")])
     assert len(pairs.reference) + len(pairs.confused_reference) + len(pairs.missed) == len(run.reference)
@@ -111,7 +110,7 @@ def test_calibration_is_the_share_of_right_predictions():
 
 def test_paired_difference_equals_leaving_each_recording_out():
     first, second = random_run("x", 1), random_run("y", 2, spread=40)
-    found = paired_difference(first, second)["f_score"]
+    found = difference(first, second)["f_score"]
 
     def f_score(run, names):
         return score_events(run.prediction.select_clips(names), run.reference.select_clips(names)).f_score
@@ -132,10 +131,10 @@ def test_paired_difference_equals_leaving_each_recording_out():
 
 def test_a_run_does_not_differ_from_itself_and_one_recording_is_not_enough():
     run = random_run("x", 1)
-    same = paired_difference(run, run)["doa_error_deg"]
+    same = difference(run, run)["doa_error_deg"]
     assert (same["value"], same["low"], same["high"]) == (0, 0, 0)
     one = Run("x", run.prediction.select_clips(NAMES[:1]), run.reference.select_clips(NAMES[:1]))
-    assert paired_difference(one, one) == {}
+    assert difference(one, one) == {}
 
 
 def test_clip_scores_are_one_for_perfect_clips():

@@ -12,9 +12,9 @@ from dcase_seld.core.classes import DCASE2025
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.event_files import events_of_rows, read_folder
 from dcase_seld.scoring.counts import count_events
-from dcase_seld.scoring.figures import format_scores
+from dcase_seld.scoring.figures import FIGURES
 from dcase_seld.scoring.intervals import jackknife, student_t
-from dcase_seld.scoring.official import FIGURES, score_events, scores_of
+from dcase_seld.scoring.official import format_scores, score_events, scores_of
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "scores"
 CASES = sorted(folder.name for folder in GOLDEN.iterdir())

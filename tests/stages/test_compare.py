@@ -34,7 +34,7 @@ def figures(value, low=None, high=None):
 def test_table_has_values_intervals_and_marks():
     change = {
         "f_score": {"value": 0.05, "low": 0.01, "high": 0.09},
-        "doa_error_deg": {"value": -1, "low": -3, "high": 1},
+        "doa_error_deg": {"value": -1, "low": -3, "high": -0.04 + 0.08},
     }
     rows = [
         {"row": "full", "against": None, "clips": 1200, "unit": "recording", "figures": figures(0.4), "difference": {}},
@@ -48,9 +48,9 @@ def test_table_has_values_intervals_and_marks():
         },
     ]
     lines = format_table(rows).splitlines()
-    assert re.match(r"full +40\.0 +40\.0 +0\.4 +0\.400 +40\.0$", lines[1])
-    assert re.match(r"without +45\.0 \[40\.0, 50\.0\] +45\.0 \[.*\] +0\.450 \[0\.400, 0\.500\] +–$", lines[2])
-    assert re.match(r"  minus full +\+5\.0 \[\+1\.0, \+9\.0\]\* +– +-1\.0 \[-3\.0, \+1\.0\] +– +–$", lines[3])
+    assert re.match(r"full +40\.0 +40\.0 +0\.4 +– +0\.40 +40\.0$", lines[1])
+    assert re.match(r"without +45\.0 \[40\.0, 50\.0\] +45\.0 \[.*\] +– +0\.45 \[0\.40, 0\.50\] +–$", lines[2])
+    assert re.match(r"  minus full +\+5\.0 \[\+1\.0, \+9\.0\]\* +– +-1\.0 \[-3\.0, \+0\.0\] +– +– +–$", lines[3])
     assert lines[4].startswith("1,200 clips; 95 % intervals by leaving out one recording")
 
 

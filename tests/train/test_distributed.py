@@ -14,8 +14,7 @@ from tiny import MODEL, TAXONOMY, make_store
 
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.events import Events
-from dcase_seld.scoring.figures import read_epochs
-from dcase_seld.scoring.official import FIGURES
+from dcase_seld.scoring.figures import FIGURES, read_epochs
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.loop import train
 
