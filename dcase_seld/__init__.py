@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dcase_seld.api import load_model, predict, read_events, run_recipe, score
+    from dcase_seld.api import load_model as load_model
+    from dcase_seld.api import predict as predict
+    from dcase_seld.api import read_events as read_events
+    from dcase_seld.api import run_recipe as run_recipe
+    from dcase_seld.api import score as score
 
 __version__ = "0.1.0"
-__all__ = ["load_model", "predict", "read_events", "run_recipe", "score"]
+_CALLS = ("load_model", "predict", "read_events", "run_recipe", "score")
+_PLUGIN_NAMES = (
+    *("augmentation", "encoder", "feature", "loss_term", "semantic_encoder", "stage", "visual_rule"),
+    "load_plugins",
+)
+_CLASSES = {"Config": "core.config", "Events": "core.events", "SeldError": "core.errors", "ref": "core.config"}
+__all__ = [*_CALLS, *_PLUGIN_NAMES, *_CLASSES]
+
+if os.environ.get("DCASE_SELD_PLUGINS"):
+    # A process that was started unpacks what it was given before anything else runs: plug-ins must be found by then.
+    from dcase_seld.core import registry as _registry
+
+    _registry._Finder.install()
 
 
 def __getattr__(name: str) -> Any:
-    """Return one of the calls of `dcase_seld.api`, imported when it is first asked for."""
+    """Return a call of `dcase_seld.api`, a decorator for plug-ins or a class, imported when it is first asked for."""
     if name in __all__:
-        from dcase_seld import api
-
-        return getattr(api, name)
+        module = "api" if name in _CALLS else "core.registry" if name in _PLUGIN_NAMES else _CLASSES[name]
+        return getattr(importlib.import_module(f"dcase_seld.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -77,19 +77,27 @@ def score(
     return score_events(*tables, n_classes=n_classes, average=average, protocol=protocol, track=track)
 
 
-def load_model(*paths: PathLike, device: str = "cpu", tta: Literal["none", "swap"] | None = None) -> Predictor:
+def load_model(
+    *paths: PathLike,
+    device: str = "cpu",
+    tta: Literal["none", "swap"] | None = None,
+    plugins: Sequence[PathLike] = (),
+) -> Predictor:
     """Return trained networks that answer together: one checkpoint, several to be averaged, or one ensemble.
 
     Args:
         paths: folders of train steps, or one of an ensemble step.
         device: "cpu", "cuda", …
         tta: "swap" averages with the left-right mirrored input; None: what the ensemble says.
+        plugins: Python files, or installed modules, with encoders and the like that the networks are made of.
 
     Raises:
         SeldError: a folder holds no network, or the networks do not go together.
     """
+    from dcase_seld.core.registry import load_plugins
     from dcase_seld.infer.predictor import Predictor
 
+    load_plugins(plugins)
     return Predictor.load([Path(path) for path in paths], device, tta)
 
 
@@ -136,6 +144,7 @@ def run_recipe(
     changes: Mapping[str, object] | None = None,
     until: str | None = None,
     stages: Sequence[Stage] = (),
+    plugins: Sequence[PathLike] = (),
     device: str = "auto",
     workers: int = 0,
     quiet: bool = False,
@@ -148,6 +157,7 @@ def run_recipe(
         changes: "step.key" → value, as `--set` on the command line.
         until: run only this step and what it reads.
         stages: further kinds of step, beside those of the package.
+        plugins: Python files, or installed modules, with encoders, stages and the like of one's own.
         device: "auto", "cpu", "cuda", …
         workers: processes a step may use; 0: one per core.
         quiet: no progress.
@@ -157,13 +167,15 @@ def run_recipe(
     """
     import json
 
+    from dcase_seld.core.registry import load_plugins
     from dcase_seld.recipe.graph import Registry
     from dcase_seld.recipe.run import RunOptions, select
     from dcase_seld.recipe.run import run_recipe as run
-    from dcase_seld.stages import STAGE_MODULES, load_stage
+    from dcase_seld.stages import load_stage, stage_names
 
+    load_plugins(plugins)
     own = {stage.name: stage for stage in stages}
-    registry = Registry((*STAGE_MODULES, *own), lambda name: own[name] if name in own else load_stage(name))
+    registry = Registry((*stage_names(), *own), lambda name: own[name] if name in own else load_stage(name))
     overrides = [f"{key}={json.dumps(value)}" for key, value in (changes or {}).items()]
     options = RunOptions(until=until, device=device, workers=workers, quiet=quiet)
     plan, _ = run(recipe, registry, work, overrides, options)

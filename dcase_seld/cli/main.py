@@ -86,6 +86,10 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="dcase-seld")
 def main() -> None:
     """Sound event localization and detection in video: data, training, prediction, scoring, submission."""
+    if os.environ.get("DCASE_SELD_PLUGINS"):
+        from dcase_seld.core.registry import load_plugins
+
+        load_plugins()
 
 
 def entry() -> None:

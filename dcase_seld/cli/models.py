@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dcase_seld.cli import plugin_option
 from dcase_seld.core.classes import load_taxonomy
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.task import Task, load_task
@@ -94,6 +95,7 @@ def make_random(kind: str, folder: Path, tiny: bool, seed: int) -> None:
 
 @click.command("model-summary")
 @click.argument("source", metavar="RECIPE|MODEL", type=click.Path(path_type=Path))
+@plugin_option
 @click.option("--step", "wanted", multiple=True, help="Only this train step of the recipe (may be repeated).")
 @click.option("--set", "overrides", metavar="STEP.KEY=VALUE", multiple=True, help="Change a value of the recipe.")
 @click.option(

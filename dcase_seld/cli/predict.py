@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dcase_seld.cli import plugin_option
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.work import say
 
@@ -64,6 +65,7 @@ OVERLAY_FPS = 15.0
 )
 @click.option("--fov", default=100.0, show_default=True, type=click.FloatRange(1, 179),
               help="Horizontal field of view of the video in degrees, for --overlay.")  # fmt: skip
+@plugin_option
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1), help="Windows computed at once.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, …")
 @click.option("--quiet", is_flag=True, help="No live progress.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dcase_seld.cli import plugin_option
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.work import say
 
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 def registry() -> Registry:
     """Return the stages of the package."""
     from dcase_seld.recipe.graph import Registry
-    from dcase_seld.stages import STAGE_MODULES, load_stage
+    from dcase_seld.stages import load_stage, stage_names
 
-    return Registry(tuple(STAGE_MODULES), load_stage)
+    return Registry(stage_names(), load_stage)
 
 
 def _device(context: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -45,6 +46,7 @@ def _device(context: click.Context, parameter: click.Parameter, value: str) -> s
 @click.option(
     "--work", type=click.Path(path_type=Path), default=Path("work"), show_default=True, help="Results go here."
 )
+@plugin_option
 @click.option("--quiet", is_flag=True, help="No progress, only the results.")
 def run(
     recipe: Path,
@@ -125,6 +127,7 @@ def _short(path: Path) -> str:
 @click.option(
     "--work", type=click.Path(path_type=Path), default=Path("work"), show_default=True, help="Where results are."
 )
+@plugin_option
 def status(recipe: Path, overrides: tuple[str, ...], work: Path) -> None:
     """Say for every step of RECIPE whether it is done, and why it would run if not.
 

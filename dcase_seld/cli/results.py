@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dcase_seld.cli import plugin_option
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.task import CLIP_FRAMES
 
@@ -166,6 +167,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     help="Store, or a folder in the official layout, whose validation clips decide; without it nothing is tuned.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the ensemble.")
+@plugin_option
 @click.option("--weights", callback=_numbers, help="Share of each member, as 1,1,0.5.")
 @click.option(
     "--tta",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, create_model
+from pydantic_core import CoreSchema, core_schema
 
 from dcase_seld.core.errors import SeldError
+from dcase_seld.core.registry import Registry
 
 
 class Config(BaseModel):
@@ -79,6 +82,47 @@ def _short(value: Any) -> str:
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
 
 
+class Choice:
+    """Marks a field whose `kind` may also name an entry of a registry that a plug-in brought.
+
+    `Annotated[SerializeAsAny[BuiltIn], Choice(ENCODERS)]`: a mapping whose `kind` a plug-in registered becomes an
+    instance of that entry's `Settings`, with the kind; everything else is left to the built-in class.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the built-in class' schema, with plug-ins asked first."""
+        return core_schema.no_info_wrap_validator_function(self._validated, handler(source))
+
+    def _validated(self, value: Any, handler: Callable[[Any], Any]) -> Any:
+        kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+        if isinstance(kind, str) and self.registry.plugin_of(kind) is not None:
+            model = settings_of(self.registry[kind], kind)
+            if isinstance(value, BaseModel):
+                return value
+            try:
+                return model.model_validate(value)
+            except ValidationError as error:
+                raise ValueError("; ".join(describe_errors(error, model))) from error
+        if isinstance(kind, str) and kind not in self.registry:
+            raise ValueError(self.registry.unknown(kind))
+        return handler(value)
+
+
+_SETTINGS: dict[type, type[Config]] = {}
+
+
+def settings_of(entry: type, kind: str) -> type[Config]:
+    """Return the class of an entry's `Settings` (none: without keys), with the field `kind`."""
+    if entry not in _SETTINGS:
+        own = getattr(entry, "Settings", Config)
+        fields: dict[str, Any] = {"kind": (Literal[kind], kind)}
+        _SETTINGS[entry] = create_model(f"{entry.__name__}Settings", __base__=own, **fields)
+    return _SETTINGS[entry]
+
+
 @dataclass(frozen=True)
 class Ref:
     """Marks a config field that names a step or several: `Annotated[str, Ref("store")]`, `Annotated[list[str], ...]`.
@@ -103,3 +147,21 @@ class Outside:
 @dataclass(frozen=True)
 class RunTime:
     """Marks a config field that does not change the result (workers, device) and is left out of the fingerprint."""
+
+
+def ref(*kinds: str) -> Any:
+    """Return the type of a field that names a step, or a folder of a result, of one of the kinds."""
+    return Annotated[str, Ref(*kinds)]
+
+
+def names_in(data: Any) -> Iterator[str]:
+    """Yield every text in plain data, keys too: where an entry of a registry may be named."""
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, Mapping):
+        for key, value in data.items():
+            yield str(key)
+            yield from names_in(value)
+    elif isinstance(data, (list, tuple)):
+        for value in data:
+            yield from names_in(value)

@@ -143,9 +143,9 @@ def open_embedders(
             settings["name" if Path(given).exists() else "path"] = None
         config = parse_tokens_config(settings, f"{name} encoder")
         encoder = build_encoder(config, task.sample_rate, device)
-        if encoder.weights_fingerprint != noted[0]["fingerprint"]:
+        if encoder.fingerprint != noted[0]["fingerprint"]:
             raise SeldError(
-                f"The {name} encoder {config.source} has other weights ({encoder.weights_fingerprint}) than the one of "
+                f"The {name} encoder {config.source} has other weights ({encoder.fingerprint}) than the one of "
                 f"the training ({noted[0]['fingerprint']}).",
                 f"Give the weights of the training with --encoder {name}=PATH.",
             )

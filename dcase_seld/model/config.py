@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, SerializeAsAny, Tag, field_validator, model_validator
 
-from dcase_seld.core.config import Config, parse_config
+from dcase_seld.core.config import Choice, Config, parse_config
+from dcase_seld.core.registry import ENCODERS, FEATURES
 from dcase_seld.core.task import LABEL_RATE, MAX_TRACKS, SAMPLE_RATE
-
-FeatureName = Literal["log_mel", "ild", "stpacc", "mid_side", "coherence", "intensity", "intensity_vector"]
 
 Gives = Literal["sound", "image"]
 
@@ -28,7 +27,7 @@ KNOWN_TOKENS: dict[str, tuple[Gives, int]] = {
 class FrontEndConfig(Config):
     """What the network hears: channels made from the stereo waveform."""
 
-    features: tuple[FeatureName, ...] = Field(
+    features: tuple[str, ...] = Field(
         default=("log_mel", "ild", "stpacc"),
         description="channels: log_mel (left, right), ild (their difference), stpacc (of the mid signal), "
         "mid_side (log-mel of (L+R)/2 and (L-R)/2), coherence, intensity (normalised mid-side cross-spectrum); of "
@@ -50,6 +49,9 @@ class FrontEndConfig(Config):
     def _fits(self) -> Self:
         if len(set(self.features)) != len(self.features):
             raise ValueError("features names a channel twice")
+        for name in self.features:
+            if name not in FEATURES:
+                raise ValueError(FEATURES.unknown(name))
         if self.window > self.n_fft:
             raise ValueError(f"window ({self.window}) is longer than n_fft ({self.n_fft})")
         if (self.sample_rate // LABEL_RATE) % self.hop:
@@ -67,7 +69,7 @@ class FrontEndConfig(Config):
 class BaselineFrontEndConfig(FrontEndConfig):
     """The challenge baseline's log-mels. Source: the official baseline program."""
 
-    features: tuple[FeatureName, ...] = Field(default=("log_mel",), description="channels", min_length=1)
+    features: tuple[str, ...] = Field(default=("log_mel",), description="channels", min_length=1)
     hop: int = Field(default=480, description="samples between front-end frames; must divide a label frame", gt=0)
     window: int = Field(default=960, description="length of the Hann window of the mel channels in samples", gt=0)
     n_fft: int = Field(default=1024, description="FFT length of the mel channels in samples", gt=0)
@@ -77,7 +79,7 @@ class BaselineFrontEndConfig(FrontEndConfig):
 
 
 class EncoderConfig(Config):
-    """The audio branch: convolutions, then Conformer layers."""
+    """The audio branch: convolutions, then Conformer layers; `kind` may be the name of a plug-in's encoder too."""
 
     kind: Literal["conformer", "resnet_conformer"] = Field(
         default="conformer", description="conformer: four double-convolution blocks; resnet_conformer: residual stages"
@@ -236,7 +238,9 @@ class SeldConfig(_ModelBase):
     """CNN-Conformer with Cross-Modal Conformers over frozen tokens. Source: arXiv 2507.04845."""
 
     kind: Literal["conformer"] = Field(default="conformer", description="encoder, Cross-Modal Conformers, head")
-    encoder: EncoderConfig = Field(default=EncoderConfig(), description="the audio branch")
+    encoder: Annotated[SerializeAsAny[EncoderConfig], Choice(ENCODERS)] = Field(
+        default=EncoderConfig(), description="the audio branch"
+    )
     cross_modal: CrossModalConfig = Field(default=CrossModalConfig(), description="the Cross-Modal Conformers")
     plain_without_sound: bool = Field(
         default=True,
@@ -246,6 +250,8 @@ class SeldConfig(_ModelBase):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        if not isinstance(self.encoder, EncoderConfig):
+            return self
         if self.frontend.mels % (2 ** len(self.encoder.channels) * self.encoder.pool_first):
             raise ValueError(
                 f"frontend.mels ({self.frontend.mels}) must be a multiple of 2 per convolution block "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -79,14 +80,24 @@ class ResidualBlock(nn.Module):
         return functional.relu(y + self.shortcut_norm(self.shortcut(x)), inplace=True)
 
 
+class EncoderShape(NamedTuple):
+    """What an encoder is given: A channels of F bands, so many front-end frames in a label frame."""
+
+    channels: int
+    bands: int
+    frames_per_label: int
+
+
 class SeldEncoder(nn.Module):
     """Maps features (B, A, T', F) to embeddings (B, T'/stride, E).
 
     The channels-last layout makes convolutions markedly faster on CPUs and on GPUs with tensor cores.
     """
 
-    def __init__(self, config: EncoderConfig, inputs: int, frames_per_label: int, mels: int) -> None:
+    def __init__(self, config: EncoderConfig, shape: EncoderShape) -> None:
         super().__init__()
+        inputs, frames_per_label, mels = shape.channels, shape.frames_per_label, shape.bands
+        self.width = config.d_model
         self.pool_first = config.pool_first
         self.keep_bands = config.frequency == "flatten"
         block = ConvBlock if config.kind == "conformer" else ResidualBlock

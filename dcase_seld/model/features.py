@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dcase_seld.core.geometry import Channels
+from dcase_seld.core.registry import FEATURES, FeatureEntry
 from dcase_seld.model.config import FrontEndConfig
 
 N_FFT = 1024
@@ -268,16 +269,28 @@ class Feature:
     signed: tuple[str, ...] = ()
 
 
-FEATURES = {
-    "log_mel": Feature({"stereo": ("left", "right"), "foa": ("w", "y", "z", "x")}, lambda s: s.level, levels=True),
-    "ild": Feature({"stereo": ("ild",)}, _difference, signed=("ild",)),
-    "stpacc": Feature({"stereo": ("stpacc",), "foa": ("stpacc",)}, lambda s: s.autocorrelation()),
-    "mid_side": Feature({"stereo": ("mid", "side")}, _mid_side, levels=True),
-    "coherence": Feature({"stereo": ("coherence",)}, _coherence),
-    "intensity": Feature({"stereo": ("intensity",)}, _intensity, signed=("intensity",)),
-    "intensity_vector": Feature({"foa": ("iv_y", "iv_z", "iv_x")}, _intensity_vector, signed=("iv_y",)),
-}
-"""Feature → how it is made."""
+LOG_MEL = Feature({"stereo": ("left", "right"), "foa": ("w", "y", "z", "x")}, lambda s: s.level, levels=True)
+ILD = Feature({"stereo": ("ild",)}, _difference, signed=("ild",))
+STPACC = Feature({"stereo": ("stpacc",), "foa": ("stpacc",)}, lambda s: s.autocorrelation())
+MID_SIDE = Feature({"stereo": ("mid", "side")}, _mid_side, levels=True)
+COHERENCE = Feature({"stereo": ("coherence",)}, _coherence)
+INTENSITY = Feature({"stereo": ("intensity",)}, _intensity, signed=("intensity",))
+INTENSITY_VECTOR = Feature({"foa": ("iv_y", "iv_z", "iv_x")}, _intensity_vector, signed=("iv_y",))
+
+
+def feature_of(name: str) -> Feature:
+    """Return a feature by name, one of a plug-in too.
+
+    Raises:
+        SeldError: there is none of this name.
+    """
+    entry = FEATURES[name]
+    if isinstance(entry, FeatureEntry):
+        maps = {entry.channels: entry.maps}
+        return Feature(maps, lambda s: entry.function(s.spectrum, s.bank), entry.levels, entry.signed)
+    assert isinstance(entry, Feature)
+    return entry
+
 
 SHARED_SCALER = ("left", "right")
 """Maps that share one scaler, so that level differences survive standardisation."""

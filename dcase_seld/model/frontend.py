@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.geometry import CHANNELS
+from dcase_seld.core.registry import FEATURES, used_plugins
 from dcase_seld.core.task import LABEL_RATE
 from dcase_seld.model.config import FrontEndConfig
-from dcase_seld.model.features import FEATURES, SHARED_SCALER, Spectra, StpAcc, mel_filterbank, swap_features
+from dcase_seld.model.features import SHARED_SCALER, Spectra, StpAcc, feature_of, mel_filterbank, swap_features
 
 CODE_VERSION = 1
 """Raise it when the same configuration gives other numbers: caches of features depend on it."""
@@ -27,7 +28,7 @@ class FrontEnd(nn.Module):
 
     Attributes:
         format: what the channels of the waveform are.
-        channels: names of the A maps, see FEATURES.
+        channels: names of the A maps, see `model.features`.
         levels: those that hold levels in dB.
         signed: those that change sign when left and right are swapped; their mean is fixed at 0.
         mean, std: (A, F), statistics of the training set.
@@ -41,10 +42,10 @@ class FrontEnd(nn.Module):
     def __init__(self, config: FrontEndConfig, channels: str = "stereo") -> None:
         super().__init__()
         self.config, self.format = config, CHANNELS[channels]
-        self.features = [FEATURES[name] for name in config.features]
+        self.features = [feature_of(name) for name in config.features]
         wrong = [name for name, one in zip(config.features, self.features, strict=True) if channels not in one.maps]
         if wrong:
-            fitting = [name for name, one in FEATURES.items() if channels in one.maps]
+            fitting = [name for name in FEATURES.names if channels in feature_of(name).maps]
             raise SeldError(
                 f"frontend.features: {wrong[0]} is not to be had of {channels} recordings.",
                 f"Choose of {', '.join(fitting)}.",
@@ -67,6 +68,8 @@ class FrontEnd(nn.Module):
         facts = {"config": self.config.model_dump(mode="json"), "code": CODE_VERSION}
         if self.format.name != "stereo":
             facts["channels"] = self.format.name
+        if plugins := used_plugins(self.config.features):
+            facts["plugins"] = plugins
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def frames(self, samples: int) -> int:

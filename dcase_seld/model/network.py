@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from dcase_seld.core.classes import Taxonomy
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.geometry import GEOMETRIES
+from dcase_seld.core.registry import ENCODERS
 from dcase_seld.core.task import Task
 from dcase_seld.model.config import CrnnConfig, SeldConfig
 from dcase_seld.model.conformer import ConformerLayer, CrossModalConformer, to_all_tokens, to_own_moment
-from dcase_seld.model.encoders import Crnn, SeldEncoder
+from dcase_seld.model.encoders import Crnn, EncoderShape
 from dcase_seld.model.frontend import FrontEnd
 from dcase_seld.model.heads import SeldHead
 from dcase_seld.model.types import ModelInput, SeldOutput, Tokens
@@ -55,9 +56,15 @@ class SeldNetwork(nn.Module):
             width = config.gru_units
             self.fusion = nn.ModuleDict()
         else:
-            self.encoder = SeldEncoder(config.encoder, inputs, config.frontend.frames_per_label, config.frontend.mels)
-            self.fusion = nn.ModuleDict()
-            width, cross = config.encoder.d_model, config.cross_modal
+            shape = EncoderShape(inputs, config.frontend.mels, config.frontend.frames_per_label)
+            encoder = ENCODERS[config.encoder.kind](config.encoder, shape)
+            width, cross = int(encoder.width), config.cross_modal
+            self.encoder, self.fusion = encoder, nn.ModuleDict()
+            if self.needs and width % cross.heads:
+                raise SeldError(
+                    f"The encoder's width ({width}) is no multiple of model.cross_modal.heads ({cross.heads}).",
+                    "Change one of them.",
+                )
             if self.needs == self.sees and config.plain_without_sound:
                 self.conformer.extend(
                     ConformerLayer(width, cross.heads, cross.feed_forward, cross.kernel, cross.dropout)

@@ -15,9 +15,12 @@ from torch import Tensor, nn
 
 from dcase_seld import __version__
 from dcase_seld.core import old_formats
+from dcase_seld.core.config import names_in
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.files import whole
+from dcase_seld.core.registry import loaded_plugins, used_plugins
 from dcase_seld.core.task import Task
+from dcase_seld.core.work import say
 from dcase_seld.model.config import parse_model_config
 from dcase_seld.model.heads import audio_fields
 from dcase_seld.model.network import SeldNetwork, build_model
@@ -34,11 +37,13 @@ def save_model(model: SeldNetwork, folder: Path, facts: Mapping[str, Any] | None
     temporary = folder / (WEIGHTS_FILE + ".part")
     save_file(weights, temporary)
     temporary.replace(folder / WEIGHTS_FILE)
+    config = model.config.model_dump(mode="json")
     about = {
-        "config": model.config.model_dump(mode="json"),
+        "config": config,
         "task": model.task.to_json(),
         "versions": {"dcase_seld": __version__, "torch": torch.__version__},
         "parameters": count_parameters(model),
+        "plugins": used_plugins(names_in(config)),
         "facts": dict(facts or {}),
     }
     temporary = folder / (FACTS_FILE + ".part")
@@ -53,6 +58,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> SeldNetwork:
         SeldError: a file is missing or damaged, or the weights do not fit the configuration.
     """
     about = read_facts(folder)
+    _check_plugins(about, folder)
     model = build_model(parse_model_config(about["config"], f"{folder / FACTS_FILE}"), Task.from_json(about["task"]))
     weights = read_weights(folder, about)
     expected = model.state_dict()
@@ -67,6 +73,19 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> SeldNetwork:
         )
     model.load_state_dict(weights)
     return model.to(device).eval()
+
+
+def _check_plugins(about: Mapping[str, Any], folder: Path) -> None:
+    """Refuse a network of plug-ins that the user has not named; say where one is not the one of the training."""
+    there = {plugin.name: plugin.sha256 for plugin in loaded_plugins()}
+    for name, sha256 in (about.get("plugins") or {}).items():
+        if name not in there:
+            raise SeldError(
+                f"The network in {folder} needs the plug-in {name}, and nothing loads code by itself.",
+                f"Name it: --plugin {name}, or plugins=[{name!r}] in Python, or DCASE_SELD_PLUGINS.",
+            )
+        if there[name] != sha256:
+            say(f"warning: the plug-in {name} is another one than at the training of {folder}.")
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dcase_seld.core.errors import SeldError
 from dcase_seld.pretrained.catalogue import find_model, has_random_weights
-from dcase_seld.pretrained.encoder import Gives, cut_windows, fingerprint_weights, pad_window
+from dcase_seld.pretrained.encoder import ClapTokensConfig, Gives, cut_windows, fingerprint_weights, pad_window
 from dcase_seld.pretrained.transformers_models import import_transformers, load_whole, ready_torchaudio
 
 _EXTRACTOR_SETTINGS = (
@@ -55,7 +55,6 @@ class ClapEncoder:
     """
 
     gives: Gives = "sound"
-    frozen = True
 
     def __init__(
         self,
@@ -87,7 +86,7 @@ class ClapEncoder:
             device: where to compute.
             dtype: "float32", "bfloat16" or "float16".
         """
-        self.weights_fingerprint = fingerprint_weights(model.state_dict())
+        self.fingerprint = fingerprint_weights(model.state_dict())
         self.model = model.to(device=device, dtype=getattr(torch, dtype))
         self.mel = mel.to(device)
         self.tokens, self.batch, self.device = tokens, batch, device
@@ -179,3 +178,15 @@ def _extractor_settings(folder: Path) -> dict[str, Any]:
             "Save the feature extractor beside the model, or pull the model again.",
         ) from error
     return {key: content[key] for key in _EXTRACTOR_SETTINGS if key in content}
+
+
+def from_config(config: ClapTokensConfig, sample_rate: int, device: str) -> ClapEncoder:
+    """Return the configured encoder, for sound of `sample_rate`."""
+    return load_clap(
+        config.source,
+        tokens=config.tokens,
+        input_rate=sample_rate,
+        batch=config.batch,
+        device=device,
+        dtype=config.dtype,
+    )

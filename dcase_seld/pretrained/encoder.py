@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
-from dcase_seld.core.config import Config, Outside, RunTime, parse_config
+from dcase_seld.core.config import Choice, Config, Outside, RunTime, parse_config
+from dcase_seld.core.registry import SEMANTIC_ENCODERS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,7 +118,10 @@ class YamnetTokensConfig(_SourceConfig):
 
 AnyTokensConfig = ClapTokensConfig | OwlVitTokensConfig | OnnxTokensConfig | YamnetTokensConfig
 
-TokensConfig = Annotated[AnyTokensConfig, Field(discriminator="kind")]
+TokensConfig = Annotated[
+    SerializeAsAny[Annotated[AnyTokensConfig, Field(discriminator="kind")]], Choice(SEMANTIC_ENCODERS)
+]
+"""The `model:` of an embed step; `kind` chooses the class, one of a plug-in too."""
 
 
 class _Holder(Config):
@@ -143,8 +147,7 @@ class SemanticEncoder(Protocol):
         gives: what its tokens are of: it takes "sound", or pictures ("image").
         dimension: D, numbers per token.
         tokens: tokens per clip (sound; 0 where it depends on the clip's length) or per frame (pictures).
-        frozen: always True: no gradient reaches the weights.
-        weights_fingerprint: equal exactly where the weights are equal.
+        fingerprint: equal exactly where the weights are equal.
         random_weights: the weights were made from a configuration, not trained.
         parameters: numbers in its weights; 0: not known.
     """
@@ -152,8 +155,7 @@ class SemanticEncoder(Protocol):
     gives: Gives
     dimension: int
     tokens: int
-    frozen: bool
-    weights_fingerprint: str
+    fingerprint: str
     random_weights: bool
     parameters: int
 
@@ -185,28 +187,16 @@ def build_encoder(config: AnyTokensConfig, sample_rate: int, device: str = "cpu"
     Raises:
         SeldError: weights are missing or do not fit.
     """
-    if isinstance(config, ClapTokensConfig):
-        from dcase_seld.pretrained.clap import load_clap
-
-        return load_clap(
-            config.source,
-            tokens=config.tokens,
-            input_rate=sample_rate,
-            batch=config.batch,
-            device=device,
-            dtype=config.dtype,
-        )
-    if isinstance(config, OwlVitTokensConfig):
-        from dcase_seld.pretrained.owlvit import load_owlvit
-
-        return load_owlvit(config.source, pool=config.pool, batch=config.batch, device=device, dtype=config.dtype)
-    from dcase_seld.pretrained.onnx import OnnxEncoder, onnx_settings
-
-    if isinstance(config, YamnetTokensConfig):
-        config = onnx_settings(config)
-
-    encoder: SemanticEncoder = OnnxEncoder(config, sample_rate)
-    return encoder
+    entry = SEMANTIC_ENCODERS[config.kind]
+    if SEMANTIC_ENCODERS.plugin_of(config.kind) is None:
+        encoder: SemanticEncoder = entry(config, sample_rate, device)
+        return encoder
+    made = entry(config) if hasattr(entry, "Settings") else entry()
+    for name, default in (("tokens", 0), ("parameters", 0)):
+        if not hasattr(made, name):
+            setattr(made, name, default)
+    plugin: SemanticEncoder = made
+    return plugin
 
 
 def window_starts(samples: int, windows: int) -> tuple[list[int], int]:

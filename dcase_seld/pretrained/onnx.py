@@ -59,7 +59,6 @@ class OnnxEncoder:
     """
 
     gives: Gives = "sound"
-    frozen = True
     tokens = 0
     parameters = 0
 
@@ -76,7 +75,7 @@ class OnnxEncoder:
         self.config, self.input_rate = config, input_rate
         path = Path(config.path)
         self._session, self._input, self._output = _open(path, config)
-        self.weights_fingerprint = _fingerprint(path)
+        self.fingerprint = _fingerprint(path)
         self.random_weights = has_random_weights(path)
         if config.log_mel is None:
             self.patch = round(config.patch_s * config.sample_rate)
@@ -317,3 +316,8 @@ def onnx_settings(config: YamnetTokensConfig) -> OnnxTokensConfig:
         log_mel=LogMelConfig(),
         input_quantisation=_INPUT,
     )
+
+
+def from_config(config: OnnxTokensConfig | YamnetTokensConfig, sample_rate: int, device: str) -> OnnxEncoder:
+    """Return the configured encoder, for sound of `sample_rate`; it runs on the CPU."""
+    return OnnxEncoder(onnx_settings(config) if isinstance(config, YamnetTokensConfig) else config, sample_rate)

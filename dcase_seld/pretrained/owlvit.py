@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.pretrained.catalogue import find_model, has_random_weights
-from dcase_seld.pretrained.encoder import Gives, fingerprint_weights
+from dcase_seld.pretrained.encoder import Gives, OwlVitTokensConfig, fingerprint_weights
 from dcase_seld.pretrained.transformers_models import import_transformers, load_whole
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -43,7 +43,6 @@ class OwlVit:
     """Frozen OWL-ViT behind the SemanticEncoder protocol, shared by tokens and open-vocabulary detection."""
 
     gives: Gives = "image"
-    frozen = True
 
     def __init__(
         self,
@@ -80,7 +79,7 @@ class OwlVit:
         if self.grid % pool:
             sides = [side for side in range(1, self.grid + 1) if self.grid % side == 0]
             raise SeldError(f"A grid of {self.grid} x {self.grid} tokens cannot be pooled by {pool}.", f"Take {sides}.")
-        self.weights_fingerprint = fingerprint_weights(model.owlvit.state_dict())
+        self.fingerprint = fingerprint_weights(model.owlvit.state_dict())
         self.model = model.to(device=device, dtype=getattr(torch, dtype))
         self.has_detector, self.random_weights = has_detector, random_weights
         self.pool, self.batch, self.device = pool, batch, device
@@ -274,3 +273,8 @@ def load_clip_tokenizer(folder: Path) -> Any:
     if len(tokenizer.get_vocab()) < 10:
         raise SeldError(f"The tokenizer in {folder} knows no words.", remedy)
     return tokenizer
+
+
+def from_config(config: OwlVitTokensConfig, sample_rate: int, device: str) -> OwlVit:
+    """Return the configured encoder of pictures."""
+    return load_owlvit(config.source, pool=config.pool, batch=config.batch, device=device, dtype=config.dtype)

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dcase_seld.core.config import names_in
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.files import write_json
+from dcase_seld.core.registry import used_plugins
 from dcase_seld.core.work import progress
 from dcase_seld.recipe.graph import Step
 from dcase_seld.recipe.stage import KeyPath
@@ -89,7 +91,9 @@ def identity(step: Step, fingerprints: Mapping[str, str], outside: Mapping[Path,
                 _put(config, place, f"step:{fingerprints[text]}")
             elif mark.outside:
                 _put(config, place, f"outside:{outside[next(paths)].digest}")
-    return {"stage": step.stage.name, "version": step.stage.version, "config": config}
+    what = {"stage": step.stage.name, "version": step.stage.version, "config": config}
+    plugins = used_plugins((step.stage.name, *names_in(config)))
+    return {**what, "plugins": plugins} if plugins else what
 
 
 def fingerprint(what: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from dcase_seld.core.config import Config, describe_errors
 from dcase_seld.core.errors import SeldError
+from dcase_seld.core.registry import loaded_plugins
 from dcase_seld.recipe.load import Recipe
 from dcase_seld.recipe.stage import KeyPath, MarkedField, Stage, marked_fields, replace_values, written_fields
 
@@ -66,6 +67,11 @@ def build(recipe: Recipe, registry: Registry, *, check_outside: bool = False) ->
         SeldError: lists every error of the recipe at once: keys, values, names, kinds of folder, cycles, missing data.
     """
     missing: _Missing = {} if check_outside else None
+    there = {plugin.name for plugin in loaded_plugins()}
+    for name in recipe.plugins:
+        if Path(name).name not in there:
+            # A recipe may say what it needs; code is loaded only where the user names it.
+            recipe.complain(("plugins",), f"the plug-in {name} is needed; name it yourself with --plugin {name}")
     stages: dict[str, Stage] = {}
     for name, data in recipe.steps.items():
         wanted = data.get("stage")

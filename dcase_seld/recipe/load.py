@@ -21,7 +21,7 @@ LARGEST_RECIPE = 1_000_000
 
 MOST_VALUES = 100_000
 
-TOP_LEVEL = ("about", "steps")
+TOP_LEVEL = ("about", "plugins", "steps")
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}\n]*))?\}")
 
@@ -47,6 +47,7 @@ class Recipe:
         lines: path of a key (("steps", "train", "lr")) → line number; 0 where `--set` gave the value.
         problems: what is wrong so far, one line each; `graph.build` adds to it and raises them together.
         unknown: places whose value is not known, since a variable is not set.
+        plugins: names of the plug-ins that the recipe needs; the user himself must have named them.
         notes: keys of 0.1 that were read under their new names, one line each.
     """
 
@@ -57,6 +58,7 @@ class Recipe:
     lines: dict[KeyPath, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     unknown: set[KeyPath] = field(default_factory=set)
+    plugins: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
 
     def complain(self, where: KeyPath, problem: str) -> None:
@@ -130,6 +132,8 @@ def load_recipe(
                 (key,), "unknown key" + (f"; did you mean {near[0]!r}?" if near else "; steps go under steps")
             )
     recipe.about = str(data.get("about") or "").strip()
+    wanted = data.get("plugins") or ()
+    recipe.plugins = (wanted,) if isinstance(wanted, str) else tuple(map(str, wanted))
     steps = data.get("steps")
     if not isinstance(steps, dict) or not steps:
         recipe.complain(("steps",), "required: a mapping of step names to {stage: …}")

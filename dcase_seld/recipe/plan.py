@@ -50,6 +50,9 @@ def difference(
     said = []
     if then.get("version") != now["version"]:
         said.append(f"the stage's version: {then.get('version')} → {now['version']}")
+    for name in sorted({*then.get("plugins", {}), *now.get("plugins", {})}):
+        if then.get("plugins", {}).get(name) != now.get("plugins", {}).get(name):
+            said.append(f"the plug-in {name} changed")
     old, new = dict(flatten(then.get("config", {}))), dict(flatten(now["config"]))
     for key in sorted(old.keys() | new.keys()):
         a, b = old.get(key, _ABSENT), new.get(key, _ABSENT)

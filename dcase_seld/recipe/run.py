@@ -159,6 +159,7 @@ def make_step(plan: Plan, name: str, context: Context, force: bool = False) -> N
                 "fingerprint": folder.name.rpartition("-")[2],
                 "config": planned.step.config.model_dump(mode="json"),
                 "identity": planned.identity,
+                "plugins": planned.identity.get("plugins", {}),
                 "inputs": {field: [path.name for path in paths] for field, paths in inputs.items()},
                 "outside": _outside_entries(plan, name),
                 "facts": dict(facts or {}),

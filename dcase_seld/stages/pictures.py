@@ -150,7 +150,7 @@ def run_detections(config: DetectionsConfig, inputs: Inputs, out: Path, context:
     names = [store.names[i] for i in indices]
     facts = {
         "model": Path(config.path or config.model).name,
-        "weights": detector.owlvit.weights_fingerprint,
+        "weights": detector.owlvit.fingerprint,
         "random_weights": detector.owlvit.random_weights,
         "classes": list(store.taxonomy.classes),
         "queries": [{"words": w, "class": c, "threshold": t} for w, c, t in zip(words, classes, limits, strict=True)],
@@ -201,7 +201,7 @@ def run_visual(config: VisualStageConfig, inputs: Inputs, out: Path, context: Co
     from dcase_seld.store.store import Store
     from dcase_seld.vision.fit import LEAST_EVENTS, check_predictions, count_changes, fit_weights, write_changes
     from dcase_seld.vision.keypoints import Keypoints
-    from dcase_seld.vision.rules import gather_evidence, judge
+    from dcase_seld.vision.rules import correct, gather_evidence
 
     store = Store.open(inputs["data"][0])
     events = Events.load(inputs["events"][0] / "events.npz")
@@ -246,7 +246,7 @@ def run_visual(config: VisualStageConfig, inputs: Inputs, out: Path, context: Co
         rules = rules.model_copy(update={"weights": {**rules.weights, **fit.weights}})
         facts = {"fitted_on_rows": fit.rows, "fit_accuracy": {k: list(v) for k, v in fit.accuracy.items()}}
         facts["not_fitted"] = unfitted
-    judged = judge(events, gather_evidence(events, people, store.taxonomy, rules, objects), rules)
+    judged = correct(events, people, store.taxonomy, rules, objects)
     write_changes(out / "changes.csv", events, judged, store.taxonomy)
     labelled = [name for name, there in zip(store.names, store.labelled, strict=True) if there]
     known_names = set(labelled) & set(events.clips)
@@ -297,7 +297,7 @@ def people_correction(
     from dcase_seld.core.task import LABEL_RATE, frames_of, sample_times
     from dcase_seld.vision.keypoints import find_in_video
     from dcase_seld.vision.people import PeopleConfig, PeopleFinder
-    from dcase_seld.vision.rules import gather_evidence, judge
+    from dcase_seld.vision.rules import correct as apply_rules
 
     if wanted == "off":
         return None
@@ -317,8 +317,7 @@ def people_correction(
         seconds = float(frames_of(recording.sound.shape[1], recording.rate)) / LABEL_RATE
         with PeopleFinder(finding) as finder:
             people = find_in_video(finder, recording.video, sample_times(seconds, fps))
-        evidence = gather_evidence(events, {recording.name: people}, taxonomy, rules)
-        return judge(events, evidence, rules).events
+        return apply_rules(events, {recording.name: people}, taxonomy, rules).events
 
     return correct
 

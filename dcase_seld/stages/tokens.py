@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from dcase_seld.core.config import Config, Ref, RunTime
 from dcase_seld.core.errors import SeldError
+from dcase_seld.core.registry import SEMANTIC_ENCODERS
 from dcase_seld.pretrained.encoder import OwlVitTokensConfig, TokensConfig
 from dcase_seld.recipe.stage import Context, Inputs, Stage
 
@@ -52,15 +53,28 @@ class EmbedConfig(Config):
 
     @model_validator(mode="after")
     def _mirror_is_for_pictures(self) -> EmbedConfig:
-        if self.mirror != "none" and not isinstance(self.model, OwlVitTokensConfig):
+        if self.mirror != "none" and not self.sees:
             raise ValueError("mirror: sound tokens do not change with the channel swap; leave it out")
         return self
+
+    @property
+    def sees(self) -> bool:
+        """Return whether the encoder looks at pictures."""
+        plugin = SEMANTIC_ENCODERS.plugin_of(self.model.kind)
+        return isinstance(self.model, OwlVitTokensConfig) if plugin is None else self.entry.gives == "image"
+
+    @property
+    def entry(self) -> Any:
+        """Return the registry's entry of the encoder."""
+        return SEMANTIC_ENCODERS[self.model.kind]
 
 
 def embed_ready(config: EmbedConfig) -> None:
     """Raise where the encoder's weights, or what runs them, are not on this machine."""
     from dcase_seld.pretrained.catalogue import find_model, require_onnxruntime
 
+    if SEMANTIC_ENCODERS.plugin_of(config.model.kind) is not None:
+        return
     kind = {"clap": "clap", "owlvit": "vision"}.get(config.model.kind, "onnx")
     if kind == "onnx":
         require_onnxruntime()
@@ -189,13 +203,13 @@ def _spec(config: EmbedConfig, encoder: SemanticEncoder, store: Store, frames: i
 
     from dcase_seld.store.tokens import TokenSpec
 
-    pictures = encoder.gives == "image"
+    pictures, source = encoder.gives == "image", getattr(config.model, "source", "")
     tokens = encoder.tokens or int(encoder.encode(torch.zeros(1, 2, store.task.window_samples)).shape[1])
     return TokenSpec(
         name=config.name or config.model.kind,
         gives=encoder.gives,
-        model=f"{config.model.kind}:{Path(config.model.source).name}",
-        fingerprint=encoder.weights_fingerprint,
+        model=":".join([config.model.kind, *([Path(source).name] if source else [])]),
+        fingerprint=encoder.fingerprint,
         random_weights=encoder.random_weights,
         shape=(frames, tokens, encoder.dimension) if pictures else (tokens, encoder.dimension),
         mirror=config.mirror != "none",

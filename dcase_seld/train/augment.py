@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dcase_seld.core.errors import SeldError
+from dcase_seld.core.registry import AUGMENTATIONS
 from dcase_seld.model.frontend import FrontEnd
 from dcase_seld.model.types import ModelInput, SeldTarget, Tokens
 from dcase_seld.train.config import AugmentConfig
@@ -65,6 +66,9 @@ class Augment:
         if config.gain and (which := drawn(config.gain)).any():
             level_db = (2 * torch.rand(size, generator=generator) - 1) * config.gain_db
             inputs = gain(inputs, torch.where(which, level_db, 0.0), self.frontend)
+        for name, probability in config.own.items():
+            if (which := drawn(probability)).any():
+                inputs, target = AUGMENTATIONS[name](inputs, target, which.to(target.count.device), generator)
         if config.mask or config.filter:
             inputs = extracted(inputs, self.frontend)
             assert inputs.features is not None

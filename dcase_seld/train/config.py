@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from dcase_seld.core.config import Config, RunTime
+from dcase_seld.core.registry import AUGMENTATIONS, LOSS_TERMS
 from dcase_seld.model.config import ModelConfig, SeldConfig
 
 
 class AugmentConfig(Config):
-    """Augmentations, each with the probability with which a clip undergoes it; 0 turns it off."""
+    """Augmentations, each with the probability with which a clip undergoes it; 0 turns it off.
+
+    The names of plug-ins' augmentations are keys too.
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     swap: float = Field(
         default=0.5,
@@ -55,15 +62,31 @@ class AugmentConfig(Config):
     filter_db: float = Field(default=6.0, gt=0, description="Largest boost or cut of the filter in dB.")
     filter_nodes: int = Field(default=5, ge=2, description="Most points between which the filter is interpolated.")
 
+    @model_validator(mode="after")
+    def _known(self) -> AugmentConfig:
+        for name, probability in self.own.items():
+            if name not in AUGMENTATIONS:
+                names = (*type(self).model_fields, *AUGMENTATIONS.names)
+                near = difflib.get_close_matches(name, names, n=1)
+                raise ValueError(f"{name}: unknown key" + (f"; did you mean {near[0]!r}?" if near else ""))
+            if not isinstance(probability, (int, float)) or not 0 <= probability <= 1:
+                raise ValueError(f"{name}: a probability is a number from 0 to 1, got {probability!r}")
+        return self
+
+    @property
+    def own(self) -> dict[str, float]:
+        """Return the augmentations of plug-ins and their probabilities."""
+        return dict(self.model_extra or {})
+
     @property
     def needs_wave(self) -> bool:
         """Return whether features cannot be taken from a cache."""
-        return self.mixup > 0
+        return self.mixup > 0 or any(self.own.values())
 
     @property
     def active(self) -> bool:
         """Return whether any augmentation is on."""
-        return any((self.swap, self.frame_swap, self.gain, self.mixup, self.mask, self.filter))
+        return any((self.swap, self.frame_swap, self.gain, self.mixup, self.mask, self.filter, *self.own.values()))
 
 
 class LossConfig(Config):
@@ -73,6 +96,15 @@ class LossConfig(Config):
         default={"adpit": 1.0},
         description="terms of the loss and their weights: adpit, and those that plug-ins bring",
     )
+
+    @field_validator("terms")
+    @classmethod
+    def _known_terms(cls, value: dict[str, float]) -> dict[str, float]:
+        for name in value:
+            if name not in LOSS_TERMS:
+                raise ValueError(LOSS_TERMS.unknown(name))
+        return value
+
     onscreen_loss: Literal["masked", "official", "none"] = Field(
         default="masked",
         description="masked: only where a source is active, weighted; official: as the challenge's baseline",

@@ -16,12 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dcase_seld.core.registry import LOSS_TERMS
 from dcase_seld.model.types import SeldOutput, SeldTarget
 from dcase_seld.store.source import StoreSource
 from dcase_seld.train.config import TrainConfig
-
-LOSS_TERMS: dict[str, Callable[[SeldOutput, SeldTarget], Tensor]] = {}
-"""Terms besides adpit: (output, target) → a mean over the clips of a batch."""
 
 OnscreenLoss = Literal["masked", "official", "none"]
 

@@ -15,20 +15,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from dcase_seld.core.classes import Taxonomy
 from dcase_seld.core.config import Config
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.event_files import link_rows
 from dcase_seld.core.events import Events
+from dcase_seld.core.registry import VISUAL_RULES
 from dcase_seld.core.task import HORIZONTAL_FOV_DEG, ONSCREEN_LIMIT_DEG
 from dcase_seld.vision.keypoints import ClipPeople, see_part
-from dcase_seld.vision.seen import Sightings
+from dcase_seld.vision.seen import Sightings, nearest_sighting
 
 DETECTED = "detected"
 """Key of the weights for classes that are judged by detected objects."""
@@ -53,8 +54,11 @@ class LogisticWeights(Config):
 
 
 class VisualConfig(Config):
-    """Rules of the visual post-processing."""
+    """Rules of the visual post-processing; a list is short for {use: list}."""
 
+    use: tuple[str, ...] = Field(
+        default=("body",), description="Rules in the order in which they act: body, and those that plug-ins bring."
+    )
     parts: dict[str, PartRule] = Field(
         default={
             "Female speech": PartRule(part="mouth"),
@@ -83,12 +87,35 @@ class VisualConfig(Config):
     smooth_frames: int = Field(default=11, ge=1, description="Label frames over which an event's evidence is averaged.")
     object_tolerance_deg: float = Field(default=15.0, gt=0, description="Tolerance beyond a detected object's edge.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _list_of_rules(cls, value: Any) -> Any:
+        return {"use": value} if isinstance(value, (list, tuple)) else value
+
+    @field_validator("use")
+    @classmethod
+    def _known_rules(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in VISUAL_RULES:
+                raise ValueError(VISUAL_RULES.unknown(name))
+        return value
+
 
 Floats = npt.NDArray[np.float64]
 
 Bools = npt.NDArray[np.bool_]
 
-REASONS = ("network", "no picture", "part near", "part far", "nobody seen", "object near", "object far", "beyond limit")
+REASONS = (
+    "network",
+    "no picture",
+    "part near",
+    "part far",
+    "nobody seen",
+    "object near",
+    "object far",
+    "beyond limit",
+    "own rule",
+)
 """Why an event is as it is; `Judged.reason` indexes this."""
 
 
@@ -188,7 +215,7 @@ def gather_evidence(
                 continue
             watched[chosen] = sightings.watched[events.frame[chosen]]
             present[chosen] = ~np.isnan(sightings.azimuth_deg[events.frame[chosen]]).all(axis=1)
-            gap[chosen] = _nearest(events.frame[chosen], events.azimuth_deg[chosen], sightings)
+            gap[chosen] = nearest_sighting(events.frame[chosen], events.azimuth_deg[chosen], sightings)
     return Evidence(key, watched, present, gap, tolerance)
 
 
@@ -245,6 +272,36 @@ def judge(events: Events, evidence: Evidence, config: VisualConfig) -> Judged:
     return Judged(judged, reason, np.where(usable, gap, np.nan))
 
 
+def correct(
+    events: Events,
+    people: Mapping[str, ClipPeople],
+    taxonomy: Taxonomy,
+    config: VisualConfig,
+    objects: Mapping[str, Mapping[int, Sightings]] | None = None,
+) -> Judged:
+    """Return the events after all configured rules, each acting on what the one before left; see `gather_evidence`."""
+    decided = Judged(events, np.zeros(len(events), np.int64), np.full(len(events), np.nan))
+    for name in config.use:
+        if name == "body":
+            decided = judge(decided.events, gather_evidence(decided.events, people, taxonomy, config, objects), config)
+            continue
+        said = np.asarray(VISUAL_RULES[name](decided.events, people))
+        if said.shape != (len(events),):
+            raise SeldError(
+                f"The visual rule {name} gave an array of shape {said.shape} for {len(events)} events.",
+                "Let it return one value per event.",
+            )
+        known = np.ones(len(said), np.bool_) if said.dtype == np.bool_ else ~np.isnan(said)
+        onscreen = np.where(known, said > (0.5 if said.dtype != np.bool_ else False), decided.events.onscreen)
+        before = decided.events.onscreen_probability
+        base = decided.events.onscreen.astype(np.float32) if before is None else before
+        probability = np.where(known, said, base).astype(np.float32)
+        changed = replace(decided.events, onscreen=onscreen.astype(np.bool_), onscreen_probability=probability)
+        reason = np.where(known, REASONS.index("own rule"), decided.reason)
+        decided = Judged(changed, reason, decided.gap_deg)
+    return decided
+
+
 def network_logit(events: Events) -> Floats:
     """Return (E,) the logit of the network's on-screen probability, held within ±4; 0 where it has none."""
     if events.onscreen_probability is None:
@@ -262,33 +319,6 @@ def _rules(taxonomy: Taxonomy, config: VisualConfig) -> dict[int, PartRule]:
             f"Use its names under `parts`: {listing(taxonomy.classes, 20)}.",
         )
     return {taxonomy.classes.index(name): rule for name, rule in config.parts.items() if name not in unknown}
-
-
-def _nearest(frame: npt.NDArray[np.int32], azimuth_deg: Floats, sightings: Sightings) -> Floats:
-    """Return (R,) the signed angle from each row to its sighting; two rows of one frame never share a sighting."""
-    frame = frame.astype(np.int64)
-    offset = sightings.azimuth_deg[frame] - azimuth_deg[:, None]
-    # Within an object's width the angle is 0, beyond it the angle to its edge.
-    distance = np.maximum(np.abs(offset) - sightings.spread_deg[frame], 0.0)
-    distance[np.isnan(distance)] = np.inf
-    result = np.full(len(frame), np.nan)
-    if not distance.size:
-        return result
-    open_rows = np.isfinite(distance.min(axis=1))
-    while open_rows.any():
-        # The closest pair of every frame is settled first; its sighting is then taken for that frame.
-        best = np.where(open_rows, distance.min(axis=1), np.inf)
-        order = np.lexsort((np.arange(len(frame)), best, frame))
-        order = order[np.isfinite(best[order])]
-        first = order[np.unique(frame[order], return_index=True)[1]]
-        thing = distance[first].argmin(axis=1)
-        signed = offset[first, thing]
-        result[first] = np.sign(signed) * distance[first, thing]
-        for row, k in zip(first, thing, strict=True):
-            distance[frame == frame[row], k] = np.inf
-        open_rows[first] = False
-        open_rows &= np.isfinite(distance.min(axis=1))
-    return result
 
 
 def _smooth(events: Events, chains: list[npt.NDArray[np.int64]], values: Floats, valid: Bools, width: int) -> Floats:

@@ -38,6 +38,35 @@ class Sightings:
     watched: npt.NDArray[np.bool_]
 
 
+def nearest_sighting(
+    frame: npt.NDArray[np.int32], azimuth_deg: npt.NDArray[np.float64], sightings: Sightings
+) -> npt.NDArray[np.float64]:
+    """Return (R,) the signed angle from each row to its sighting; two rows of one frame never share a sighting."""
+    frame = frame.astype(np.int64)
+    offset = sightings.azimuth_deg[frame] - azimuth_deg[:, None]
+    # Within an object's width the angle is 0, beyond it the angle to its edge.
+    distance = np.maximum(np.abs(offset) - sightings.spread_deg[frame], 0.0)
+    distance[np.isnan(distance)] = np.inf
+    result = np.full(len(frame), np.nan)
+    if not distance.size:
+        return result
+    open_rows = np.isfinite(distance.min(axis=1))
+    while open_rows.any():
+        # The closest pair of every frame is settled first; its sighting is then taken for that frame.
+        best = np.where(open_rows, distance.min(axis=1), np.inf)
+        order = np.lexsort((np.arange(len(frame)), best, frame))
+        order = order[np.isfinite(best[order])]
+        first = order[np.unique(frame[order], return_index=True)[1]]
+        thing = distance[first].argmin(axis=1)
+        signed = offset[first, thing]
+        result[first] = np.sign(signed) * distance[first, thing]
+        for row, k in zip(first, thing, strict=True):
+            distance[frame == frame[row], k] = np.inf
+        open_rows[first] = False
+        open_rows &= np.isfinite(distance.min(axis=1))
+    return result
+
+
 def watched_frames(
     times_s: npt.NDArray[np.float64], seen: npt.NDArray[np.bool_], frames: int, max_gap_s: float
 ) -> npt.NDArray[np.bool_]:

@@ -94,8 +94,8 @@ def test_pull_then_load_by_name(hub):
     )
     assert check_model(wanted_model("clap")).state == "intact"
     clap = load_clap("clap")
-    assert not clap.random_weights and clap.weights_fingerprint == load_clap(hub).weights_fingerprint
-    assert clap.weights_fingerprint == load_clap(REPOSITORY).weights_fingerprint
+    assert not clap.random_weights and clap.fingerprint == load_clap(hub).fingerprint
+    assert clap.fingerprint == load_clap(REPOSITORY).fingerprint
     assert torch.isfinite(clap.encode(torch.zeros(1, 2, 24000))).all()
     asked = len(Hub.asked)
     assert pull("clap").stdout == done.stdout and len(Hub.asked) == asked  # intact: nobody is asked again

@@ -109,9 +109,9 @@ def test_log_mel_against_its_definition():
 
 def test_fingerprint_follows_file_and_external_weights(waveform_model):
     fields = {"sample_rate": 8000, "patch_s": 0.1}
-    first = OnnxEncoder(config(waveform_model, **fields), 8000).weights_fingerprint
+    first = OnnxEncoder(config(waveform_model, **fields), 8000).fingerprint
     waveform_model.with_suffix(".data").write_bytes(b"weights")
-    assert OnnxEncoder(config(waveform_model, **fields), 8000).weights_fingerprint != first
+    assert OnnxEncoder(config(waveform_model, **fields), 8000).fingerprint != first
 
 
 def test_refusals(waveform_model, tmp_path):

@@ -10,7 +10,7 @@ import torch
 from dcase_seld.core.errors import SeldError
 from dcase_seld.pretrained.owlvit import load_owlvit, pool_grid
 from dcase_seld.pretrained.transformers_models import import_transformers, load_tokenizer, make_random_model
-from dcase_seld.store.tokens import grid_side, mirrored_order
+from dcase_seld.store.tokens import mirrored_order
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_mirrored_order_mirrors_columns():
     assert mirrored_order(10).tolist() == [0, 3, 2, 1, 6, 5, 4, 9, 8, 7]
     assert np.array_equal(mirrored_order(577)[mirrored_order(577)], np.arange(577))
     with pytest.raises(ValueError, match="11 tokens"):
-        grid_side(11)
+        mirrored_order(11)
 
 
 def test_a_folder_without_detection_heads_gives_tokens_only(folder, tmp_path):
@@ -105,7 +105,7 @@ def test_a_folder_without_detection_heads_gives_tokens_only(folder, tmp_path):
     whole, part = load_owlvit(folder), load_owlvit(plain)
     assert whole.has_detector and not part.has_detector
     assert torch.allclose(whole.encode(PICTURES), part.encode(PICTURES), atol=1e-6)
-    assert whole.weights_fingerprint == part.weights_fingerprint
+    assert whole.fingerprint == part.fingerprint
     assert whole.random_weights and not part.random_weights  # the marker belongs to the folder
 
 

@@ -101,7 +101,7 @@ def test_pull_list_check_and_encode_by_name(index):
     encoder = build_encoder(parse_tokens_config({"kind": "yamnet"}, "model"), 24000)
     assert not encoder.random_weights and encoder.gives == "sound" and encoder.dimension == 1
     by_path = build_encoder(parse_tokens_config({"kind": "yamnet", "path": str(folder)}, "model"), 24000)
-    assert by_path.weights_fingerprint == encoder.weights_fingerprint
+    assert by_path.fingerprint == encoder.fingerprint
 
 
 def test_a_broken_model_is_pulled_anew(pulled):
@@ -129,11 +129,11 @@ def test_ten_tokens_of_five_seconds_each_of_its_own_moment(pulled):
 
 
 def test_the_fingerprint_covers_graph_and_weights(pulled):
-    first = build_encoder(YamnetTokensConfig(), 24000).weights_fingerprint
+    first = build_encoder(YamnetTokensConfig(), 24000).fingerprint
     (pulled / "model.data").write_bytes(b"other weights")
-    second = build_encoder(YamnetTokensConfig(), 24000).weights_fingerprint
+    second = build_encoder(YamnetTokensConfig(), 24000).fingerprint
     (pulled / "model.onnx").write_bytes(CONTENTS["model.onnx"] + b"\x10\x07")  # another version number
-    third = build_encoder(YamnetTokensConfig(), 24000).weights_fingerprint
+    third = build_encoder(YamnetTokensConfig(), 24000).fingerprint
     assert len({first, second, third}) == 3
 
 

@@ -65,9 +65,7 @@ def test_every_open_choice_has_its_row():
     recipe = load_recipe(ALL, environment={"DCASE25_ROOT": "."})
     steps = recipe.steps
     trained = {name: step["model"] for name, step in steps.items() if step["stage"] == "train"}
-    dropouts = {
-        m["cross_modal"]["vision_dropout"] for m in trained.values() if "vision_dropout" in m.get("cross_modal", {})
-    }
+    dropouts = {m["fusion"]["owlvit"]["dropout"] for m in trained.values() if isinstance(m.get("fusion"), dict)}
     assert dropouts == {0.1, 0.3, 0.5}
     assert {step["model"]["fps"] for step in steps.values() if step["stage"] == "embed" and "fps" in step["model"]} == {
         1,
@@ -75,9 +73,9 @@ def test_every_open_choice_has_its_row():
         5,
     }
     assert {tuple(model.get("fusion", ())) for model in trained.values()} == {
-        ("clap", "vision"),
+        ("clap", "owlvit"),
         ("clap",),
-        ("vision",),
+        ("owlvit",),
         (),
     }
     assert any("stpacc" not in model["frontend"]["features"] for model in trained.values() if "frontend" in model)

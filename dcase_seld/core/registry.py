@@ -1,0 +1,350 @@
+"""What a paper would vary, by name: registries of encoders, features, loss terms, …, and plug-ins that add to them.
+
+Built-in choices stand in the same registries, as "module:attribute", and are imported when they are chosen. A plug-in
+is a file or an installed module that the user names himself (`--plugin`, `plugins=`, or the variable below); nothing
+is ever imported because a recipe, a checkpoint or a zip says so. Processes that are started inherit the plug-ins
+through the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.abc
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from dcase_seld.core.errors import SeldError
+
+VARIABLE, PREFIX = "DCASE_SELD_PLUGINS", "dcase_seld_plugin_"
+"""Environment variable with plug-ins, separated as in PATH; beginning of the module name of one that is a file."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A file or module that was loaded.
+
+    Attributes:
+        name: the file's name, or the module's.
+        sha256: hash of its source.
+    """
+
+    name: str
+    sha256: str
+
+
+class Registry:
+    """Entries by name; those of plug-ins beside the built-in ones.
+
+    Args:
+        what: what an entry is, for errors ("encoder").
+        built_in: name → "module:attribute".
+    """
+
+    def __init__(self, what: str, built_in: Mapping[str, str] | None = None) -> None:
+        self.what, self._built_in = what, dict(built_in or {})
+        self._added: dict[str, tuple[Any, Plugin]] = {}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._built_in or name in self._added
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return all names, the built-in ones first."""
+        return (*self._built_in, *self._added)
+
+    def __getitem__(self, name: str) -> Any:
+        """Return an entry, imported now if it is built in.
+
+        Raises:
+            SeldError: there is none of this name.
+        """
+        if name in self._added:
+            return self._added[name][0]
+        if name not in self._built_in:
+            raise SeldError(self.unknown(name), "Choose one of these, or name the plug-in that brings it (--plugin).")
+        module, _, attribute = self._built_in[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def unknown(self, name: str) -> str:
+        """Return the sentence about a name that is not there."""
+        near = difflib.get_close_matches(name, self.names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.names) or 'none'}"
+        return f"There is no {self.what} {name!r}; {hint}"
+
+    def add(self, name: str, entry: Any) -> None:
+        """Add an entry of the plug-in that is being loaded.
+
+        Raises:
+            SeldError: the name is taken by something else.
+        """
+        taken = self._added.get(name)
+        if name in self._built_in or (taken is not None and taken[1].name != _loading().name):
+            raise SeldError(
+                f"The plug-in {_loading().name} brings a {self.what} {name!r}, a name that is taken.",
+                "Give it another name.",
+            )
+        self._added[name] = (entry, _loading())
+
+    def plugin_of(self, name: str) -> Plugin | None:
+        """Return the plug-in that brought an entry, None for built-in ones."""
+        return self._added[name][1] if name in self._added else None
+
+
+ENCODERS = Registry(
+    "encoder",
+    {
+        "conformer": "dcase_seld.model.encoders:SeldEncoder",
+        "resnet_conformer": "dcase_seld.model.encoders:SeldEncoder",
+    },
+)
+_FEATURES = ("log_mel", "ild", "stpacc", "mid_side", "coherence", "intensity", "intensity_vector")
+FEATURES = Registry("feature", {name: f"dcase_seld.model.features:{name.upper()}" for name in _FEATURES})
+LOSS_TERMS = Registry("loss term", {"adpit": "dcase_seld.train.losses:adpit_loss"})
+AUGMENTATIONS = Registry("augmentation")
+SEMANTIC_ENCODERS = Registry(
+    "semantic encoder",
+    {
+        "clap": "dcase_seld.pretrained.clap:from_config",
+        "owlvit": "dcase_seld.pretrained.owlvit:from_config",
+        "onnx": "dcase_seld.pretrained.onnx:from_config",
+        "yamnet": "dcase_seld.pretrained.onnx:from_config",
+    },
+)
+VISUAL_RULES = Registry("visual rule", {"body": "dcase_seld.vision.rules:judge"})
+STAGES = Registry("stage")
+REGISTRIES = (ENCODERS, FEATURES, LOSS_TERMS, AUGMENTATIONS, SEMANTIC_ENCODERS, VISUAL_RULES, STAGES)
+
+
+@dataclass(frozen=True)
+class FeatureEntry:
+    """A feature as a plug-in registers it, see `feature`."""
+
+    channels: str
+    maps: tuple[str, ...]
+    signed: tuple[str, ...]
+    levels: bool
+    function: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class StageEntry:
+    """A stage as a plug-in registers it, see `stage`."""
+
+    name: str
+    produces: str
+    config: type
+    run: Callable[..., Any]
+    options: Mapping[str, Any]
+
+
+def encoder(name: str) -> Callable[[type], type]:
+    """Register a class as `model: {encoder: {kind: NAME}}`; its `Settings` (a Config) are the keys beside `kind`.
+
+    It is made with (settings, EncoderShape), has a `width`, and maps (features (B, A, T', F), tokens) to (B, T, width).
+    """
+    return _decorator(ENCODERS, name)
+
+
+def feature(
+    name: str, maps: Sequence[str], signed: Sequence[str] = (), levels: bool = False, channels: str = "stereo"
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function as a feature of the front end: (spectrum, bank) → (B, maps, frames, F).
+
+    Args:
+        name: what `frontend: {features: [NAME]}` calls it.
+        maps: names of the maps that it gives.
+        signed: those that change sign when left and right are swapped.
+        levels: the maps are levels in dB.
+        channels: of which recordings: stereo or foa. `spectrum` is (B, channels, frames, bins), complex; `bank`
+            (bins, F).
+    """
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        FEATURES.add(name, FeatureEntry(channels, tuple(maps), tuple(signed), levels, function))
+        return function
+
+    return register
+
+
+def loss_term(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function as a term of the loss: (SeldOutput, SeldTarget) → a mean over the clips of a batch."""
+    return _decorator(LOSS_TERMS, name)
+
+
+def augmentation(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function as `augment: {NAME: probability}`: (input, target, which, rng) → (input, target).
+
+    `which` is (B,) bool, the clips that undergo it; `rng` a torch generator of the CPU.
+    """
+    return _decorator(AUGMENTATIONS, name)
+
+
+def semantic_encoder(name: str, gives: str = "sound") -> Callable[[type], type]:
+    """Register a class as `embed: {model: {kind: NAME}}`, see `pretrained.encoder.SemanticEncoder`.
+
+    Its `Settings`, where it has any, are the keys beside `kind`, and what it is made with.
+    """
+
+    def register(made: type) -> type:
+        made.gives = gives  # type: ignore[attr-defined]
+        SEMANTIC_ENCODERS.add(name, made)
+        return made
+
+    return register
+
+
+def visual_rule(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function as a rule of the visual step: (events, people by clip) → (E,).
+
+    Bool: whether an event is on screen; numbers: the probability that it is, NaN where the rule has no say.
+    """
+    return _decorator(VISUAL_RULES, name)
+
+
+def stage(name: str, produces: str, config: type, **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function as a kind of step: (config, inputs, out, context) → facts or None.
+
+    Args:
+        name: what recipes call it.
+        produces: the kind of folder that it writes.
+        config: its configuration.
+        **options: version, shared, ready: see `recipe.stage.Stage`.
+    """
+
+    def register(run: Callable[..., Any]) -> Callable[..., Any]:
+        STAGES.add(name, StageEntry(name, produces, config, run, options))
+        return run
+
+    return register
+
+
+def _decorator(registry: Registry, name: str) -> Callable[[Any], Any]:
+    def register(entry: Any) -> Any:
+        registry.add(name, entry)
+        return entry
+
+    return register
+
+
+_stack: list[Plugin] = []
+_loaded: dict[str, Plugin] = {}
+
+
+def _loading() -> Plugin:
+    """Return the plug-in that is being loaded; what is registered outside of one belongs to the calling program."""
+    return _stack[-1] if _stack else Plugin("the calling program", "")
+
+
+def loaded_plugins() -> list[Plugin]:
+    """Return the plug-ins that were loaded, in order."""
+    return list(_loaded.values())
+
+
+def used_plugins(names: Iterable[object]) -> dict[str, str]:
+    """Return plug-in → SHA-256 of the plug-ins that brought an entry that is named among `names`."""
+    wanted = {name for name in names if isinstance(name, str)}
+    found = [one.plugin_of(name) for one in REGISTRIES for name in wanted]
+    return {one.name: one.sha256 for one in sorted({p for p in found if p is not None}, key=lambda p: p.name)}
+
+
+def load_plugins(plugins: Iterable[str | os.PathLike[str]] = ()) -> list[Plugin]:
+    """Return the plug-ins that the environment and the user name, loaded; processes started later inherit them.
+
+    Raises:
+        SeldError: a plug-in is not there, or fails.
+    """
+    given = [*filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)), *(os.fspath(one) for one in plugins)]
+    places = list(dict.fromkeys(str(Path(p).absolute()) if _is_file(p) else p for p in given))
+    made = [_load(place) for place in places]
+    if places:
+        os.environ[VARIABLE] = os.pathsep.join(places)
+        _Finder.install()
+    return made
+
+
+def _is_file(place: str) -> bool:
+    return place.endswith(".py") or os.sep in place
+
+
+def _load(place: str) -> Plugin:
+    if place in _loaded:
+        return _loaded[place]
+    name = _module_name(place) if _is_file(place) else place
+    try:
+        if _is_file(place):
+            source = Path(place).read_bytes()
+        else:
+            found = importlib.util.find_spec(place)
+            if found is None or found.origin is None:
+                raise SeldError(f"The plug-in {place!r} is no installed module and no file.", "Check its name.")
+            source = Path(found.origin).read_bytes()
+        plugin = Plugin(Path(place).name if _is_file(place) else place, hashlib.sha256(source).hexdigest())
+        with _registering(plugin):
+            if not _is_file(place):
+                importlib.import_module(place)
+            elif name not in sys.modules:
+                _run_file(place, name)
+    except (OSError, ImportError, SyntaxError) as error:
+        raise SeldError(f"The plug-in {place} cannot be loaded: {error}.", "Mend it, or leave it out.") from error
+    _loaded[place] = plugin
+    return plugin
+
+
+def _module_name(place: str) -> str:
+    return PREFIX + "".join(c if c.isalnum() else "_" for c in Path(place).stem)
+
+
+@contextmanager
+def _registering(plugin: Plugin) -> Iterator[None]:
+    _stack.append(plugin)
+    try:
+        yield
+    finally:
+        _stack.pop()
+
+
+def _run_file(place: str, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, place)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds modules of plug-ins by name where a started process unpacks what it was given before anything is loaded."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Load the plug-ins; return where the module of this name is then, None for other modules."""
+        if not fullname.startswith(PREFIX) or _stack:
+            return None
+        load_plugins()
+        return ModuleSpec(fullname, self) if fullname in sys.modules else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Return the module that was loaded."""
+        return sys.modules[spec.name]
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Do nothing: the module ran when its plug-in was loaded."""
+
+    @classmethod
+    def install(cls) -> None:
+        """Let imports find plug-ins; once."""
+        if not any(isinstance(finder, cls) for finder in sys.meta_path):
+            sys.meta_path.insert(0, cls())

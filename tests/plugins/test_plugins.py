@@ -1,0 +1,112 @@
+"""One file of a user's own ideas: each kind runs in a recipe, and nothing is loaded that the user did not name."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+IDEAS = Path(__file__).parent / "ideas.py"
+RECIPE = """
+plugins: [ideas.py]
+steps:
+  scenes: {stage: simulate, clips: {train: 6, test: 2}, rooms: {train: 3, test: 1}}
+  data: {stage: prepare, corpus: scenes}
+  tokens: {stage: embed, data: data, model: {kind: rms}}
+  train:
+    stage: train
+    data: data
+    tokens: tokens
+    epochs: 1
+    batch_size: 2
+    tensorboard: false
+    augment: {swap: 0, flip: 0.5}
+    loss: {terms: {adpit: 1, quiet: 0.1}}
+    model:
+      fusion: [rms]
+      encoder: {kind: tiny, width: 32}
+      frontend: {features: [log_mel, phase], hop: 600, window: 1024, n_fft: 1024, mels: 16}
+      cross_modal: {layers: 1, heads: 2, feed_forward: 16, kernel: 5}
+  events: {stage: predict, data: data, tokens: tokens, members: train, threshold: 0.02}
+  seen: {stage: visual, events: events, data: data, rules: [body, centre]}
+  loud: {stage: louder, events: seen, least: 0.05}
+  csv: {stage: export, events: loud, track: a}
+"""
+
+
+def call(folder, *words, **environment):
+    command = [sys.executable, "-m", "dcase_seld", *words]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, env={**os.environ, **environment}, check=False
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plugins")
+    (folder / "own.yaml").write_text(RECIPE)
+    shutil.copy(IDEAS, folder / "ideas.py")
+    done = call(folder, "run", "own.yaml", "--plugin", "ideas.py", "--device", "cpu", "--workers", "2", "--quiet")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_each_idea_runs_in_a_recipe(made):
+    work = made / "work" / "own"
+    receipt = json.loads((work / "train" / "receipt.json").read_text())
+    assert list(receipt["plugins"]) == ["ideas.py"] and len(receipt["plugins"]["ideas.py"]) == 64
+    assert json.loads((work / "data" / "receipt.json").read_text())["plugins"] == {}
+    about = json.loads((work / "train" / "best" / "model.json").read_text())
+    assert about["config"]["encoder"] == {"kind": "tiny", "width": 32} and "ideas.py" in about["plugins"]
+    assert about["config"]["fusion"]["rms"] == {"gives": "sound", "width": 1, "attention": None, "dropout": 0.0}
+    header, row = (work / "train" / "epochs.csv").read_text().splitlines()[:2]
+    values = dict(zip(header.split(","), row.split(","), strict=True))
+    parts = [float(values[f"loss_{name}"]) for name in ("doa", "distance", "quiet")]
+    assert parts[2] > 0 and float(values["loss"]) == pytest.approx(parts[0] + parts[1] + 0.1 * parts[2], rel=1e-4)
+    with np.load(work / "seen" / "events.npz") as seen, np.load(work / "loud" / "events.npz") as loud:
+        assert np.array_equal(seen["onscreen"], np.abs(seen["azimuth_deg"]) < 5)
+        assert len(loud["frame"]) == (seen["activity"] > 0.05).sum()
+
+
+@pytest.mark.slow
+def test_a_second_run_does_nothing_and_a_changed_file_remakes_what_uses_it(made):
+    again = call(made, "run", "own.yaml", "--plugin", "ideas.py", "--device", "cpu")
+    assert "all 8 steps of own are up to date" in again.stderr
+    source = (made / "ideas.py").read_text()
+    (made / "ideas.py").write_text(source.replace("< 5", "< 6"))
+    try:
+        said = call(made, "status", "own.yaml", "--plugin", "ideas.py").stdout
+    finally:
+        (made / "ideas.py").write_text(source)
+    assert "the plug-in ideas.py changed" in said
+    states = {line.split()[0]: line for line in said.splitlines()[:-1]}
+    assert "done" in states["data"] and "would run" in states["train"] and "would run" in states["seen"]
+
+
+@pytest.mark.slow
+def test_nothing_is_loaded_that_the_user_did_not_name(made, tmp_path):
+    done = call(made, "status", "own.yaml")
+    assert done.returncode == 1 and "the plug-in ideas.py is needed; name it yourself with --plugin" in done.stderr
+    checkpoint = str(made / "work" / "own" / "train")
+    done = call(tmp_path, "predict", str(made), "--checkpoint", checkpoint, "--out", "o")
+    assert done.returncode == 1 and "needs the plug-in ideas.py, and nothing loads code by itself" in done.stderr
+    wave = next((made / "work" / "own" / "scenes").rglob("*.wav"))
+    named = {"DCASE_SELD_PLUGINS": str(made / "ideas.py")}
+    done = call(tmp_path, "predict", str(wave), "--checkpoint", checkpoint, "--out", "o", "--device", "cpu", **named)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_plug_in_that_is_not_there_or_fails_is_a_sentence(tmp_path):
+    (tmp_path / "bad.py").write_text("import no_such_module_anywhere\n")
+    (tmp_path / "taken.py").write_text("import dcase_seld as s\n@s.encoder('conformer')\nclass A: ...\n")
+    for name, words in (("absent.py", "cannot be loaded"), ("bad.py", "no_such_module_anywhere"),
+                        ("taken.py", "a name that is taken"), ("no_such_module", "no installed module")):  # fmt: skip
+        done = call(tmp_path, "status", "x.yaml", "--plugin", name)
+        assert done.returncode == 1 and words in done.stderr, done.stderr
