@@ -16,7 +16,7 @@ import torch
 
 from dcase_seld.core.task import CLIP_SAMPLES
 from dcase_seld.store.batches import Batches
-from dcase_seld.store.store import Store
+from dcase_seld.store.store import Store, noise_store
 
 
 def rate(work, count, repeat=3):

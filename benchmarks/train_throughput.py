@@ -29,6 +29,7 @@ from dcase_seld.model.network import build_model
 from dcase_seld.model.types import ModelInput, SeldTarget
 from dcase_seld.scoring.figures import read_epochs
 from dcase_seld.store.source import open_sources
+from dcase_seld.store.store import noise_store
 from dcase_seld.train.augment import Augment
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.loop import train

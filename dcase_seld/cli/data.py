@@ -232,13 +232,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _write_json(path: Path | None, content: dict[str, Any]) -> None:
-    from dcase_seld.core.errors import SeldError
+    from dcase_seld.core.files import write_json
 
-    if path is None:
-        return
-    temporary = path.with_name(path.name + ".part")
-    try:
-        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise SeldError(f"{path} cannot be written: {error.strerror}.", "Give another --json FILE.") from error
+    if path is not None:
+        write_json(path, content)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 from dcase_seld.cli import plugin_option
 from dcase_seld.core.classes import load_taxonomy
 from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.files import write_json
 from dcase_seld.core.task import Task, load_task
 from dcase_seld.core.work import say
 from dcase_seld.pretrained.catalogue import KNOWN_MODELS, cache_folder, pulled_others
@@ -138,9 +138,7 @@ def model_summary(
         _print(name, summary)
         written[name] = {**asdict(summary), "training_bytes": summary.training_bytes}
     if json_file is not None:
-        temporary = json_file.with_name(json_file.name + ".part")
-        temporary.write_text(json.dumps(written, indent=1), encoding="utf-8")
-        temporary.replace(json_file)
+        write_json(json_file, written)
 
 
 def _networks(source: Path, wanted: tuple[str, ...], overrides: tuple[str, ...]) -> list[tuple[str, Any, Task, int]]:

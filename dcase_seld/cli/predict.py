@@ -142,6 +142,7 @@ def predict(
 def _write(events: Events, predictor: Predictor, out: Path, formats: tuple[str, ...]) -> None:
     """Write the events of one recording in each format."""
     from dcase_seld.core.event_files import link, to_audacity, to_json, write_csv
+    from dcase_seld.core.files import write_text
 
     taxonomy, name = predictor.networks[0].taxonomy, events.clips[0]
     if "csv" in formats:
@@ -151,9 +152,7 @@ def _write(events: Events, predictor: Predictor, out: Path, formats: tuple[str, 
     for suffix, text in (("json", to_json), ("audacity", to_audacity)):
         if suffix in formats:
             path = out / (f"{name}.json" if suffix == "json" else f"{name}.txt")
-            temporary = path.with_name(path.name + ".part")
-            temporary.write_text(text(segments, taxonomy), encoding="utf-8")
-            temporary.replace(path)
+            write_text(path, text(segments, taxonomy))
 
 
 def _overlay(events: Events, predictor: Predictor, recording: Recording, out: Path, fov: float) -> None:

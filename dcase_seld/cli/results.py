@@ -100,7 +100,7 @@ def score(
     """
     from dcase_seld.core.classes import load_taxonomy
     from dcase_seld.core.event_files import read_folder
-    from dcase_seld.core.files import write_scores_json as write_json
+    from dcase_seld.core.files import write_json
     from dcase_seld.scoring.counts import count_events
     from dcase_seld.scoring.intervals import jackknife
     from dcase_seld.scoring.official import check_clips, format_scores, scores_of

@@ -106,10 +106,9 @@ def people(files: tuple[Path, ...], mode: str, fps: float, model: str, target: P
 
     Writes a list of {file, time_s, width, height, people: [{nose_x, nose_y, score, keypoints}]}, in pixels.
     """
-    import json
-
     from dcase_seld.core.config import parse_config
     from dcase_seld.core.errors import SeldError
+    from dcase_seld.core.files import write_json
     from dcase_seld.core.work import progress, say
     from dcase_seld.vision.people import PeopleConfig, PeopleFinder
 
@@ -122,7 +121,5 @@ def people(files: tuple[Path, ...], mode: str, fps: float, model: str, target: P
         for path in files:
             entries += _look(finder, path, fps)
             advance(1)
-    part = target.with_name(target.name + ".part")
-    part.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
-    part.replace(target)
+    write_json(target, entries)
     say(f"{sum(len(e['people']) for e in entries)} people in {len(entries)} frames of {len(files)} files → {target}")

@@ -97,7 +97,7 @@ def check_submission(zip_file: Path, evaluation: Path | None, templates: Path | 
     there is no error (warnings do not count), 1 if there is one. The zip is read as a stream, so it may be large, and
     nothing is unpacked to disk.
     """
-    from dcase_seld.core.files import write_scores_json as write_json
+    from dcase_seld.core.files import write_json
     from dcase_seld.submission.check import check_submission as check
     from dcase_seld.submission.layout import load_layout
 

@@ -20,6 +20,7 @@ from dcase_seld.core.classes import Taxonomy
 from dcase_seld.core.csv_rows import HEADER, Limits, Mistake, Rows, oversized, parse_files
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.events import Events
+from dcase_seld.core.files import write_text
 from dcase_seld.core.geometry import fold
 from dcase_seld.core.task import CLIP_FRAMES, LABEL_RATE
 
@@ -86,7 +87,7 @@ def write_csv(path: Path, events: Events, track: str = "b") -> None:
     """
     if len(events.clips) != 1:
         raise ValueError(f"one clip per file, got {len(events.clips)}")
-    _replace(str(path), _texts(events, track)[0])
+    write_text(str(path), _texts(events, track)[0])
 
 
 def write_folder(events: Events, folder: Path, track: str = "b") -> None:
@@ -101,7 +102,7 @@ def write_folder(events: Events, folder: Path, track: str = "b") -> None:
     for name, text in zip(events.clips, _texts(events, track), strict=True):
         if os.path.basename(name) != name or not name:  # noqa: PTH119 - one call per clip, Path is ten times slower
             raise SeldError(f"{name!r} cannot be a file name.", "Name clips without path separators.")
-        _replace(os.path.join(folder, name + ".csv"), text)  # noqa: PTH118
+        write_text(os.path.join(folder, name + ".csv"), text)  # noqa: PTH118
 
 
 def official_rows(events: Events, track: str = "b") -> Rows:
@@ -208,16 +209,6 @@ def _texts(events: Events, track: str) -> list[str]:
         HEADER + "\n" + "".join([line % tuple(row) for row in rows[start:end]])
         for start, end in zip(starts, ends, strict=True)
     ]
-
-
-def _replace(path: str, text: str) -> None:
-    temporary = path + ".part"
-    try:
-        with open(temporary, "w", encoding="ascii", newline="\n") as stream:  # noqa: PTH123
-            stream.write(text)
-        os.replace(temporary, path)  # noqa: PTH105
-    except OSError as error:
-        raise SeldError(f"{path} cannot be written: {error.strerror}.", "Check the disk and permissions.") from error
 
 
 MAX_GAP_FRAMES = 2

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.core.errors import SeldError
+from dcase_seld.core.files import whole_file
 
 if TYPE_CHECKING:
     import pandas
@@ -116,10 +117,8 @@ class Events:
         for name in EXTRA:
             if getattr(self, name) is not None:
                 arrays[name] = getattr(self, name)
-        temporary = path.with_name(path.name + ".part")
-        with temporary.open("wb") as stream:
+        with whole_file(path) as part, part.open("wb") as stream:
             np.savez_compressed(stream, clips=np.asarray(self.clips, dtype=np.str_), **arrays)
-        temporary.replace(path)
 
     @staticmethod
     def load(path: Path) -> Events:

@@ -1,13 +1,21 @@
-"""Folders that are replaced as a whole: at any moment, also after a kill, one intact version can be read."""
+"""Files and folders that are replaced as a whole: at any moment, also after a kill, one intact version can be read.
+
+This is the one module that writes under a temporary name and renames.
+"""
 
 from __future__ import annotations
 
+import csv
 import errno
+import io
 import json
+import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,25 +105,91 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def write_json(path: Path, data: Any) -> None:
-    """Write JSON so that the file is either the old or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as file:
-        json.dump(data, file, indent=1, ensure_ascii=True)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+@contextmanager
+def whole_file(path: Path | str, *, flush: bool = False) -> Iterator[Path]:
+    """Yield a path to write to, whose content becomes that of `path` when the block ends without an error.
 
+    At any moment `path` is the old file or the new one. A link is followed: what it leads to is replaced. What is no
+    regular file (a pipe, a device) is written into, never replaced. After an error nothing is left behind.
 
-def write_scores_json(path: Path, data: object) -> None:
-    """Write plain data to a JSON file, atomically."""
-    temporary = path.with_name(path.name + ".part")
+    Args:
+        path: the file.
+        flush: make sure that the content is on the disk before the file takes its name.
+
+    Raises:
+        SeldError: a folder is in the file's place.
+    """
+    target = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)  # noqa: PTH114
     try:
-        temporary.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise SeldError(f"{path} cannot be written: {error.strerror}.", "Check the folder.") from error
+        mode = target.stat().st_mode
+    except OSError:
+        mode = stat.S_IFREG
+    if stat.S_ISDIR(mode):
+        raise SeldError(f"{target} is a folder; a file is to be written there.", "Give a file's name.")
+    if not stat.S_ISREG(mode):
+        with tempfile.TemporaryDirectory() as folder:
+            made = Path(folder) / (target.name or "content")
+            yield made
+            with made.open("rb") as content, target.open("wb") as stream:
+                shutil.copyfileobj(content, stream)
+        return
+    part = target.with_name(f".{target.name}.{os.getpid()}{PART}")
+    try:
+        yield part
+        if flush:
+            _flush(part)
+        os.replace(part, target)  # noqa: PTH105 - twice as fast, and thousands of label files are written
+    finally:
+        with suppress(OSError):
+            os.unlink(part)  # noqa: PTH108
+
+
+PART = ".part"
+"""Ending of an unfinished file; its name begins with a dot and tells the process that writes it."""
+
+
+def write_bytes(path: Path | str, content: bytes | memoryview, *, flush: bool = False) -> None:
+    """Write a whole file, see `whole_file`."""
+    with whole_file(path, flush=flush) as part, open(part, "wb") as stream:  # noqa: PTH123
+        stream.write(content)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write a whole text file in UTF-8, lines ending as they do in `text`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path | str, data: Any, *, flush: bool = False) -> None:
+    """Write plain data as a whole JSON file; numbers that are none become null, which every reader knows."""
+    try:
+        text = json.dumps(data, indent=1, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(data), indent=1)
+    write_bytes(path, (text + "\n").encode(), flush=flush)
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
+def write_csv_table(path: Path | str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a whole CSV file with a header."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(header)
+    table.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove the unfinished files that killed processes left below a folder which is this process' own."""
+    for path in folder.rglob(f".*{PART}"):
+        with suppress(OSError):
+            path.unlink()
 
 
 def link(place: Path, folder: Path) -> None:
@@ -126,7 +200,7 @@ def link(place: Path, folder: Path) -> None:
         raise SeldError(
             f"{place} is a folder where a link to results should be.", "Move it away, or use another --work."
         )
-    part = place.with_name(f".{place.name}.{os.getpid()}.part")
+    part = place.with_name(f".{place.name}.{os.getpid()}{PART}")
     part.unlink(missing_ok=True)
     try:
         part.symlink_to(target, target_is_directory=True)
@@ -140,16 +214,3 @@ def follow(place: Path) -> Path:
     if place.is_file() and place.stat().st_size < 4096:
         return Path(os.path.normpath(place.parent / place.read_text(encoding="utf-8", errors="replace").strip()))
     return Path(os.path.normpath(place.parent / place.readlink())) if place.is_symlink() else place
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.write_bytes(content)
-    temporary.replace(path)
-
-
-def _replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make a file under a temporary name, then give it its own."""
-    part = path.with_name(path.name + ".part")
-    write(part)
-    part.replace(path)

@@ -17,6 +17,7 @@ import numpy as np
 
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.event_files import write_csv
+from dcase_seld.core.files import remove_unfinished, write_bytes, write_text
 from dcase_seld.core.geometry import PEAK_LIMIT, foa_to_stereo, perspective_view
 from dcase_seld.core.task import CLIP_FRAMES, CLIP_SAMPLES, LABEL_RATE, SAMPLES_PER_FRAME
 from dcase_seld.core.work import progress, say, share_work
@@ -83,8 +84,7 @@ def convert(job: Job, workers: int = 1, quiet: bool = True) -> dict[str, Any]:
             advance(count)
             notes += more
     _carry_over(job)
-    for left in job.out.rglob(".*.part"):
-        left.unlink(missing_ok=True)
+    remove_unfinished(job.out)
     for note in notes:
         say(f"note: {note}")
     seconds = len(cuts) * CLIP_FRAMES / LABEL_RATE
@@ -133,9 +133,7 @@ def _plan(job: Job, recordings: dict[str, Recording], workers: int) -> tuple[lis
         (job.out / PLAN, "\n".join(lines) + "\n"),
         (kept, json.dumps({**settings, "discarded": discarded})),
     ):
-        temporary = path.with_name(path.name + ".part")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_text(path, text)
     return cuts, discarded
 
 
@@ -143,9 +141,7 @@ def _carry_over(job: Job) -> None:
     """Copy what a simulated source says of itself: which rooms are for validation, and its classes."""
     for name in ("splits.csv", "taxonomy.yaml"):
         if (job.source / name).is_file():
-            temporary = job.out / f".{name}.part"
-            temporary.write_bytes((job.source / name).read_bytes())
-            temporary.replace(job.out / name)
+            write_bytes(job.out / name, (job.source / name).read_bytes())
 
 
 def _stereo(recording: Recording, cut: Cut) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import stat
 import time
@@ -18,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.files import whole_file
 from dcase_seld.core.work import progress, say
 
 RECORD = "https://zenodo.org/api/records/15559774"
@@ -272,10 +272,5 @@ def _extract(content: zipfile.ZipFile, entry: zipfile.ZipInfo, base: Path) -> No
     if target.is_file() and target.stat().st_size == entry.file_size:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with content.open(entry) as source, temporary.open("wb") as stream:
-            shutil.copyfileobj(source, stream, BLOCK)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(target) as part, content.open(entry) as source, part.open("wb") as stream:
+        shutil.copyfileobj(source, stream, BLOCK)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from math import gcd
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.event_files import read_csv
 from dcase_seld.core.events import Events, concatenate
+from dcase_seld.core.files import whole_file, write_json
 from dcase_seld.core.task import Task, frames_of
 from dcase_seld.core.work import run_threads
 from dcase_seld.corpus.audio_pack import AudioOptions, pack_audio
@@ -122,9 +122,7 @@ def build_store(
         "splits": dict(zip(names.tolist(), counts.tolist(), strict=True)),
         "problems": [*(facts or {}).get("problems", []), *problems],
     }
-    temporary = out / "store.json.part"
-    temporary.write_text(json.dumps(described, indent=1), encoding="utf-8")
-    temporary.replace(out / "store.json")
+    write_json(out / "store.json", described)
     for left in ("pack.json", "pack.done"):
         (out / left).unlink(missing_ok=True)
     return described
@@ -170,10 +168,8 @@ _COLUMNS = ("clip", "frame", "class_index", "source", "azimuth_deg", "distance_m
 
 
 def _save_table(path: Path, **columns: npt.NDArray[Any]) -> None:
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as stream:
+    with whole_file(path) as part, part.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **columns)
-    temporary.replace(path)
 
 
 def _shorten(problems: Sequence[str], most: int = 20) -> list[str]:

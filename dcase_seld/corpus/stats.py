@@ -13,6 +13,7 @@ import numpy.typing as npt
 from dcase_seld.core.classes import Taxonomy
 from dcase_seld.core.event_files import read_folder
 from dcase_seld.core.events import Events
+from dcase_seld.core.files import whole_file
 from dcase_seld.core.task import LABEL_RATE
 
 AZIMUTH_EDGES = np.arange(-90, 91, 10)
@@ -205,7 +206,6 @@ def draw(stats: LabelStats, path: Path) -> None:
     axes[1, 1].set(xlabel="sources at a time", ylabel="label frames", title="Polyphony", yscale="symlog")
     axes[1, 1].legend()
     figure.suptitle(summary(stats), fontsize=10)
-    temporary = path.with_name(path.name + ".part")
-    figure.savefig(temporary, format="png", dpi=110)
+    with whole_file(path) as part:
+        figure.savefig(part, format="png", dpi=110)
     plt.close(figure)
-    temporary.replace(path)

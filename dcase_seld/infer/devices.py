@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from dcase_seld.core.errors import SeldError
-from dcase_seld.core.files import is_disk_full
+from dcase_seld.core.files import is_disk_full, write_json
 
 
 def single_device(name: str) -> torch.device:
@@ -109,6 +109,4 @@ class _Guarded:
             raise told from error
 
     def _write(self, error: SeldError, rank: int) -> None:
-        temporary = self.note.with_suffix(f".{rank}.part")
-        temporary.write_text(json.dumps({"problem": error.problem, "remedy": error.remedy}), encoding="utf-8")
-        temporary.replace(self.note)
+        write_json(self.note, {"problem": error.problem, "remedy": error.remedy})

@@ -12,6 +12,7 @@ from pydantic import Field
 from dcase_seld.core.config import Config, parse_config
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.events import recording
+from dcase_seld.core.files import write_json
 
 
 def check_leakage(tuned_on: Sequence[str], clips: Sequence[str], what: str) -> None:
@@ -118,7 +119,4 @@ def read_ensemble(folder: Path) -> EnsembleSettings | None:
 
 def write_ensemble(settings: EnsembleSettings, folder: Path) -> None:
     """Write an ensemble's settings into its folder, atomically."""
-    path = folder / ENSEMBLE_FILE
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(settings.model_dump(mode="json"), indent=1), encoding="utf-8")
-    temporary.replace(path)
+    write_json(folder / ENSEMBLE_FILE, settings.model_dump(mode="json"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.core.errors import SeldError
+from dcase_seld.core.files import write_bytes
 from dcase_seld.core.task import SAMPLE_RATE
 
 VIDEOS = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm"})
@@ -147,16 +147,12 @@ def write_wav(path: Path, audio: Float32 | Int16, rate: int = SAMPLE_RATE) -> No
     import soundfile
 
     pcm = audio if audio.dtype == np.int16 else to_int16(np.asarray(audio, dtype=np.float32))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         # Coded in memory: libsndfile does not report a full disk as an error, Python's own writing does.
         coded = io.BytesIO()
         soundfile.write(coded, np.ascontiguousarray(pcm.T), rate, format="WAV", subtype="PCM_16")
-        temporary.write_bytes(coded.getbuffer())
-        temporary.replace(path)
+        write_bytes(path, coded.getbuffer())
     except (OSError, RuntimeError) as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise SeldError(f"{path} cannot be written: {error}.", "Check the folder and the free space.") from error
 
 

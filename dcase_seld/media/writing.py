@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.core.errors import SeldError
+from dcase_seld.core.files import whole_file, write_bytes
 from dcase_seld.media.frames import Image
 
 
@@ -53,9 +54,8 @@ def write_video(
     if audio is not None and rate is None:
         raise ValueError("audio needs its sample rate")
     h264 = "libx264" in av.codecs_available
-    temporary = path.with_name(path.name + ".part")
     with contextlib.ExitStack() as stack:
-        stack.callback(lambda: temporary.unlink(missing_ok=True))
+        temporary = stack.enter_context(whole_file(path))
         container = stack.enter_context(av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"}))
         video: Any = container.add_stream("libx264" if h264 else "mpeg4", rate=Fraction(fps).limit_denominator(1001))
         video.pix_fmt = "yuv420p"
@@ -92,7 +92,6 @@ def write_video(
                 container.mux(sound.encode(block))
             container.mux(sound.encode(None))
         container.close()
-        temporary.replace(path)
 
 
 def _layout(audio: npt.NDArray[Any]) -> str:
@@ -122,9 +121,7 @@ def write_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
     good, data = cv2.imencode(".png", image)
     if not good:
         raise ValueError(f"a picture of shape {image.shape} cannot be encoded")
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data.tobytes())
-    part.replace(path)
+    write_bytes(path, data.tobytes())
 
 
 class VideoWriter:
@@ -133,7 +130,7 @@ class VideoWriter:
     Use it as a context manager: leaving it by an exception leaves no file.
 
     Args:
-        path: the file; it is written as `.NAME.part` beside it.
+        path: the file.
         fps: frames per second.
         quality: constant rate factor of H.264, smaller is better and larger.
         threads: of the encoder; 1 where several videos are written at a time.
@@ -141,7 +138,7 @@ class VideoWriter:
 
     def __init__(self, path: Path, fps: float, *, quality: int = 23, threads: int = 1) -> None:
         self.path, self.fps, self.quality, self.threads = path, fps, quality, threads
-        self._temporary = path.with_name(f".{path.name}.part")
+        self._whole = contextlib.ExitStack()
         self._container: Any = None
         self._stream: Any = None
 
@@ -170,7 +167,7 @@ class VideoWriter:
             self._container.mux(self._stream.encode(None))
             self._container.close()
             self._container = None
-            self._temporary.replace(self.path)
+            self._whole.close()
         except (OSError, av.FFmpegError) as error:
             self.discard()
             raise self._failed(error) from error
@@ -181,12 +178,15 @@ class VideoWriter:
             with contextlib.suppress(Exception):
                 self._container.close()
             self._container = None
-        self._temporary.unlink(missing_ok=True)
+        given_up = InterruptedError()
+        with contextlib.suppress(InterruptedError):
+            self._whole.__exit__(type(given_up), given_up, None)
 
     def _open(self, width: int, height: int) -> None:
         import av
 
-        self._container = av.open(str(self._temporary), "w", format="mp4", options={"movflags": "faststart"})
+        temporary = self._whole.enter_context(whole_file(self.path))
+        self._container = av.open(str(temporary), "w", format="mp4", options={"movflags": "faststart"})
         h264 = "libx264" in av.codecs_available
         stream: Any = self._container.add_stream(
             "libx264" if h264 else "mpeg4", rate=Fraction(self.fps).limit_denominator(1001)

@@ -17,7 +17,7 @@ from dcase_seld import __version__
 from dcase_seld.core import old_formats
 from dcase_seld.core.config import names_in
 from dcase_seld.core.errors import SeldError, listing
-from dcase_seld.core.files import whole
+from dcase_seld.core.files import whole, whole_file, write_json
 from dcase_seld.core.registry import loaded_plugins, used_plugins
 from dcase_seld.core.task import Task
 from dcase_seld.core.work import say
@@ -34,9 +34,8 @@ def save_model(model: SeldNetwork, folder: Path, facts: Mapping[str, Any] | None
     """Write a network's weights, configuration, classes and `facts` (JSON-able) into `folder`, each file atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    temporary = folder / (WEIGHTS_FILE + ".part")
-    save_file(weights, temporary)
-    temporary.replace(folder / WEIGHTS_FILE)
+    with whole_file(folder / WEIGHTS_FILE) as part:
+        save_file(weights, part)
     config = model.config.model_dump(mode="json")
     about = {
         "config": config,
@@ -46,9 +45,7 @@ def save_model(model: SeldNetwork, folder: Path, facts: Mapping[str, Any] | None
         "plugins": used_plugins(names_in(config)),
         "facts": dict(facts or {}),
     }
-    temporary = folder / (FACTS_FILE + ".part")
-    temporary.write_text(json.dumps(about, indent=1), encoding="utf-8")
-    temporary.replace(folder / FACTS_FILE)
+    write_json(folder / FACTS_FILE, about)
 
 
 def load_model(folder: Path, device: torch.device | str = "cpu") -> SeldNetwork:

@@ -13,7 +13,7 @@ from typing import Any
 
 from dcase_seld.core.config import names_in
 from dcase_seld.core.errors import SeldError
-from dcase_seld.core.files import write_json
+from dcase_seld.core.files import PART, write_json
 from dcase_seld.core.registry import used_plugins
 from dcase_seld.core.work import progress
 from dcase_seld.recipe.graph import Step
@@ -30,7 +30,7 @@ class OutsideData:
 
     Attributes:
         path: the file or folder.
-        files: how many files it holds (hidden ones and unfinished `.part` files are passed over).
+        files: how many files it holds (hidden ones and unfinished files are passed over).
         size: their bytes.
         digest: hash of their names, sizes and contents.
     """
@@ -67,6 +67,7 @@ def outside_data(path: Path, cache_folder: Path, quiet: bool = True) -> OutsideD
     names = {name for name, _, _ in found}
     if fresh or names != set(known):
         known = {name: entry for name, entry in known.items() if name in names}
+        cache_folder.mkdir(parents=True, exist_ok=True)
         write_json(cache_file, known)
     total = hashlib.blake2b(digest_size=_HASH_SIZE)
     for name, size, _ in found:
@@ -125,7 +126,7 @@ def _walk(folder: str, prefix: str, seen: set[tuple[int, int]]) -> Iterator[tupl
     seen = seen | {(about.st_dev, about.st_ino)}
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(".") or entry.name.endswith(".part"):
+            if entry.name.startswith(".") or entry.name.endswith(PART):
                 continue
             if entry.is_dir():
                 yield from _walk(entry.path, f"{prefix}{entry.name}/", seen)

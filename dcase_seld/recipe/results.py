@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dcase_seld.core.errors import SeldError
-from dcase_seld.core.files import follow, write_json
+from dcase_seld.core.files import PART, follow, write_json
 
 NAME = "receipt.json"
 
@@ -28,7 +28,7 @@ FORMAT = 1
 def write_receipt(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
     """Write and return the receipt of a finished folder: `content`, its files with sizes, the versions used."""
     receipt = {"format": FORMAT, **content, "versions": package_versions(), "files": dict(sorted(_files(folder)))}
-    write_json(folder / NAME, receipt)
+    write_json(folder / NAME, receipt, flush=True)
     return receipt
 
 
@@ -79,7 +79,7 @@ def _files(folder: Path) -> Iterator[tuple[str, int]]:
     for path, _, names in os.walk(folder):
         inner = os.path.relpath(path, folder).replace(os.sep, "/")
         for name in names:
-            if name != NAME and not name.endswith(".part"):
+            if name != NAME and not name.endswith(PART):
                 yield (name if inner == "." else f"{inner}/{name}"), (Path(path) / name).stat().st_size
 
 
@@ -129,9 +129,7 @@ def locked(folder: Path) -> Iterator[None]:
                 f"{folder.name} is being made by process {holder.pid} on {holder.host} since {holder.since}.",
                 f"Wait for it or stop it; if it is surely gone, remove {path}.",
             )
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        part.write_text(json.dumps(asdict(me)), encoding="utf-8")
-        part.replace(path)
+        write_json(path, asdict(me))
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dcase_seld.core.errors import SeldError
-from dcase_seld.core.files import link
+from dcase_seld.core.files import link, remove_unfinished
 from dcase_seld.core.work import core_count, duration, say
 from dcase_seld.recipe.graph import Registry, ancestors, descendants
 from dcase_seld.recipe.plan import Plan, look, make_plan
@@ -138,6 +138,7 @@ def make_step(plan: Plan, name: str, context: Context, force: bool = False) -> N
         if force and folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(folder)
         link(plan.link(name), folder)
         inputs = plan.inputs(name)
         began = time.time()

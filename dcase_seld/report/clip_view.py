@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.events import Events
+from dcase_seld.core.files import whole_file
 from dcase_seld.core.task import LABEL_RATE, ONSCREEN_LIMIT_DEG, VIDEO_HEIGHT, VIDEO_WIDTH
 from dcase_seld.media.frames import Frames, iterate_frames
 from dcase_seld.media.recordings import Clip
@@ -60,9 +61,8 @@ def draw_picture(path: Path, scene: Scene, frames: Frames | None, seconds: float
         axis.set_title(f"{scene.name}: wide pale = reference, dots = prediction; filled = on screen", fontsize=10)
         if handles:
             axis.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9, frameon=False)
-        part = path.with_name(path.name + ".part")
-        figure.savefig(part, dpi=110, format="png")
-        part.replace(path)
+        with whole_file(path) as part:
+            figure.savefig(part, dpi=110, format="png")
     finally:
         plt.close(figure)
 

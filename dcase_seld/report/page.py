@@ -9,6 +9,7 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
+from dcase_seld.core.files import write_text
 from dcase_seld.report.gather import Run, difference
 from dcase_seld.report.sections import all_sections
 from dcase_seld.scoring.figures import FIGURES, shown
@@ -84,9 +85,7 @@ def write_report(runs: Sequence[Run], out: Path, examples: int = 3, title: str =
     parts += [_section(name, html) for name, html in all_sections(runs, examples) if html]
     parts.append("</main>\n</body>\n</html>\n")
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + ".part")
-    part.write_text("\n".join(parts), encoding="utf-8")
-    part.replace(out)
+    write_text(out, "\n".join(parts))
 
 
 def _section(name: str, html: str) -> str:

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from dcase_seld.core.classes import Taxonomy
+from dcase_seld.core.files import write_text
 from dcase_seld.simulate.config import ClipCounts, PictureConfig, SceneConfig, SoundsConfig
 from dcase_seld.simulate.measured_rooms import MeasuredRoom, load_rooms
 from dcase_seld.simulate.pictures import PictureBank, open_pictures
@@ -182,9 +183,7 @@ class Maker:
         columns = (heard.frame, heard.class_index, heard.source, heard.azimuth_deg, heard.elevation_deg)
         rows = np.rint(np.stack([*columns, 100.0 * heard.distance_m], axis=1)).astype(np.int64)
         rows = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
-        temporary = path.with_name(path.name + ".part")
-        temporary.write_text("".join(",".join(map(str, row)) + "\n" for row in rows.tolist()), encoding="utf-8")
-        temporary.replace(path)
+        write_text(path, "".join(",".join(map(str, row)) + "\n" for row in rows.tolist()))
 
 
 def open_bank(sounds: Path | None, taxonomy: Taxonomy, config: SoundsConfig, seed: int) -> SoundBank:

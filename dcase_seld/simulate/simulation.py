@@ -15,6 +15,7 @@ import numpy as np
 
 from dcase_seld.core.classes import Taxonomy
 from dcase_seld.core.event_files import read_folder
+from dcase_seld.core.files import remove_unfinished, write_text
 from dcase_seld.core.work import share_work
 from dcase_seld.simulate.clip_maker import Job, Maker
 
@@ -36,7 +37,7 @@ def simulate(job: Job, workers: int = 1, quiet: bool = True) -> None:
     for fold in job.folds:
         for path in (job.audio_file, job.label_file, *([job.video_file] if job.video is not None else [])):
             path(fold, "any").parent.mkdir(parents=True, exist_ok=True)
-            _remove_leftovers(path(fold, "any").parent)
+            remove_unfinished(path(fold, "any").parent)
     _write_splits(job)
     _make_missing(job, workers, quiet)
 
@@ -69,21 +70,13 @@ def _make_missing(job: Job, workers: int, quiet: bool) -> None:
             advance(count)
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Remove the unfinished files of an interrupted run."""
-    for path in (*folder.glob("*.part"), *folder.glob(".*.part")):
-        path.unlink(missing_ok=True)
-
-
 def _write_splits(job: Job) -> None:
     """Write splits.csv: which rooms, and so which sounds, are for training, validation and test."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["name", "split"])
     rows.writerows(job.room_splits().items())
-    temporary = job.out / "splits.csv.part"
-    temporary.write_text(text.getvalue(), encoding="utf-8")
-    temporary.replace(job.out / "splits.csv")
+    write_text(job.out / "splits.csv", text.getvalue())
 
 
 _maker: Maker | None = None
@@ -129,7 +122,5 @@ def write_balance(root: Path, parts: Sequence[str], split_of: Mapping[str, str],
                 share = f"{events.onscreen[chosen].mean():.3f}" if count else ""
                 rows.writerow([split, name, len(np.unique(events.clip[chosen])), count, share])
                 frames[index] += count
-    temporary = root / f"{REPORT}.part"
-    temporary.write_text(text.getvalue(), encoding="utf-8")
-    temporary.replace(root / REPORT)
+    write_text(root / REPORT, text.getvalue())
     return dict(zip(taxonomy.classes, frames.tolist(), strict=True))

@@ -193,10 +193,9 @@ class VisualStageConfig(Config):
 
 def run_visual(config: VisualStageConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
     """Write events.npz, changes.csv (what changed and why) and visual.json (weights, counts, warnings)."""
-    import json
-
     from dcase_seld.core.errors import SeldError, listing
     from dcase_seld.core.events import Events, recording
+    from dcase_seld.core.files import write_json
     from dcase_seld.core.work import say
     from dcase_seld.store.store import Store
     from dcase_seld.vision.fit import LEAST_EVENTS, check_predictions, count_changes, fit_weights, write_changes
@@ -265,9 +264,7 @@ def run_visual(config: VisualStageConfig, inputs: Inputs, out: Path, context: Co
         "warnings": {warning.name: warning.text for warning in warnings},
         "clips_with_problems": len(unread),
     }
-    part = out / "visual.json.part"
-    part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    part.replace(out / "visual.json")
+    write_json(out / "visual.json", facts)
     judged.events.save(out / "events.npz")
     return facts
 

@@ -40,7 +40,7 @@ class CompareConfig(Config):
 
 def run_compare(config: CompareConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
     """Write compare.json, and return the table as `show`."""
-    from dcase_seld.core.files import write_scores_json as write_json
+    from dcase_seld.core.files import write_json
     from dcase_seld.report.gather import difference, gather
 
     runs = {row.label: gather(inputs[f"rows.{place}.score"])[0] for place, row in enumerate(config.rows)}
@@ -92,7 +92,7 @@ def run_score(config: ScoreConfig, inputs: Inputs, out: Path, context: Context) 
         SeldError: a clip of the split has no CSV file, or a CSV file no labelled clip.
     """
     from dcase_seld.core.event_files import read_folder
-    from dcase_seld.core.files import write_scores_json as write_json
+    from dcase_seld.core.files import write_json
     from dcase_seld.scoring.counts import count_events
     from dcase_seld.scoring.intervals import jackknife
     from dcase_seld.scoring.official import check_clips, format_scores, scores_of

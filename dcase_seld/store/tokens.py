@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,7 +22,7 @@ import numpy.typing as npt
 
 from dcase_seld.core import old_formats
 from dcase_seld.core.errors import SeldError, listing
-from dcase_seld.core.files import _replace
+from dcase_seld.core.files import whole_file, write_bytes
 
 
 def mirrored_order(tokens: int) -> npt.NDArray[np.int64]:
@@ -112,7 +111,7 @@ class TokenWriter:
         if not plan_file.exists() or plan_file.read_text(encoding="utf-8") != plan:
             for old in [*folder.glob("*.npy"), folder / "tokens.json"]:
                 old.unlink(missing_ok=True)
-            _replace(plan_file, plan.encode())
+            write_bytes(plan_file, plan.encode())
 
     def pending(self) -> Iterator[tuple[int, range]]:
         """Yield (shard, numbers of its windows) of every shard that is not finished."""
@@ -154,13 +153,10 @@ class TokenWriter:
                 raise ValueError(f"{name} {shard}: tokens beyond half precision's range or not numbers")
             # The shard itself comes last: its presence says that mirror and mask are there too.
             path = self.folder / f"{name}-{shard:05d}.npy"
-            temporary = path.with_suffix(f".{os.getpid()}.part")
             try:
-                with temporary.open("wb") as stream:
+                with whole_file(path) as part, part.open("wb") as stream:
                     np.save(stream, array, allow_pickle=False)
-                temporary.replace(path)
             except OSError as error:
-                temporary.unlink(missing_ok=True)
                 raise SeldError(
                     f"{path} cannot be written: {error}.", "Make room; finished shards are kept."
                 ) from error
@@ -170,7 +166,7 @@ class TokenWriter:
         missing = [shard for shard, _ in self.pending()]
         if missing:
             raise ValueError(f"shards {listing(missing)} are not written")
-        _replace(self.folder / "tokens.json", json.dumps(self._description(), indent=1).encode())
+        write_bytes(self.folder / "tokens.json", json.dumps(self._description(), indent=1).encode())
 
     def _description(self) -> dict[str, Any]:
         return {

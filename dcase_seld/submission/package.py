@@ -14,6 +14,7 @@ import numpy as np
 from dcase_seld.core.csv_rows import HEADER, Limits, Rows, parse_files
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.event_files import list_csv, mistake_error
+from dcase_seld.core.files import whole_file
 from dcase_seld.core.geometry import fold
 from dcase_seld.submission.layout import Layout, SystemNames, Team, Track, fill_yaml, load_layout, plain, template
 from dcase_seld.submission.systems import Description, Run, describe, overall, random_weights, uncounted
@@ -122,10 +123,9 @@ def write_package(
     """
     layout = load_layout(templates)
     meta_template = template("meta.yaml", templates)
-    temporary = out.with_name(out.name + ".part")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        with whole_file(out) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
             for entry in sorted(entries, key=lambda entry: entry.label):
                 names = {"task": layout.tasks[entry.track], "label": entry.label}
                 _add(archive, layout.path("meta", **names), fill_meta(meta_template, entry, team).encode())
@@ -143,11 +143,8 @@ def write_package(
                     institute=plain(author.affiliation.abbreviation),
                 )
                 _add(archive, path, report.read_bytes())
-        temporary.replace(out)
     except OSError as error:
         raise SeldError(f"{out} cannot be written: {error}.", "Check paths, disk and permissions.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def fill_meta(text: str, entry: Entry, team: Team) -> str:

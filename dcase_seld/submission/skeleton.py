@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dcase_seld.core.classes import DCASE2025
 from dcase_seld.core.errors import SeldError
+from dcase_seld.core.files import write_text
 from dcase_seld.submission.layout import Layout, Team, fill_text, latex, template
 from dcase_seld.submission.package import Entry
 
@@ -32,9 +33,7 @@ def write_skeleton(
                 continue
             as_latex = name.endswith(".tex")
             values = _values(entries, team, layout, pictures, as_latex)
-            part = path.with_name(name + ".part")
-            part.write_text(fill_text(template(name, templates), values, name), encoding="utf-8")
-            part.replace(path)
+            write_text(path, fill_text(template(name, templates), values, name))
             written.append(path)
     except OSError as error:
         raise SeldError(

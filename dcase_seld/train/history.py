@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import shutil
 import sys
@@ -13,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dcase_seld.core.files import replace_folder
+from dcase_seld.core.files import replace_folder, whole_file, write_csv_table, write_json
 from dcase_seld.core.work import say
 from dcase_seld.model.network import SeldNetwork
 from dcase_seld.model.weights import Matching, count_parameters, save_model
@@ -27,7 +25,7 @@ def write_tables(out: Path, history: Sequence[Mapping[str, Any]], classes: Seque
     """Write epochs.csv (one row per epoch) and classwise.csv (one row per validated epoch and class)."""
     own = sorted({name for row in history for name in row if name.startswith("loss_")} - set(EPOCH_COLUMNS))
     columns = (*epoch_columns(), *own)
-    _write_csv(out / "epochs.csv", columns, [[_cell(row.get(name)) for name in columns] for row in history])
+    write_csv_table(out / "epochs.csv", columns, [[_cell(row.get(name)) for name in columns] for row in history])
     rows = []
     missing = [None] * len(classes)  # of a metric that an earlier part of a resumed training did not know
     for row in history:
@@ -40,7 +38,7 @@ def write_tables(out: Path, history: Sequence[Mapping[str, Any]], classes: Seque
                     *(_cell((row["classwise"].get(score) or missing)[index]) for score in FIGURES),
                 ]
             )
-    _write_csv(out / "classwise.csv", ("epoch", "class", "name", *FIGURES), rows)
+    write_csv_table(out / "classwise.csv", ("epoch", "class", "name", *FIGURES), rows)
 
 
 def draw_curves(path: Path, history: Sequence[Mapping[str, Any]], best_epoch: int) -> None:
@@ -71,9 +69,8 @@ def draw_curves(path: Path, history: Sequence[Mapping[str, Any]], best_epoch: in
             axis.axvline(best_epoch, color="grey", linestyle=":", label="best")
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=8)
-    temporary = path.with_name(path.name + ".part")
-    figure.savefig(temporary, dpi=90, format="png")
-    temporary.replace(path)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=90, format="png")
 
 
 class Curves:
@@ -102,20 +99,9 @@ def _cell(value: Any) -> Any:
     return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(header)
-        writer.writerows(rows)
-    temporary.replace(path)
-
-
 def note_matching(out: Path, fitted: Matching) -> None:
     """Write init.json: every weight's name under matched (taken over), partial, fresh (new) or unused (left behind)."""
-    temporary = out / "init.json.part"
-    temporary.write_text(json.dumps(asdict(fitted), indent=1), encoding="utf-8")
-    temporary.replace(out / "init.json")
+    write_json(out / "init.json", asdict(fitted))
 
 
 def keep_weights(
@@ -174,9 +160,7 @@ def finish(
         "seconds": round(seconds, 1),
         **origin,
     }
-    temporary = out / "summary.json.part"
-    temporary.write_text(json.dumps(summary, indent=1), encoding="utf-8")
-    temporary.replace(out / "summary.json")
+    write_json(out / "summary.json", summary)
     shutil.rmtree(out / "state", ignore_errors=True)
 
 

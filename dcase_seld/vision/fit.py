@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from dcase_seld.core.classes import Taxonomy
 from dcase_seld.core.events import Events
+from dcase_seld.core.files import write_csv_table
 from dcase_seld.core.task import DOA_THRESHOLD_DEG
 from dcase_seld.vision.rules import DETECTED, REASONS, Evidence, Judged, LogisticWeights, VisualConfig, network_logit
 
@@ -235,28 +235,27 @@ def write_changes(path: Path, before: Events, judged: Judged, taxonomy: Taxonomy
     """Write a CSV with one line per row whose azimuth or on-screen flag changed, atomically."""
     after = judged.events
     rows = np.flatnonzero((before.onscreen != after.onscreen) | (np.abs(before.azimuth_deg - after.azimuth_deg) > 1e-9))
-    part = path.with_name(path.name + ".part")
-    with part.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(COLUMNS)
-        for row in rows.tolist():
-            writer.writerow(
-                (
-                    before.clips[before.clip[row]],
-                    int(before.frame[row]),
-                    taxonomy.classes[before.class_index[row]],
-                    int(before.source[row]),
-                    f"{before.azimuth_deg[row]:.2f}",
-                    f"{after.azimuth_deg[row]:.2f}",
-                    int(before.onscreen[row]),
-                    int(after.onscreen[row]),
-                    _number(before, row),
-                    _number(after, row),
-                    "" if np.isnan(judged.gap_deg[row]) else f"{judged.gap_deg[row]:.2f}",
-                    REASONS[judged.reason[row]],
-                )
+    write_csv_table(
+        path,
+        COLUMNS,
+        (
+            (
+                before.clips[before.clip[row]],
+                int(before.frame[row]),
+                taxonomy.classes[before.class_index[row]],
+                int(before.source[row]),
+                f"{before.azimuth_deg[row]:.2f}",
+                f"{after.azimuth_deg[row]:.2f}",
+                int(before.onscreen[row]),
+                int(after.onscreen[row]),
+                _number(before, row),
+                _number(after, row),
+                "" if np.isnan(judged.gap_deg[row]) else f"{judged.gap_deg[row]:.2f}",
+                REASONS[judged.reason[row]],
             )
-    part.replace(path)
+            for row in rows.tolist()
+        ),
+    )
 
 
 def count_changes(before: Events, judged: Judged) -> dict[str, object]:

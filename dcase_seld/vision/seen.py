@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.core.errors import SeldError
-from dcase_seld.core.files import _replace_file
+from dcase_seld.core.files import whole_file, write_json
 from dcase_seld.core.task import label_times
 
 
@@ -196,17 +196,14 @@ class ShardedFolder(Generic[Seen]):
         }
         arrays |= {name: np.concatenate([getattr(c, name) for c in clips]) for name in self.row_columns}
 
-        def write(part: Path) -> None:
-            with part.open("wb") as stream:
-                np.savez_compressed(stream, allow_pickle=False, **arrays)
-
-        _replace_file(self.shard(folder, number), write)
+        with whole_file(self.shard(folder, number)) as part, part.open("wb") as stream:
+            np.savez_compressed(stream, allow_pickle=False, **arrays)
 
     def finish(self, folder: Path, clips: int, facts: Mapping[str, Any]) -> None:
         """Write the index, which makes the folder complete."""
         index: dict[str, Any] = {"format": self.format, "clips": clips, "clips_per_shard": CLIPS_PER_SHARD}
         index |= {**self.about, **facts}
-        _replace_file(folder / self.index_file, lambda part: part.write_text(json.dumps(index, indent=2) + "\n"))
+        write_json(folder / self.index_file, index)
 
     def read_index(self, folder: Path) -> tuple[Mapping[str, Any], dict[str, tuple[Path, int]]]:
         """Return the facts of a finished folder, and of each clip name its shard and its place there.

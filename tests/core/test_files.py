@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import resource
 import shutil
+import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from dcase_seld.core.errors import SeldError
-from dcase_seld.core.files import replace_folder, settle, whole
+from dcase_seld.core.files import replace_folder, settle, whole, whole_file, write_json, write_text
 
 
 def write(target: Path, text: str) -> None:
@@ -81,3 +85,44 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, how: str) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (target / "a.txt").read_text() == "one"
+
+
+def test_a_file_is_replaced_through_links_and_nothing_is_left_after_an_error(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep/real.json").write_text("old")
+    (tmp_path / "link.json").symlink_to("deep/real.json")
+    (tmp_path / "dangling.json").symlink_to("deep/new.json")
+    write_json(tmp_path / "link.json", {"a": 1.0, "b": float("nan")})
+    write_text(tmp_path / "dangling.json", "there")
+    assert (tmp_path / "link.json").is_symlink() and json.loads((tmp_path / "deep/real.json").read_text())["b"] is None
+    assert (tmp_path / "dangling.json").is_symlink() and (tmp_path / "deep/new.json").read_text() == "there"
+    with pytest.raises(ZeroDivisionError), whole_file(tmp_path / "deep/real.json") as part:
+        part.write_text("half")
+        _ = 1 / 0
+    assert "half" not in (tmp_path / "deep/real.json").read_text()
+    assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["new.json", "real.json"]
+    with pytest.raises(SeldError, match="is a folder"):
+        write_text(tmp_path / "deep", "x")
+
+
+def test_pipes_and_devices_are_written_into_and_stay(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    heard = []
+    reader = threading.Thread(target=lambda: heard.append((tmp_path / "pipe").read_text()))
+    reader.start()
+    write_text(tmp_path / "pipe", "through")
+    reader.join(10)
+    assert heard == ["through"] and stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    before = Path("/dev/null").stat()
+    (tmp_path / "null").symlink_to("/dev/null")
+    write_json(tmp_path / "null", {})
+    assert (
+        Path("/dev/null").stat().st_rdev == before.st_rdev
+        and [p.name for p in tmp_path.iterdir() if "part" in p.name] == []
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_a_full_disk_is_the_systems_sentence():
+    with pytest.raises(OSError, match="No space left"):
+        write_text("/dev/full", "x" * 100_000)
