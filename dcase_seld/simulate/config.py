@@ -89,6 +89,30 @@ class LevelsConfig(Config):
         return value
 
 
+class VariationConfig(Config):
+    """What makes one recording sound like several. Only training rooms vary; what is tested on stays as recorded."""
+
+    speed: Interval = Field(
+        default=(1.0, 1.0),
+        description="playing speeds, which change pitch and length together; [0.9, 1.1] is two semitones down to "
+        "nearly two up",
+    )
+    equaliser_db: float = Field(
+        default=0.0,
+        ge=0,
+        le=24,
+        description="standard deviation in dB of a random smooth equaliser, as other microphones and distances of "
+        "recording would be",
+    )
+
+    @field_validator("speed")
+    @classmethod
+    def _playable(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0.5 <= value[0] <= value[1] <= 2.0:
+            raise ValueError("write [slowest, fastest], within 0.5 and 2")
+        return value
+
+
 class SoundsConfig(Config):
     """How recordings are grouped and divided."""
 
@@ -142,6 +166,7 @@ class SceneConfig(Config):
     rooms: RoomsConfig = Field(default=RoomsConfig(), description="the rooms")
     polyphony: PolyphonyConfig = Field(default=PolyphonyConfig(), description="overlapping events")
     levels: LevelsConfig = Field(default=LevelsConfig(), description="levels and noise")
+    vary: VariationConfig = Field(default=VariationConfig(), description="variation of the dry sounds in training")
     seconds: int = Field(
         default=CLIP_SECONDS, ge=1, le=600, description="length of a clip; the challenge's clips have 5 s"
     )

@@ -21,7 +21,7 @@ from dcase_seld.simulate.rooms import (
     late_response,
     response,
 )
-from dcase_seld.simulate.scenes import STEP_S, Scene, SceneEvent
+from dcase_seld.simulate.scenes import EQUALISER_HZ, STEP_S, Scene, SceneEvent
 from dcase_seld.simulate.sound_bank import SoundBank
 
 Sound = npt.NDArray[np.float32]
@@ -174,14 +174,36 @@ def ambience(seed: int, channels: int, samples: int) -> Sound:
 def _cut(event: SceneEvent, bank: SoundBank) -> Sound:
     """Return the part of the recording that is played, faded where it was cut."""
     sound = bank.sound(event.recording)
-    piece = sound[event.skip : event.skip + event.samples].copy()
+    end = event.skip + event.samples
+    if event.speed != 1.0 or event.equaliser_db:
+        played = sound[int(event.skip * event.speed) : int(np.ceil(end * event.speed)) + 1]
+        piece = _varied(played, event.speed, event.equaliser_db)[: event.samples]
+    else:
+        piece = sound[event.skip : end].copy()
     fade = min(240, len(piece) // 2)
     ramp = np.linspace(0.0, 1.0, fade, dtype=np.float32)
     if event.skip > 0:
         piece[:fade] *= ramp
-    if event.skip + event.samples < len(sound):
+    if end < int(len(sound) / event.speed):
         piece[len(piece) - fade :] *= ramp[::-1]
     return piece
+
+
+def _varied(sound: Sound, speed: float, equaliser_db: tuple[float, ...]) -> Sound:
+    """Return a sound played at another speed and through an equaliser; both at once, on its spectrum."""
+    from scipy import fft
+
+    # Some silence keeps the end from wrapping round to the start.
+    size = fft.next_fast_len(len(sound) + SAMPLE_RATE // 10, real=True)
+    spectrum = fft.rfft(sound, size)
+    heard = round(size / speed)
+    if equaliser_db:
+        frequency = np.maximum(np.arange(len(spectrum)) * (SAMPLE_RATE / size * speed), 1.0)
+        gains = np.interp(np.log(frequency), np.log(EQUALISER_HZ), equaliser_db)
+        spectrum *= (10.0 ** (gains / 20.0)).astype(np.float32)
+    # As many bins as the new length can hold: what would lie above half the sample rate is dropped.
+    wave = fft.irfft(spectrum[: heard // 2 + 1], heard) * np.float32(heard / size)
+    return np.asarray(wave[: int(len(sound) / speed)], dtype=np.float32)
 
 
 def _dry(event: SceneEvent, bank: SoundBank) -> Sound:

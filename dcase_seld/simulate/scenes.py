@@ -13,7 +13,7 @@ import numpy.typing as npt
 from dcase_seld.core.classes import SOURCE_HEIGHTS_M, Taxonomy
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.task import CLIP_FRAMES, CLIP_SECONDS, LABEL_RATE, MAX_TRACKS, SAMPLE_RATE, VIDEO_FPS
-from dcase_seld.simulate.config import SceneConfig
+from dcase_seld.simulate.config import SceneConfig, VariationConfig
 from dcase_seld.simulate.measured_rooms import MeasuredRoom
 from dcase_seld.simulate.rooms import TAILS, AnyRoom, sample_source
 from dcase_seld.simulate.sound_bank import Recording, SoundBank
@@ -25,6 +25,9 @@ STEP_S = 0.3
 
 PACE_M_S = (0.3, 1.3)
 """Speeds of moving sources in metres per second."""
+
+EQUALISER_HZ = (60.0, 180.0, 500.0, 1400.0, 4000.0, 11000.0)
+"""Where a random equaliser's gains are drawn; between them they run straight over log frequency."""
 
 SHORTEST_VISIBLE_S = 0.2
 """No event is planned that has less of itself inside the clip, in seconds."""
@@ -42,6 +45,8 @@ class SceneEvent:
         level_db: level at 1 m, dB below full scale.
         path_m: (P, 3) positions, one every STEP_S seconds; a single one where the source rests.
         tail: which of the room's late fields follows.
+        speed: the recording is played so many times as fast; `skip` and `samples` count samples as they are heard.
+        equaliser_db: gains at EQUALISER_HZ, or nothing.
     """
 
     recording: Recording
@@ -51,6 +56,8 @@ class SceneEvent:
     level_db: float
     path_m: Floats
     tail: int
+    speed: float = 1.0
+    equaliser_db: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,7 +151,8 @@ def _fill_layer(
     while time < config.seconds - SHORTEST_VISIBLE_S:
         class_index = classes[int(rng.choice(len(classes), p=weights))]
         recording = bank.draw(class_index, split, rng)
-        available = bank.samples(recording)
+        speed, equaliser = _vary(config.vary, rng) if split == "train" else (1.0, ())
+        available = int(bank.samples(recording) / speed)
         samples = min(available, round(float(rng.uniform(*polyphony.event_s)) * SAMPLE_RATE))
         if samples < 0.7 * available and available <= polyphony.event_s[1] * SAMPLE_RATE and rng.random() < 0.7:
             # Cutting short what fits would lose the ends of rings, steps and words.
@@ -161,7 +169,16 @@ def _fill_layer(
         height = SOURCE_HEIGHTS_M.get(taxonomy.folders[class_index], config.rooms.source_height_m)
         path = _path(room, samples / SAMPLE_RATE, height, config, rng)
         level = float(rng.uniform(*config.levels.source_db))
-        events.append(SceneEvent(recording, skip, samples, start, level, path, int(rng.integers(TAILS))))
+        tail = int(rng.integers(TAILS))
+        events.append(SceneEvent(recording, skip, samples, start, level, path, tail, speed, equaliser))
+
+
+def _vary(config: VariationConfig, rng: np.random.Generator) -> tuple[float, tuple[float, ...]]:
+    """Return a playing speed and equaliser gains; where nothing varies, no number is drawn."""
+    low, high = np.log(config.speed)
+    speed = float(np.exp(rng.uniform(low, high))) if low < high else config.speed[0]
+    spread = config.equaliser_db
+    return speed, tuple(rng.normal(0.0, spread, len(EQUALISER_HZ)).tolist()) if spread else ()
 
 
 def _path(
