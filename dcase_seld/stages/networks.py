@@ -18,6 +18,11 @@ class TrainStageConfig(TrainConfig):
 
     data: Annotated[str | list[str], Ref("store")] = Field(description="the prepare step, or several that are mixed")
     init: Annotated[str | None, Ref("checkpoint")] = Field(default=None, description="a train step to start from")
+    teacher: Annotated[str | None, Ref("checkpoint")] = Field(
+        default=None,
+        description="a train step whose network, with tokens or larger, this one learns to answer like, beside the "
+        "labels (loss.teacher_weight); the step needs the tokens of both",
+    )
     tokens: Annotated[str | list[str], Ref("tokens")] = Field(default=[], description="embed steps of the same stores")
 
 
@@ -31,6 +36,7 @@ def run_train(config: TrainStageConfig, inputs: Inputs, out: Path, context: Cont
         out,
         tokens=inputs.get("tokens", []),
         init=next(iter(inputs.get("init", [])), None),
+        teacher=next(iter(inputs.get("teacher", [])), None),
         device=context.device,
         quiet=context.quiet,
     )

@@ -105,6 +105,9 @@ class LossConfig(Config):
                 raise ValueError(LOSS_TERMS.unknown(name))
         return value
 
+    teacher_weight: float = Field(
+        default=1.0, ge=0, description="weight of the distance to the teacher's output, where a teacher is given"
+    )
     onscreen_loss: Literal["masked", "official", "none"] = Field(
         default="masked",
         description="masked: only where a source is active, weighted; official: as the challenge's baseline",

@@ -31,6 +31,7 @@ from dcase_seld.train.losses import make_loss
 from dcase_seld.train.setup import (
     add_cached_features,
     freeze,
+    load_teacher,
     make_batches,
     make_fabric,
     make_optimizer,
@@ -54,6 +55,7 @@ def train(
     *,
     tokens: Sequence[Path] = (),
     init: Path | None = None,
+    teacher: Path | None = None,
     device: str = "auto",
     quiet: bool = True,
 ) -> dict[str, Any]:
@@ -67,6 +69,7 @@ def train(
         out: folder to write to; may hold an interrupted training of the same configuration.
         tokens: folders of embed steps.
         init: a checkpoint whose weights are taken over.
+        teacher: a checkpoint that the network learns to answer like, beside the labels.
         device: as Lightning Fabric names accelerators: auto, cpu, cuda, …
         quiet: print nothing.
 
@@ -80,7 +83,8 @@ def train(
     if summary.is_file():
         return dict(json.loads(summary.read_text(encoding="utf-8")))
     fabric = make_fabric(config, device)
-    launch(fabric, partial(_train, config=config, stores=stores, out=out, tokens=tokens, init=init, quiet=quiet), out)
+    run = partial(_train, config=config, stores=stores, out=out, tokens=tokens, init=init, teacher=teacher, quiet=quiet)
+    launch(fabric, run, out)
     return dict(json.loads(summary.read_text(encoding="utf-8")))
 
 
@@ -92,14 +96,17 @@ def _train(
     out: Path,
     tokens: Sequence[Path],
     init: Path | None,
+    teacher: Path | None,
     quiet: bool,
 ) -> None:
     chief, began = fabric.is_global_zero, time.monotonic()
     quiet = quiet or not chief
 
     # Data and network.
+    guide = None if teacher is None else load_teacher(teacher, config)
     model, needs = config.model.with_tokens(said_of_tokens(tokens)), config.model.fusion.keys()
-    sources = open_sources(stores, tokens, config.train_on, needs, config.weights)
+    heard = needs if guide is None else {*needs, *guide.config.fusion}
+    sources = open_sources(stores, tokens, config.train_on, heard, config.weights)
     if not sources:
         raise SeldError(
             f"The stores {', '.join(map(str, stores))} have no labelled clips in split {', '.join(config.train_on)}.",
@@ -115,6 +122,8 @@ def _train(
             say(f"init: {len(fitted.matched)} weights taken over, {len(fitted.partial)} in part, "
                 f"{len(fitted.fresh)} new, {len(fitted.unused)} left behind: {out / 'init.json'}")  # fmt: skip
     network.to(fabric.device)
+    if guide is not None:
+        guide.to(fabric.device)
     everything = [*sources, *held_out]
     if wants_cache(config, fabric, everything, network):
         add_cached_features(everything, network.frontend, fabric, quiet)
@@ -126,7 +135,7 @@ def _train(
     steps_per_epoch = len(batches)
     steps = steps_per_epoch * config.epochs
 
-    origin = weights_origin(sources, config, init)
+    origin = weights_origin(sources, config, init, teacher)
 
     # Optimizer, averaged weights, and the state of an interrupted run.
     freeze(network, config.freeze)
@@ -142,7 +151,7 @@ def _train(
     fabric.strategy.precision.load_state_dict(scaler)
     if position.step and not quiet:
         say(f"goes on at epoch {position.epoch + 1}, update {position.step} of {steps}")
-    names = part_names(config)
+    names = part_names(config, guide is not None)
     curves = Curves(out, config.tensorboard and chief, position.step)
     live = LiveLine(config.epochs, steps, position.step, quiet)
 
@@ -175,7 +184,7 @@ def _train(
                 rate = learning_rate(position.step, steps, config.lr, config.schedule)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                sums += training_step(fabric, wrapped, optimizer, batch, loss, augment, config, position.step)
+                sums += training_step(fabric, wrapped, optimizer, batch, loss, augment, config, position.step, guide)
                 if average is not None:
                     average.update(network, position.step)
                 position.batch, position.step = position.batch + 1, position.step + 1

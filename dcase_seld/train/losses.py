@@ -55,6 +55,10 @@ class LossParts(NamedTuple):
         assert total is not None
         return total
 
+    def with_term(self, name: str, value: Tensor, weight: float) -> LossParts:
+        """Return the parts with one more term, a mean over clips."""
+        return self._replace(terms={**self.terms, name: value}, weights={**self.weights, name: weight})
+
     def of_share(self, share: Tensor) -> LossParts:
         """Return the parts of a piece of a batch that holds `share` of the batch's active class-frames, times pieces.
 
@@ -162,6 +166,28 @@ def _permutations(tracks: int, device: torch.device) -> tuple[Tensor, Tensor, Te
     permutations = torch.tensor(listed, device=device)
     incidence = functional.one_hot(permutations, tracks).flatten(1).T.to(torch.float32).contiguous()
     return permutations, incidence, permutations.amax(1) + 1
+
+
+def teacher_term(output: SeldOutput, taught: SeldOutput, active_weight: float, log_distance: bool) -> Tensor:
+    """Return how far an output is from a teacher's (scalar): squared errors of direction and distance, as in the loss.
+
+    Networks number their tracks as they like, so per class-frame the permutation of tracks with the smallest error
+    counts. Class-frames are weighted by the teacher's activity, up to `active_weight` where it is sure; where it hears
+    nothing the distance says nothing.
+    """
+    mine, theirs = (o.distance.float() for o in (output, taught))
+    if log_distance:
+        mine, theirs = torch.log1p(mine), torch.log1p(theirs)
+    directions, wanted = output.direction.float(), taught.direction.float()
+    activity = wanted.norm(dim=-1).clamp(max=1.0)
+    # (B, T, C, N, N): the error between every track of the two.
+    pairwise = (directions[..., :, None, :] - wanted[..., None, :, :]).square().sum(-1)
+    pairwise = pairwise + (mine[..., :, None] - theirs[..., None, :]).square() * activity[..., None, :]
+    _, incidence, sources = _permutations(mine.shape[-1], mine.device)
+    error = (pairwise.flatten(-2) @ incidence[:, sources == mine.shape[-1]]).amin(-1)
+    weight = 1.0 + (active_weight - 1.0) * activity.amax(-1)
+    term: Tensor = (error * weight).sum() / (mine.numel() * (directions.shape[-1] + 1))
+    return term
 
 
 def positive_weight(sources: Sequence[StoreSource]) -> float:

@@ -18,7 +18,7 @@ from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.work import progress
 from dcase_seld.model.frontend import FrontEnd
 from dcase_seld.model.network import SeldNetwork, network_features
-from dcase_seld.model.weights import model_folder, read_facts
+from dcase_seld.model.weights import load_model, model_folder, read_facts
 from dcase_seld.store.batches import Batches, Sampling
 from dcase_seld.store.source import StoreSource
 from dcase_seld.store.store import Store
@@ -81,15 +81,39 @@ def set_statistics(network: SeldNetwork, sources: Sequence[StoreSource], batch_s
     network.frontend.set_statistics(mean, (squares / count - mean.square()).clamp(min=0).sqrt())
 
 
-def weights_origin(sources: Sequence[StoreSource], config: TrainConfig, init: Path | None) -> dict[str, Any]:
+def load_teacher(folder: Path, config: TrainConfig) -> SeldNetwork:
+    """Return a network whose outputs another one learns to give, in evaluation mode, its weights frozen.
+
+    Raises:
+        SeldError: it hears other features or has other tracks than the network that is to be trained.
+    """
+    teacher = load_model(model_folder(folder))
+    for field, theirs, ours in (
+        ("model.frontend", teacher.config.frontend, config.model.frontend),
+        ("model.head.tracks", teacher.config.head.tracks, config.model.head.tracks),
+    ):
+        if theirs != ours:
+            raise SeldError(
+                f"{field} of the teacher {folder} differs from that of the network to be trained: {theirs} and {ours}.",
+                f"Give both the same {field}.",
+            )
+    return teacher.requires_grad_(False).eval()
+
+
+def weights_origin(
+    sources: Sequence[StoreSource], config: TrainConfig, init: Path | None, teacher: Path | None = None
+) -> dict[str, Any]:
     """Return what a network's weights come from, for model.json and receipts.
 
     Tokens (specifications of the folders, by encoder), random_weights (encoders, of `init` too, that were never
     trained), train_on (splits), features and augmentation.
     """
     before = read_facts(model_folder(init)).get("facts", {}) if init is not None else {}
-    specs = {reader.spec.name: asdict(reader.spec) for source in sources for reader in source.readers}
-    untrained = {name for name, spec in specs.items() if spec["random_weights"]} | set(before.get("random_weights", ()))
+    readers = [reader for source in sources for reader in source.readers if reader.spec.name in config.model.fusion]
+    specs = {reader.spec.name: asdict(reader.spec) for reader in readers}
+    taught = {} if teacher is None else read_facts(model_folder(teacher)).get("facts", {})
+    untrained = {name for name, spec in specs.items() if spec["random_weights"]} | {*before.get("random_weights", ())}
+    untrained |= set(taught.get("random_weights", ()))
     return {
         "tokens": specs,
         "random_weights": sorted(untrained),

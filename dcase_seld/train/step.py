@@ -15,7 +15,7 @@ from dcase_seld.scoring.official import score_events
 from dcase_seld.store.batches import Batch, Batches
 from dcase_seld.train.augment import Augment
 from dcase_seld.train.config import TrainConfig
-from dcase_seld.train.losses import LossParts
+from dcase_seld.train.losses import LossParts, teacher_term
 
 
 @torch.no_grad()
@@ -55,10 +55,10 @@ def validate(
     return {**kept, "val_loss": float(sums[0] / sums[1])}
 
 
-def part_names(config: TrainConfig) -> tuple[str, ...]:
+def part_names(config: TrainConfig, taught: bool = False) -> tuple[str, ...]:
     """Return the names of what `training_step` returns: the loss, and its terms before their weights."""
     own = [f"loss_{name}" for name in config.loss.terms if name != "adpit"]
-    return ("loss", "loss_doa", "loss_distance", "loss_onscreen", *own)
+    return ("loss", "loss_doa", "loss_distance", "loss_onscreen", *own, *(["loss_teacher"] if taught else []))
 
 
 def training_step(
@@ -70,6 +70,7 @@ def training_step(
     augment: Augment,
     config: TrainConfig,
     step: int,
+    teacher: SeldNetwork | None = None,
 ) -> Tensor:
     """Return the loss and its terms (see `part_names`) of one weight update, computed in `config.accumulate` parts.
 
@@ -88,7 +89,7 @@ def training_step(
             inputs, target = augment(inputs, target, torch.Generator().manual_seed(seed), mirror)
         features = network_features(network, inputs.features, inputs.wave, fabric.device)
         inputs = inputs.replace(wave=None, features=features)
-    names = part_names(config)
+    names = part_names(config, teacher is not None)
     sums = torch.zeros(len(names), dtype=torch.float64, device=fabric.device)
     shared = fabric.world_size * config.accumulate > 1
     if shared:
@@ -98,7 +99,14 @@ def training_step(
     for number in range(config.accumulate):
         part = slice(number * len(features) // config.accumulate, (number + 1) * len(features) // config.accumulate)
         with fabric.no_backward_sync(wrapped, enabled=number + 1 < config.accumulate):
-            parts: LossParts = loss(wrapped(inputs.map(lambda t: t[part])), target.map(lambda t: t[part]))  # noqa: B023
+            piece = inputs.map(lambda t: t[part])  # noqa: B023
+            output = wrapped(piece)
+            parts: LossParts = loss(output, target.map(lambda t: t[part]))  # noqa: B023
+            if teacher is not None:
+                with torch.no_grad():
+                    taught = teacher(piece)
+                term = teacher_term(output, taught, config.loss.active_weight, config.model.head.log_distance)
+                parts = parts.with_term("teacher", term, config.loss.teacher_weight)
             if shared:
                 share = parts.active * fabric.world_size * config.accumulate / everyone.clamp(min=1)
                 parts = parts.of_share(share)

@@ -8,7 +8,7 @@ from golden_model import GOLDEN, official_output, official_target
 from small_models import placed, sources_of
 
 from dcase_seld.model.types import SeldOutput
-from dcase_seld.train.losses import adpit_loss, assign
+from dcase_seld.train.losses import adpit_loss, assign, teacher_term
 
 LOSSES = json.loads((GOLDEN / "losses.json").read_text())
 OUTPUTS = np.load(GOLDEN / "adpit.npz")
@@ -141,3 +141,19 @@ def test_distance_loss_of_active_frames_leaves_silence_alone():
     everywhere = adpit_loss(output, target, onscreen_loss="none")
     assert torch.equal(parts.terms["doa"], everywhere.terms["doa"])
     assert parts.terms["distance"] < everywhere.terms["distance"]
+
+
+def test_teacher_is_followed_whatever_numbers_its_tracks_have():
+    output, _ = random_case(seed=3)
+    order = [2, 0, 1]
+    same = SeldOutput(output.direction[..., order, :], output.distance[..., order], None)
+    for log_distance in (True, False):
+        assert teacher_term(output, same, 4.0, log_distance).item() == pytest.approx(0.0, abs=1e-6)
+    # One class-frame off by 0.5 in one coordinate of one track, which the teacher calls fully active.
+    taught = SeldOutput(torch.zeros_like(output.direction), torch.ones_like(output.distance), None)
+    taught.direction[0, 0, 0, :, 0] = 1.0
+    mine = SeldOutput(taught.direction.clone(), torch.zeros_like(output.distance), None)
+    mine.direction[0, 0, 0, 1, 1] = 0.5
+    count = output.distance.numel() * 3
+    # Three tracks of one class-frame have a distance error of 1 metre; silent class-frames have none that counts.
+    assert teacher_term(mine, taught, 4.0, False).item() == pytest.approx(4.0 * (0.25 + 3.0) / count)

@@ -21,9 +21,11 @@ from dcase_seld.corpus.layout import Clip
 from dcase_seld.corpus.prepare import build_store
 from dcase_seld.media.audio import write_wav
 from dcase_seld.model.network import build_model
+from dcase_seld.model.weights import load_model, read_facts
 from dcase_seld.scoring.figures import read_epochs
 from dcase_seld.store.source import StoreSource
 from dcase_seld.store.store import Store
+from dcase_seld.store.tokens import TokenSpec, TokenWriter
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.loop import train
 from dcase_seld.train.setup import make_fabric, wants_cache
@@ -196,3 +198,28 @@ def test_a_cache_of_long_clips_is_refused(tmp_path: Path) -> None:
     network = build_model(config.model, TASK, 0)
     with pytest.raises(SeldError, match="clips of 100 label frames"):
         wants_cache(config, make_fabric(config, "cpu"), [source], network)
+
+
+def test_a_teacher_with_tokens_guides_a_network_without(store: Path, tmp_path: Path) -> None:
+    kept = Store.open(store)
+    spec = TokenSpec("sounds", "sound", "made", "abc", False, (5, 4))
+    writer = TokenWriter(tmp_path / "tokens", spec, kept.names)
+    rng = np.random.default_rng(0)
+    for shard, rows in writer.pending():
+        writer.write(shard, rng.standard_normal((len(rows), 5, 4)).astype(np.float16))
+    writer.finish()
+    tokens = [tmp_path / "tokens"]
+    large = TrainConfig(**options(model={**MODEL, "fusion": {"sounds": {"attention": "aligned"}}}, epochs=3))  # type: ignore[arg-type]
+    (tmp_path / "teacher").mkdir()
+    train(large, [store], tmp_path / "teacher", tokens=tokens, device="cpu")
+    teacher = tmp_path / "teacher"
+    small = TrainConfig(**options(model=MODEL, epochs=3, loss={"teacher_weight": 2.0}))  # type: ignore[arg-type]
+    (tmp_path / "student").mkdir()
+    train(small, [store], tmp_path / "student", tokens=tokens, teacher=teacher, device="cpu")
+    rows = read_epochs(tmp_path / "student/epochs.csv")
+    assert rows[-1]["loss_teacher"] < 0.9 * rows[0]["loss_teacher"]
+    facts = read_facts(tmp_path / "student/best")["facts"]
+    assert facts["tokens"] == {} and load_model(tmp_path / "student/best").config.fusion == {}
+    other = TrainConfig(**options(model={**MODEL, "frontend": {"features": ["log_mel"], "hop": 600, "mels": 16}}))  # type: ignore[arg-type]
+    with pytest.raises(SeldError, match=r"model\.frontend of the teacher"):
+        train(other, [store], tmp_path / "other", tokens=tokens, teacher=teacher, device="cpu")
