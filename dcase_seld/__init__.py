@@ -19,7 +19,10 @@ _PLUGIN_NAMES = (
     *("augmentation", "encoder", "feature", "loss_term", "semantic_encoder", "stage", "visual_rule"),
     "load_plugins",
 )
-_CLASSES = {"Config": "core.config", "Events": "core.events", "SeldError": "core.errors", "ref": "core.config"}
+_CLASSES = {
+    **{"Config": "core.config", "Events": "core.events", "SeldError": "core.errors", "ref": "core.config"},
+    "metric": "scoring.figures",
+}
 __all__ = [*_CALLS, *_PLUGIN_NAMES, *_CLASSES]
 
 if os.environ.get("DCASE_SELD_PLUGINS"):

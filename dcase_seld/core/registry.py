@@ -31,24 +31,14 @@ VARIABLE, PREFIX = "DCASE_SELD_PLUGINS", "dcase_seld_plugin_"
 
 @dataclass(frozen=True)
 class Plugin:
-    """A file or module that was loaded.
-
-    Attributes:
-        name: the file's name, or the module's.
-        sha256: hash of its source.
-    """
+    """A file or module that was loaded: its name, and the hash of its source."""
 
     name: str
     sha256: str
 
 
 class Registry:
-    """Entries by name; those of plug-ins beside the built-in ones.
-
-    Args:
-        what: what an entry is, for errors ("encoder").
-        built_in: name → "module:attribute".
-    """
+    """Entries by name: `built_in` (name → "module:attribute") and those of plug-ins; `what` names one in errors."""
 
     def __init__(self, what: str, built_in: Mapping[str, str] | None = None) -> None:
         self.what, self._built_in = what, dict(built_in or {})
@@ -121,8 +111,10 @@ SEMANTIC_ENCODERS = Registry(
     },
 )
 VISUAL_RULES = Registry("visual rule", {"body": "dcase_seld.vision.rules:judge"})
+METRICS = Registry("metric")
+"""Those of plug-ins; `scoring.figures.metric` registers them, and its table holds the built-in ones too."""
 STAGES = Registry("stage")
-REGISTRIES = (ENCODERS, FEATURES, LOSS_TERMS, AUGMENTATIONS, SEMANTIC_ENCODERS, VISUAL_RULES, STAGES)
+REGISTRIES = (ENCODERS, FEATURES, LOSS_TERMS, AUGMENTATIONS, SEMANTIC_ENCODERS, VISUAL_RULES, METRICS, STAGES)
 
 
 @dataclass(frozen=True)
@@ -243,6 +235,11 @@ _loaded: dict[str, Plugin] = {}
 def _loading() -> Plugin:
     """Return the plug-in that is being loaded; what is registered outside of one belongs to the calling program."""
     return _stack[-1] if _stack else Plugin("the calling program", "")
+
+
+def is_loading() -> bool:
+    """Return whether what runs now is a plug-in that is being loaded."""
+    return bool(_stack)
 
 
 def loaded_plugins() -> list[Plugin]:

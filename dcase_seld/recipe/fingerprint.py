@@ -14,7 +14,7 @@ from typing import Any
 from dcase_seld.core.config import names_in
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.files import PART, write_json
-from dcase_seld.core.registry import used_plugins
+from dcase_seld.core.registry import METRICS, used_plugins
 from dcase_seld.core.work import progress
 from dcase_seld.recipe.graph import Step
 from dcase_seld.recipe.stage import KeyPath
@@ -93,7 +93,8 @@ def identity(step: Step, fingerprints: Mapping[str, str], outside: Mapping[Path,
             elif mark.outside:
                 _put(config, place, f"outside:{outside[next(paths)].digest}")
     what = {"stage": step.stage.name, "version": step.stage.version, "config": config}
-    plugins = used_plugins((step.stage.name, *names_in(config)))
+    measured = METRICS.names if step.stage.measures else ()
+    plugins = used_plugins((step.stage.name, *names_in(config), *measured))
     return {**what, "plugins": plugins} if plugins else what
 
 

@@ -51,6 +51,7 @@ class Stage:
         version: raise it when the same config gives another result.
         shared: run() divides its work over the processes that torchrun or SLURM started, where the config's `devices`
             and `nodes` say so; it is then called in each of them.
+        measures: it shows figures, those of plug-ins among them.
         ready: asked for every step that is to run before the first one starts, so it must be quick.
     """
 
@@ -61,6 +62,7 @@ class Stage:
     version: int = 1
     shared: bool = False
     ready: Ready | None = None
+    measures: bool = False
 
 
 KeyPath = tuple[str | int, ...]

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.core.errors import SeldError
+from dcase_seld.core.registry import METRICS, is_loading
 from dcase_seld.scoring.counts import COUNTS
 
 Floats = npt.NDArray[np.float64]
@@ -130,13 +131,16 @@ def metric(name: str, *, title: str, short: str = "", unit: str | None = None, *
     """
     if not name.isidentifier() or name in RESERVED or name.startswith(("loss", "_")) or name in EPOCH_COLUMNS:
         raise SeldError(f"{name!r} cannot be a metric's name.", "Give a word of its own, e.g. hit_rate.")
-    if name in FIGURES:
+    if name in FIGURES and name not in METRICS:
         raise SeldError(f"Two metrics are called {name!r}.", "Give each a name of its own.")
     last = title.split(" ")[-1]
     unit = unit if unit is not None else last if last in UNITS else ""
 
     def register(make: Make) -> Make:
-        FIGURES[name] = Figure(name, make, title, short or title, unit=unit, **fields)
+        figure = Figure(name, make, title, short or title, unit=unit, **fields)
+        if is_loading():
+            METRICS.add(name, figure)
+        FIGURES[name] = figure
         return make
 
     return register

@@ -65,7 +65,7 @@ def run_compare(config: CompareConfig, inputs: Inputs, out: Path, context: Conte
     return {"rows": list(runs), "show": format_table(rows)}
 
 
-COMPARE_STAGE = Stage("compare", "comparison", CompareConfig, run_compare)
+COMPARE_STAGE = Stage("compare", "comparison", CompareConfig, run_compare, measures=True)
 """Ends a recipe of ablations: `dcase-seld run_compare` prints its table."""
 
 
@@ -127,7 +127,7 @@ def run_score(config: ScoreConfig, inputs: Inputs, out: Path, context: Context) 
     }
 
 
-SCORE_STAGE = Stage("score", "scores", ScoreConfig, run_score)
+SCORE_STAGE = Stage("score", "scores", ScoreConfig, run_score, measures=True)
 
 
 class ReportConfig(Config):
@@ -150,7 +150,7 @@ def run_report(config: ReportConfig, inputs: Inputs, out: Path, context: Context
     return {"runs": [one.name for one in runs]}
 
 
-REPORT_STAGE = Stage("report", "report", ReportConfig, run_report)
+REPORT_STAGE = Stage("report", "report", ReportConfig, run_report, measures=True)
 
 
 class PackageConfig(Config):

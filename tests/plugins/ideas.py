@@ -48,6 +48,11 @@ def centre(events, seen):
     return abs(events.azimuth_deg) < 5
 
 
+@seld.metric("hit_rate", title="hits %", scale=100)
+def hit_rate(n):
+    return n["hit"] / (n["hit"] + n["miss"])
+
+
 class Louder(seld.Config):
     events: seld.ref("events")
     least: float = 0.7

@@ -35,6 +35,7 @@ steps:
   seen: {stage: visual, events: events, data: data, rules: [body, centre]}
   loud: {stage: louder, events: seen, least: 0.05}
   csv: {stage: export, events: loud, track: a}
+  score: {stage: score, csv: csv, data: data, split: test, track: a}
 """
 
 
@@ -63,6 +64,9 @@ def test_each_idea_runs_in_a_recipe(made):
     receipt = json.loads((work / "train" / "receipt.json").read_text())
     assert list(receipt["plugins"]) == ["ideas.py"] and len(receipt["plugins"]["ideas.py"]) == 64
     assert json.loads((work / "data" / "receipt.json").read_text())["plugins"] == {}
+    assert 0 <= json.loads((work / "score" / "scores.json").read_text())["hit_rate"] <= 1
+    assert list(json.loads((work / "score" / "receipt.json").read_text())["plugins"]) == ["ideas.py"]
+    assert "hit_rate" in (work / "train" / "epochs.csv").read_text().splitlines()[0]
     about = json.loads((work / "train" / "best" / "model.json").read_text())
     assert about["config"]["encoder"] == {"kind": "tiny", "width": 32} and "ideas.py" in about["plugins"]
     assert about["config"]["fusion"]["rms"] == {"gives": "sound", "width": 1, "attention": None, "dropout": 0.0}
@@ -78,7 +82,7 @@ def test_each_idea_runs_in_a_recipe(made):
 @pytest.mark.slow
 def test_a_second_run_does_nothing_and_a_changed_file_remakes_what_uses_it(made):
     again = call(made, "run", "own.yaml", "--plugin", "ideas.py", "--device", "cpu")
-    assert "all 8 steps of own are up to date" in again.stderr
+    assert "all 9 steps of own are up to date" in again.stderr
     source = (made / "ideas.py").read_text()
     (made / "ideas.py").write_text(source.replace("< 5", "< 6"))
     try:
@@ -88,6 +92,7 @@ def test_a_second_run_does_nothing_and_a_changed_file_remakes_what_uses_it(made)
     assert "the plug-in ideas.py changed" in said
     states = {line.split()[0]: line for line in said.splitlines()[:-1]}
     assert "done" in states["data"] and "would run" in states["train"] and "would run" in states["seen"]
+    assert "would run" in states["score"]
 
 
 @pytest.mark.slow
