@@ -67,34 +67,20 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-MADE_UP = """
-import numpy as np
-from dcase_seld.core.config import Config
-from dcase_seld.recipe.stage import Stage
-from dcase_seld.core.events import Events
+def test_every_piece_of_the_example_plug_in_is_shown():
+    """The file itself runs in tests/plugins; the page shows it whole, piece by piece."""
+    pieces = [text.strip() for language, _, text in blocks("extend.md") if language == "python"]
+    ideas = (ROOT / "tests" / "plugins" / "ideas.py").read_text(encoding="utf-8")
+    assert "\n\n\n".join(pieces) == ideas.split("\n\n", 1)[1].strip()
 
 
-def run(config, inputs, out, context):
-    frame = np.array([0, 1, 2, 3, 10, 11, 20], np.int32)
-    zero, one = np.zeros(7, np.int32), np.ones(7)
-    Events(("a",), zero, frame, zero, zero, one, one, one > 0).save(out / "events.npz")
-
-
-MADE_UP_EVENTS_STAGE = Stage("made_up_events", "events", Config, run)
-"""
-
-
-def test_the_stage_of_the_docs_runs_in_a_recipe(here, monkeypatch):
-    from dcase_seld.core.events import Events
-
-    (here / "made_up_events.py").write_text(MADE_UP)
-    monkeypatch.setitem(STAGE_MODULES, "made_up_events", "made_up_events")
-    folders = run_page("add_a_stage.md", here)["folders"]
-    assert Events.load(folders["cleaned"] / "events.npz").frame.tolist() == [0, 1, 2, 3]
-    assert len((folders["csv"] / "csv" / "a.csv").read_text().splitlines()) == 5
-    code = next(text for _, name, text in blocks("add_a_stage.md") if name == "drop_short.py")
-    assert sum(bool(line.strip()) for line in code.splitlines()) <= 40
-    sys.modules.pop("drop_short"), sys.modules.pop("made_up_events")
+def test_the_recipe_that_needs_the_example_plug_in_is_accepted(here):
+    (recipe,) = (text for language, _, text in blocks("extend.md") if language == "yaml")
+    (here / "own.yaml").write_text(recipe, encoding="utf-8")
+    plugin = str(ROOT / "tests" / "plugins" / "ideas.py")
+    command = [sys.executable, "-m", "dcase_seld", "run", "own.yaml", "--plugin", plugin, "--dry-run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "8 of 8 steps would run" in done.stdout + done.stderr, done.stderr
 
 
 def test_the_calls_of_the_docs_run(here, capsys):
@@ -136,7 +122,7 @@ def test_every_yaml_block_is_a_recipe_that_can_be_read_or_a_part_of_one(tmp_path
     registry = Registry(tuple(STAGE_MODULES), load_stage)
     for page in DOCS.glob("*.md"):
         for language, name, code in blocks(page.name):
-            if language == "yaml" and name is None:
+            if language == "yaml" and name is None and "plugins:" not in code:
                 if "steps:" in code:
                     (tmp_path / "r.yaml").write_text(code, encoding="utf-8")
                     assert build(load_recipe(tmp_path / "r.yaml", environment={"DCASE25_ROOT": "data"}), registry)
