@@ -204,3 +204,13 @@ def test_help_answers_at_once(command):
         for _ in range(2)
     ]
     assert min(times) < 0.6
+
+
+def test_the_list_of_files_is_true():
+    sys.path.insert(0, str(PACKAGE.parent / "docs"))
+    try:
+        import make_house
+    finally:
+        sys.path.pop(0)
+    stale = "ARCHITECTURE.md lists other files than there are: run python docs/make_house.py"
+    assert make_house.page() == make_house.PAGE.read_text(encoding="utf-8"), stale

@@ -1,4 +1,4 @@
-"""`dcase-seld models`: which pre-trained models are needed, where they come from, and whether they are there."""
+"""`dcase-seld models`, the frozen models and where they come from, and `model-summary`, what a network is made of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dcase-seld run`: make every step of a recipe that is not up to date."""
+"""`dcase-seld run`, `status` and `clean`: a recipe's steps made, looked at, and results taken away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dcase-seld score`: a folder of predictions against a folder of references."""
+"""`dcase-seld score`, `report` and `ensemble`: what finished predictions and trainings are worth."""
 
 from __future__ import annotations
 

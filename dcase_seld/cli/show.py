@@ -1,4 +1,4 @@
-"""`dcase-seld show`: one clip as an annotated picture and as a video with sound."""
+"""`dcase-seld show`, one clip as a picture and a film, and `people`, who is in pictures and videos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dcase-seld package-submission`: runs → the zip that the challenge takes."""
+"""`dcase-seld package-submission` and `check-submission`: runs → the zip that the challenge takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The list of sound classes: the challenge's 13 by default, a user's own from one YAML file."""
+"""The sound classes, the challenge's 13 or a user's own, and all that is known of a class beside its sound."""
 
 from __future__ import annotations
 

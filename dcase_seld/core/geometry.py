@@ -1,4 +1,4 @@
-"""Directions: folding to the front, turning with the viewing angle, and the camera's pinhole geometry.
+"""Directions: folding to the front, half circle and sphere, recordings' channels, the camera's pinhole geometry.
 
 Azimuths are in degrees, positive to the LEFT. A stereo pair of coincident cardioids cannot tell front from back, so the
 challenge folds every azimuth to the front, [-90, 90].

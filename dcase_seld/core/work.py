@@ -1,4 +1,4 @@
-"""The live line of long work: a bar, items per second and time left; silent where nobody watches."""
+"""Long work: its live line, its processes and threads, and what Ctrl-C does meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which device a stage that needs one device works on."""
+"""The device that a stage works on, the memory it keeps on a CPU, and processes where there are several devices."""
 
 from __future__ import annotations
 

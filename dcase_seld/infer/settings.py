@@ -1,4 +1,4 @@
-"""What turns members' outputs into events, and the guard of the clips that it was tuned on."""
+"""What turns members' outputs into events, an ensemble's file, and the guard of the clips that it was tuned on."""
 
 from __future__ import annotations
 

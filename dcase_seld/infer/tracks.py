@@ -1,4 +1,4 @@
-"""Averages the outputs of several networks: each is free to order its tracks, so they are aligned first.
+"""Outputs of several networks and windows: tracks aligned, mirrored, averaged, stitched.
 
 Letters: B clips, T label frames, C classes, N tracks.
 """

@@ -1,4 +1,4 @@
-"""An open video whose frames are found by presentation time: the one place that seeks and decodes pictures."""
+"""Reading pictures and videos: frames at requested times, exact to the frame; the one place that seeks and decodes."""
 
 from __future__ import annotations
 

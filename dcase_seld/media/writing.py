@@ -1,4 +1,4 @@
-"""Reading and writing video: frames at requested times, exact to the frame, and MP4 files with sound.
+"""Writing pictures, MP4 files with sound, and MP3.
 
 Time 0 is the start of the container, so that sound and picture share one clock. The frame "at" a time is the one that a
 player would show then: the last frame whose presentation time is not after it. Frames are found by presentation time,

@@ -1,4 +1,4 @@
-"""The Conformer layer, with attention to itself or to a memory of semantic tokens.
+"""The Conformer layer, and the Cross-Modal Conformer, whose attention looks at tokens of a frozen encoder.
 
 Letters: B clips, T label frames, M memory tokens, E width of the embedding, D width of a memory token.
 """

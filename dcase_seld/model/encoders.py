@@ -1,4 +1,4 @@
-"""The audio branch: convolution blocks over (time, mel), then Conformer layers over label frames.
+"""The audio branch: convolution blocks over (time, mel), then Conformer layers over label frames; the baseline's CRNN.
 
 Letters: B clips, A front-end channels, T' front-end frames, F mel bands, T label frames, E width of the embedding.
 """

@@ -1,4 +1,4 @@
-"""stpACC, short-term power of the autocorrelation: how a room answers a source, hence how far away it is.
+"""Features of the front end: log-mel, levels between channels, intensity, stpACC, and how a swap changes each.
 
 Source: D. Berghi, P. J. B. Jackson, arXiv 2504.08644, and the numbers of its authors' program: STFT of 1024 samples
 with a symmetric Hann window, power spectrum, inverse FFT, first 512 lags (21 ms at 24 kHz), clipped below at 1e-100,

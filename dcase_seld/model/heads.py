@@ -1,4 +1,4 @@
-"""From network outputs to events: activity threshold, unification of similar tracks, direction of what is left.
+"""From features of label frames to multi-ACCDOA output, and from output to events.
 
 Letters: B clips, T label frames, C classes, N tracks (3).
 """

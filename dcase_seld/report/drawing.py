@@ -1,4 +1,4 @@
-"""Drawing people, boxes and directions into video frames."""
+"""Drawing events, people, boxes and a ruler of azimuths into video frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands around the figures: that predictions and references are of the same clips, and the JSON file."""
+"""Scores of events: that predictions and references are of the same clips, the figures, and the JSON file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Public sound collections that come as one folder and a table: which of their labels are which class.
+"""A folder of recordings as a sound bank: class sub-folders, ESC-50 or FSD50K, divided by collection.
 
 The mappings are data; labels that no class claims are left out. Sources: the vocabularies of ESC-50 (Piczak, 2015) and
 FSD50K (Fonseca et al., 2022, AudioSet names).

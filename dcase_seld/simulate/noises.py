@@ -1,4 +1,4 @@
-"""Procedural noisy sources: household sounds, a running tap, and stand-ins for classes of a user's own list."""
+"""Procedural noisy sources: household sounds, a tap, claps, steps, doors, knocks, stand-ins for other classes."""
 
 from __future__ import annotations
 

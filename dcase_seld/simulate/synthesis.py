@@ -1,4 +1,4 @@
-"""Building blocks of procedural sounds: envelopes, resonances, noise, repetition."""
+"""Building blocks of procedural sounds, and the voices made of them: speech and laughter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stage `simulate`: dry sounds in simulated rooms → a corpus of labelled stereo clips in the official layout."""
+"""The stages `simulate`, `convert` and `prepare`: corpora made, converted, and made ready for training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The train stage: stores → a trained network; with `init` it goes on from another one (fine-tuning)."""
+"""The stages `train`, `ensemble`, `predict` and `export`: from stores to networks, events and official CSV files."""
 
 from __future__ import annotations
 

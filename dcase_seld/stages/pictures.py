@@ -1,4 +1,4 @@
-"""The `keypoints` stage: people in sampled frames of every clip's video."""
+"""The stages `keypoints`, `detections` and `visual`: what pictures show, and what events become by it."""
 
 from __future__ import annotations
 

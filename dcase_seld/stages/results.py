@@ -1,4 +1,4 @@
-"""The stage `compare`: several scored predictions in one table, each against the first, with jackknife intervals."""
+"""The stages `score`, `compare`, `report` and `package`: from CSV files to figures, a page and the zip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training leaves for people: epochs.csv, classwise.csv, curves.png and TensorBoard curves."""
+"""What a training leaves for people: tables of epochs, curves, kept weights, and its live line."""
 
 from __future__ import annotations
 

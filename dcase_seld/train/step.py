@@ -1,4 +1,4 @@
-"""Validation in process: forward, decode, official scores; no CSV is written."""
+"""One weight update, and validation in process: forward, decode, official scores; no CSV is written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The 33 body landmarks, and a person found in a picture."""
+"""The 33 body landmarks, a person found in a picture, and persons followed from frame to frame."""
 
 from __future__ import annotations
 

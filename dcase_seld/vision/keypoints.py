@@ -1,4 +1,4 @@
-"""People of a clip's sampled frames, and the "keypoints" folder that keeps them.
+"""People in a clip's sampled frames, and the folder that keeps them.
 
 keypoints.json      format, model, mode, frames per second, landmark names; the last file written
 people-00000.npz    a shard of clips, as `post/shards.py` writes them:

@@ -1,4 +1,4 @@
-"""Detected objects of a clip's sampled frames: a second source of visual evidence, for every class.
+"""Objects detected in a clip's sampled frames: a second source of visual evidence, for every class.
 
 The "detections" folder:
     detections.json          format, model, queries, class names, threshold; the last file written
