@@ -5,17 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dcase_seld.core.events import Events
+from dcase_seld.core.event_files import official_rows
+from dcase_seld.core.events import COLUMNS, Events, stack
 from dcase_seld.core.task import DOA_THRESHOLD_DEG, RELATIVE_DISTANCE_THRESHOLD
 from dcase_seld.report.gather import Run
 from dcase_seld.scoring.counts import COUNTS, match
 from dcase_seld.scoring.figures import FIGURES
+from dcase_seld.scoring.official import Scores, score_events
 
 Indices = npt.NDArray[np.int64]
 
@@ -65,9 +67,16 @@ def pair(prediction: Events, reference: Events, n_classes: int) -> Pairs:
 
 
 def _match(
-    key_a: Indices, azimuth_a: npt.NDArray[np.float64], key_b: Indices, azimuth_b: npt.NDArray[np.float64]
+    key_a: Indices,
+    azimuth_a: npt.NDArray[np.float64],
+    key_b: Indices,
+    azimuth_b: npt.NDArray[np.float64],
+    within: float | None = None,
 ) -> tuple[Indices, Indices]:
-    """Return the indices of pairs that share a key, each key's pairs by the smallest sum of azimuth differences."""
+    """Return the indices of pairs that share a key, each key's pairs by the smallest sum of azimuth differences.
+
+    With `within`: as many pairs as possible that differ by at most so many degrees, and no others.
+    """
     order_a, order_b = np.argsort(key_a, kind="stable"), np.argsort(key_b, kind="stable")
     unique_a, start_a, count_a = np.unique(key_a[order_a], return_index=True, return_counts=True)
     unique_b, start_b, count_b = np.unique(key_b[order_b], return_index=True, return_counts=True)
@@ -78,11 +87,19 @@ def _match(
         here = (count_a == rows) & (count_b == columns)
         members_a = order_a[start_a[here][:, None] + np.arange(rows)]
         members_b = order_b[start_b[here][:, None] + np.arange(columns)]
-        i, j = match(np.abs(azimuth_a[members_a][:, :, None] - azimuth_b[members_b][:, None, :]))
+        cost = np.abs(azimuth_a[members_a][:, :, None] - azimuth_b[members_b][:, None, :])
+        i, j = match(cost if within is None else np.where(cost <= within, cost, _FAR_DEG))
         found_a.append(np.take_along_axis(members_a, np.asarray(i), axis=1).ravel())
         found_b.append(np.take_along_axis(members_b, np.asarray(j), axis=1).ravel())
+    if within is not None:
+        a, b = np.concatenate(found_a), np.concatenate(found_b)
+        near = np.abs(azimuth_a[a] - azimuth_b[b]) <= within
+        return a[near], b[near]
     return np.concatenate(found_a), np.concatenate(found_b)
 
+
+_FAR_DEG = 1e6
+"""Stands for "no pair": more than any sum of real differences."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -191,6 +208,91 @@ def clip_scores(run: Run) -> dict[str, float]:
     annotated = sums["match"] + sums["miss"]
     score = FIGURES["f_score"].of(run.counts.values.sum(axis=2))
     return {clip: float(score[index]) for index, clip in enumerate(run.counts.clips) if annotated[index] > 0}
+
+
+BUDGET = {
+    "as it is": "",
+    "true distances": "Distances cost most: more weight in the loss, more rooms, features that hear them.",
+    "true azimuths": "Directions cost most: more scenes and rooms, finer spatial features, swapped channels.",
+    "true azimuths and distances": "",
+    "true on-screen flags": "The on-screen flag costs most: tune its threshold, and let pictures of people decide.",
+    "true classes within 20°": "Classes cost most: more recordings, or tokens of a network that heard more sounds.",
+    "no misses": "Misses cost most: lower thresholds, and more recordings of what is missed.",
+    "no false alarms": "False alarms cost most: higher thresholds, and scenes with more sounds that are no events.",
+    "all of it true": "",
+}
+"""Row of the error budget → what to work on where this row gains most; rows that join others have no advice."""
+
+
+def changed_predictions(run: Run) -> dict[str, Events]:
+    """Return the predictions of a run as they are (rounded as scored) and with one fault at a time put right.
+
+    Predictions take azimuth, distance or flag of the reference that they are matched with in scoring. A prediction
+    without a reference of its own class within 20° takes the class of another one's reference that is left within
+    20°. Missed references are added, predictions that match nothing are removed.
+    """
+    clips = run.reference.clips if run.protocol == "complete" else run.prediction.clips
+    truth = _as_scored(run.reference.select_clips(clips))
+    guess = _as_scored(run.prediction.select_clips(run.prediction.clips))
+    place = {name: index for index, name in enumerate(clips)}
+    moved = np.array([place[name] for name in guess.clips], np.int32)
+    guess = replace(guess, clips=tuple(clips), clip=moved[guess.clip])
+    frames = 1 + max((int(table.frame.max()) for table in (guess, truth) if len(table)), default=0)
+    in_truth, in_guess = (table.clip.astype(np.int64) * frames + table.frame for table in (truth, guess))
+    size = len(run.taxonomy)
+    a, b = _match(
+        in_truth * size + truth.class_index,
+        truth.azimuth_deg,
+        in_guess * size + guess.class_index,
+        guess.azimuth_deg,
+    )
+
+    def put(name: str, at: Indices = b, source: Indices = a) -> npt.NDArray[Any]:
+        column: npt.NDArray[Any] = getattr(guess, name).copy()
+        column[at] = getattr(truth, name)[source]
+        return column
+
+    near = np.abs(truth.azimuth_deg[a] - guess.azimuth_deg[b]) <= DOA_THRESHOLD_DEG
+    left_a, left_b = np.setdiff1d(np.arange(len(truth)), a[near]), np.setdiff1d(np.arange(len(guess)), b[near])
+    i, j = _match(
+        in_truth[left_a], truth.azimuth_deg[left_a], in_guess[left_b], guess.azimuth_deg[left_b], DOA_THRESHOLD_DEG
+    )
+    missed = truth.take(np.setdiff1d(np.arange(len(truth)), a))
+    azimuth, distance = put("azimuth_deg"), put("distance_m")
+    return {
+        "as it is": guess,
+        "true distances": replace(guess, distance_m=distance),
+        "true azimuths": replace(guess, azimuth_deg=azimuth),
+        "true azimuths and distances": replace(guess, azimuth_deg=azimuth, distance_m=distance),
+        "true on-screen flags": replace(guess, onscreen=put("onscreen")),
+        "true classes within 20°": replace(guess, class_index=put("class_index", left_b[j], left_a[i])),
+        "no misses": stack([guess, missed], guess.clips),
+        "no false alarms": guess.take(np.sort(b)),
+        "all of it true": truth,
+    }
+
+
+def _as_scored(table: Events) -> Events:
+    """Return a table rounded as the official CSV holds it, without what is not scored."""
+    rows = official_rows(table)
+    plain = Events(**{name: getattr(table, name) for name in ("clips", *COLUMNS)})
+    return replace(plain, azimuth_deg=rows[:, 3].astype(np.float64), distance_m=rows[:, 4] / 100.0)
+
+
+def budget(run: Run) -> dict[str, Scores]:
+    """Return row → the scores of the changed predictions; the on-screen row only where the track has flags."""
+    return {
+        name: score_events(
+            prediction,
+            run.reference,
+            n_classes=len(run.taxonomy),
+            average=run.average,  # type: ignore[arg-type]
+            protocol=run.protocol,  # type: ignore[arg-type]
+            track=run.track,
+        )
+        for name, prediction in changed_predictions(run).items()
+        if run.track != "a" or name != "true on-screen flags"
+    }
 
 
 def _bin_labels(edges: Sequence[float], what: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from html import escape
 import numpy as np
 
 from dcase_seld.report.charts import Series, bars, heatmap, lines
-from dcase_seld.report.errors import Pairs, calibration, confusion, errors_by, onscreen_table, pair
+from dcase_seld.report.errors import BUDGET, Pairs, budget, calibration, confusion, errors_by, onscreen_table, pair
 from dcase_seld.report.examples import chosen_clips, example
 from dcase_seld.report.gather import Run
 from dcase_seld.scoring.figures import FIGURES
@@ -19,6 +19,7 @@ from dcase_seld.scoring.figures import FIGURES
 def all_sections(runs: Sequence[Run], examples: int) -> Iterator[tuple[str, str]]:
     """Yield (title, HTML) of every section; the HTML is empty where the runs hold nothing for it."""
     found = [(run, pair(run.prediction, run.reference, len(run.taxonomy))) for run in runs]
+    yield "What would help most", _budget(runs)
     yield "Classes", _classes(runs)
     yield "Which class is taken for which", _confusions(found)
     yield "Where the errors are", _errors(found)
@@ -44,6 +45,37 @@ def _classes(runs: Sequence[Run]) -> str:
     never = [name for name, count in zip(names, frames.tolist(), strict=True) if not count]
     note = f'<p class="note">Never annotated here: {escape(", ".join(never))}; they count as 0 in macro F.</p>'
     return _grid(grid) + (note if never else "")
+
+
+def _budget(runs: Sequence[Run]) -> str:
+    """Return F with one fault at a time put right, and what to work on."""
+    rows, heads, advice = {name: "" for name in BUDGET}, "", []
+    for run in runs:
+        found = budget(run)
+        ranking = FIGURES["f_score" if run.track == "a" else "f_score_onscreen"]
+        for one in (FIGURES["f_score"], ranking) if ranking.onscreen and len(runs) == 1 else (ranking,):
+            of = f"{escape(run.name)}<br/>" if len(runs) > 1 else ""
+            heads += f'<th scope="col">{of}{escape(one.title)}</th>'
+            before = found["as it is"].figures[one.name] or 0.0
+            for name in BUDGET:
+                value = found[name].figures[one.name] if name in found else None
+                gain = "" if value is None or name == "as it is" else f"<small>{one.change(value - before)}</small>"
+                rows[name] += f"<td>{one.text(value)}{gain}</td>"
+        single = [name for name, words in BUDGET.items() if words and name in found]
+        most = max(single, key=lambda name: found[name].figures[ranking.name] or 0.0)
+        after, before_it = (np.array(found[name].classwise[ranking.name]) for name in (most, "as it is"))
+        gains = after - before_it
+        worst = [run.taxonomy.classes[index] for index in np.argsort(-gains, kind="stable")[:3] if gains[index] > 0]
+        of = f"{run.name}: " if len(runs) > 1 else ""
+        words = f"{BUDGET[most]} Most of it lies in {', '.join(worst)}." if worst else "Nothing is left to put right."
+        advice.append(f"<p><b>{escape(of + words)}</b></p>")
+    ceiling = '<p class="note">Each row is the official score of the predictions with that one fault put right.'
+    body = "".join(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>' for name, cells in rows.items())
+    return (
+        f'{"".join(advice)}<div class="scroll"><table><thead><tr><th></th>{heads}</tr></thead><tbody>{body}</tbody>'
+        f"</table></div>{ceiling} Gains overlap and do not add up. The last row is the ceiling: below 100 % where a "
+        "class is never annotated, since it counts as 0 in macro F.</p>"
+    )
 
 
 def _confusions(found: Sequence[tuple[Run, Pairs]]) -> str:

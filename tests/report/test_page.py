@@ -35,6 +35,7 @@ def test_every_section_is_there(page):
     assert titles == [
         "Scores",
         "Differences between runs",
+        "What would help most",
         "Classes",
         "Which class is taken for which",
         "Where the errors are",

@@ -8,7 +8,10 @@ import pytest
 from dcase_seld.core.events import Events
 from dcase_seld.report.charts import Series, bars, heatmap, lines
 from dcase_seld.report.errors import (
+    BUDGET,
+    budget,
     calibration,
+    changed_predictions,
     clip_scores,
     confusion,
     errors_by,
@@ -141,6 +144,71 @@ def test_clip_scores_are_one_for_perfect_clips():
     run = random_run("x", 1)
     perfect = Run("p", run.reference, run.reference)
     assert set(clip_scores(perfect).values()) == {1.0} and min(clip_scores(run).values()) < 1
+
+
+def full_run(seed, lost=0.2, invented=0.1, wrong=0.2, spread=15.0, order=None):
+    """Return a run in which all 13 classes occur and every fault does: rows out of order, sources at one azimuth."""
+    rng = np.random.default_rng(seed)
+    rows = [
+        (clip, frame, rng.integers(0, 13), 10 * rng.integers(-9, 10), 0.5 * rng.integers(1, 9), rng.integers(0, 2))
+        for clip in range(len(NAMES))
+        for frame in range(40)
+        for _ in range(rng.integers(0, 5))
+    ]
+    truth = events(rows, NAMES)
+    guess = truth.take(rng.random(len(truth)) >= lost)
+    n = len(guess)
+    guess = replace(
+        guess,
+        azimuth_deg=np.clip(guess.azimuth_deg + rng.normal(0, spread, n), -90, 90),
+        distance_m=guess.distance_m * rng.lognormal(0, 0.6, n) if spread else guess.distance_m,
+        onscreen=guess.onscreen ^ (rng.random(n) < wrong),
+        class_index=np.where(rng.random(n) < wrong, rng.integers(0, 13, n), guess.class_index).astype(np.int32),
+        frame=np.where(rng.random(n) < invented, rng.integers(0, 40, n), guess.frame).astype(np.int32),
+    )
+    return Run("x", guess.take(rng.permutation(n)) if order is None else guess, truth)
+
+
+def test_perfect_labels_give_everything_in_every_row_of_the_budget():
+    run = full_run(3, lost=0, invented=0, wrong=0, spread=0, order="kept")
+    found = budget(run)
+    assert list(found) == list(BUDGET)
+    assert {score.f_score for score in found.values()} == {score.f_score_onscreen for score in found.values()} == {1.0}
+    assert "true on-screen flags" not in budget(replace(run, track="a"))
+
+
+@pytest.mark.parametrize("protocol", ["official", "complete"])
+def test_every_row_of_the_budget_is_a_score_and_puts_right_what_it_says(protocol):
+    run = replace(full_run(4), protocol=protocol)
+    run = replace(run, prediction=run.prediction.select_clips(NAMES[1:]))  # one clip has no file
+    changed, found = changed_predictions(run), budget(run)
+    plain = score_events(run.prediction, run.reference, protocol=protocol)
+    assert found["as it is"].to_json() == plain.to_json()
+    for name, prediction in changed.items():
+        again = score_events(prediction, run.reference, protocol=protocol)
+        assert again.to_json() == found[name].to_json()
+        assert again.f_score_onscreen >= plain.f_score_onscreen and name in BUDGET
+    counts = {
+        name: dict(zip(COUNTS, count_events(p, run.reference, protocol=protocol).values.sum(axis=(1, 2)), strict=True))
+        for name, p in changed.items()
+    }
+    assert counts["true azimuths"]["azimuth_error"] == 0 < counts["as it is"]["azimuth_error"]
+    both = counts["true azimuths and distances"]
+    assert both["hit"] == both["match"] == counts["as it is"]["match"]
+    assert counts["true distances"]["distance_error"] == 0
+    assert counts["true on-screen flags"]["hit_onscreen"] == counts["as it is"]["hit"]
+    assert counts["no misses"]["miss"] == 0 < counts["as it is"]["miss"]
+    assert counts["no false alarms"]["extra"] == 0 < counts["as it is"]["extra"]
+    assert counts["true classes within 20°"]["azimuth_right"] > counts["as it is"]["azimuth_right"]
+    assert found["all of it true"].f_score_onscreen == 1.0
+
+
+def test_classes_are_put_right_for_as_many_as_possible_within_20_degrees():
+    truth = events([(0, 0, 1, 0, 2, 0), (0, 0, 2, 30, 2, 0), (0, 9, 1, 0, 2, 0)])
+    guess = events([(0, 0, 1, 90, 2, 0), (0, 0, 5, 15, 2, 0), (0, 0, 6, 45, 2, 0), (0, 0, 7, -45, 2, 0)])
+    changed = changed_predictions(Run("x", guess, truth))["true classes within 20°"]
+    # The prediction of the right class is 90° away: another one within 20° takes its place.
+    assert changed.class_index.tolist() == [1, 1, 2, 7]
 
 
 def test_charts_say_what_is_not_there_and_escape_names():
