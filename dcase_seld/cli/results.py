@@ -38,7 +38,20 @@ class FrameCount(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     required=True,
     help="Folder of reference CSV files; flat, or with one sub-folder per split.",
 )
-@click.option("--track", type=click.Choice(["a", "b"]), default="b", show_default=True, help="a: audio only.")
+@click.option(
+    "--task",
+    type=click.Choice(["dcase2025", "dcase2024", "dcase2023"]),
+    default="dcase2025",
+    show_default=True,
+    help="The challenge's edition, see below.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["polar", "polar-cm", "cartesian"]),
+    help="How predictions of 2024 and 2023 are written, where their number of columns does not tell.",
+)
+@click.option("--track", type=click.Choice(["a", "b"]), default="b", show_default=True, help="a: audio only (2025).")
 @click.option(
     "--average",
     type=click.Choice(["macro", "micro"]),
@@ -75,6 +88,8 @@ class FrameCount(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 def score(
     pred: Path,
     ref: Path,
+    task: str,
+    form: str | None,
     track: str,
     average: str,
     protocol: str,
@@ -97,7 +112,23 @@ def score(
 
     Protocol COMPLETE counts every frame of every clip, also false alarms where nothing is annotated; all sources of a
     clip without a prediction file are missed.
+
+    Tasks DCASE2024 and DCASE2023 (2022 counts alike) are the editions on the full sphere, scored as their programs do,
+    to 1e-8: error rate ER20, F20, DOA or localization error, distance errors (2024), localization recall, SELD score.
+    References have no header: frame,class,source,azimuth,elevation,cm (2023: with or without cm). Predictions of 2024:
+    frame,class,source,azimuth,elevation,METRES or frame,class,source,x,y,z,METRES; of 2023:
+    frame,class,source,azimuth,elevation or frame,class,source,x,y,z,METRES.
+    Quirks that are part of these numbers: 2024 leaves out the last annotated frame and what follows, 2023 a last second
+    of which only its first frame is annotated; an error of exactly 20° never passes in 2024; classes without a match
+    have 180° in 2023; predicted sources that share a second but no frame with references count as misses in 2023; a
+    missing prediction file counts nothing; classes that do not exist are left out. One quirk is not kept: the value
+    beside a jackknife interval is the real one.
     """
+    if task != "dcase2025":
+        _score_edition(pred, ref, task, form, average, protocol, with_jackknife, allow_missing, taxonomy, json_file)
+        return
+    if form is not None:
+        raise SeldError("--format is for the editions before 2025.", "Leave it out, or add --task dcase2024.")
     from dcase_seld.core.classes import load_taxonomy
     from dcase_seld.core.event_files import read_folder
     from dcase_seld.core.files import write_json
@@ -120,6 +151,40 @@ def score(
     if json_file is not None:
         write_json(json_file, scores.to_json())
     click.echo(format_scores(scores, classes.classes))
+
+
+def _score_edition(
+    pred: Path,
+    ref: Path,
+    task: str,
+    form: str | None,
+    average: str,
+    protocol: str,
+    with_jackknife: bool,
+    allow_missing: bool,
+    taxonomy: Path | None,
+    json_file: Path | None,
+) -> None:
+    """Score predictions of an edition before 2025."""
+    from dcase_seld.core.classes import load_taxonomy
+    from dcase_seld.core.files import write_json
+    from dcase_seld.scoring.editions import count_sources, read_sources
+    from dcase_seld.scoring.official import EDITION_FIGURES, check_clips, edition_scores, format_scores
+
+    classes = load_taxonomy(taxonomy)
+    prediction = read_sources(pred, task, form=form)
+    reference = read_sources(ref, task, reference=True)
+    missing = check_clips(prediction.clips, reference.clips, pred, ref, allow_missing or protocol == "complete")
+    if missing:
+        click.echo(f"warning: {len(missing)} clip(s) have no prediction file: {listing(missing)}.", err=True)
+    for table in (prediction, reference):
+        for note in table.notes_of(len(classes)):
+            click.echo(f"note: {note}", err=True)
+    clips, sums = count_sources(prediction, reference, task=task, n_classes=len(classes), protocol=protocol)
+    scores = edition_scores(clips, sums, task=task, average=average, protocol=protocol, jackknife=with_jackknife)
+    if json_file is not None:
+        write_json(json_file, scores.to_json())
+    click.echo(format_scores(scores, classes.classes, EDITION_FIGURES[task]))
 
 
 @click.command()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from operator import methodcaller
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,8 @@ _HEADER_LINE = HEADER.encode() + b"\n"
 _BOM = b"\xef\xbb\xbf"
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
+
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 
 
 @dataclass(frozen=True)
@@ -90,19 +93,23 @@ def parse_files(contents: Sequence[bytes], limits: Limits) -> tuple[Rows, npt.ND
 
 
 def parse_clean(text: bytes, limits: Limits) -> Rows | None:
-    """Return the rows of lines without header, or None if anything at all is unusual in them.
+    """Return the rows of lines without header, or None if anything at all is unusual in them."""
+    rows = parse_integers(text, len(NAMES)) if text else np.zeros((0, 6), np.int32)
+    return rows if rows is None or not len(rows) or _inside(rows, limits) else None
+
+
+def parse_integers(text: bytes, columns: int) -> Rows | None:
+    """Return the rows of lines of whole numbers, each line ending in a newline, or None if anything is unusual.
 
     Every number is taken from its place between separators in one vectorised pass over all bytes.
     """
-    if not text:
-        return np.zeros((0, 6), np.int32)
     buffer = np.frombuffer(text, np.uint8)
     digit = buffer - np.uint8(48)  # wraps: 0…9 for digits, above for everything else
     ends = np.flatnonzero((buffer == 44) | (buffer == 10))
-    if ends.size % 6 or ends.size == 0:
+    if ends.size % columns or ends.size == 0:
         return None
-    kinds = buffer[ends].reshape(-1, 6)
-    if (kinds[:, :5] != 44).any() or (kinds[:, 5] != 10).any():
+    kinds = buffer[ends].reshape(-1, columns)
+    if (kinds[:, :-1] != 44).any() or (kinds[:, -1] != 10).any():
         return None
     starts = np.concatenate(([0], ends[:-1] + 1))
     negative = buffer[starts] == 45
@@ -117,8 +124,7 @@ def parse_clean(text: bytes, limits: Limits) -> Rows | None:
         longer = np.flatnonzero(length > place)
         value[longer] += digit[ends[longer] - 1 - place] * np.int32(10**place)
     value[negative] *= -1
-    rows = value.reshape(-1, 6)
-    return rows if _inside(rows, limits) else None
+    return value.reshape(-1, columns)
 
 
 def parse_careful(data: bytes, limits: Limits, most: int = 100) -> tuple[Rows, list[Mistake]]:
@@ -149,6 +155,56 @@ def parse_careful(data: bytes, limits: Limits, most: int = 100) -> tuple[Rows, l
         else:
             rows.append(found)
     return np.asarray(rows, np.int32).reshape(-1, 6), mistakes[:most]
+
+
+def parse_numbers(data: bytes, columns: Collection[int]) -> tuple[npt.NDArray[np.float64], Mistake | None]:
+    """Return the (rows, k) numbers of a file without header, as the editions before 2025 write them, or its mistake.
+
+    Every row has the same number of columns, one of `columns`; the first two, frame and class, are whole and not
+    negative. An empty file has no rows.
+    """
+    nothing = np.zeros((0, max(columns)))
+    width = data[: data.find(b"\n")].count(b",") + 1
+    integers = parse_integers(data, width) if width in columns and b"." not in data else None
+    if integers is not None and (integers[:, :2] >= 0).all():
+        return integers.astype(np.float64), None
+    text, mistakes = _decode(data)
+    if text is None:
+        return nothing, mistakes[0]
+    text = text.replace("\r\n", "\n").rstrip("\n")
+    lines = text.split("\n")
+    if not text:
+        return nothing, None
+    width = lines[0].count(",") + 1
+    if width in columns and set(map(methodcaller("count", ","), lines)) == {width - 1} and "_" not in text:
+        try:
+            rows = np.array(list(map(float, text.replace("\n", ",").split(",")))).reshape(-1, width)
+        except ValueError:
+            pass
+        else:
+            whole = (rows[:, :2] >= 0).all() and (rows[:, :2] == np.floor(rows[:, :2])).all()
+            if whole and (np.abs(rows) < 10.0**MOST_DIGITS).all():
+                return rows, None
+    numbered = ((number, _number_mistake(line, number, width, columns)) for number, line in enumerate(lines, 1))
+    return nothing, next(mistake for _, mistake in numbered if mistake is not None)
+
+
+def _number_mistake(line: str, number: int, width: int, columns: Collection[int]) -> Mistake | None:
+    """Return what is wrong with a line of `parse_numbers`."""
+    cells = [cell.strip() for cell in line.split(",")]
+    plain = "Write numbers alone, without header and without empty lines, all rows of a file with the same columns."
+    if number == 1 and not any(map(_DECIMAL.fullmatch, cells)):
+        return Mistake(number, "header", f"expected numbers, got {_short(line)}", plain)
+    if len(cells) not in columns or len(cells) != width:
+        expected = width if width in columns else " or ".join(map(str, sorted(columns)))
+        return Mistake(number, "columns", f"expected {expected} columns, got {len(cells)} in {_short(line)}", plain)
+    for place, cell in enumerate(cells):
+        if not _DECIMAL.fullmatch(cell) or abs(float(cell)) >= 10.0**MOST_DIGITS:
+            return Mistake(number, "number", f"column {place + 1} must be a number, got {_short(cell)}", plain)
+        if place < 2 and (float(cell) < 0 or float(cell) % 1):
+            what = ("frame", "class")[place]
+            return Mistake(number, "integer", f"{what} must be 0, 1, 2, …, got {_short(cell)}", plain)
+    return None
 
 
 def oversized(size: int, limits: Limits) -> Mistake:

@@ -143,7 +143,7 @@ def mistake_error(path: str, mistake: Mistake, others: int = 0) -> SeldError:
 
 
 def _read(files: Sequence[tuple[str, str]], limits: Limits) -> Events:
-    contents = [_content(path, limits) for _, path in files]
+    contents = [file_content(path, limits) for _, path in files]
     rows, counts, mistakes = parse_files(contents, limits)
     if mistakes:
         first = min(mistakes)
@@ -151,7 +151,7 @@ def _read(files: Sequence[tuple[str, str]], limits: Limits) -> Events:
     return events_of_rows(rows, [name for name, _ in files], counts)
 
 
-def _content(path: str, limits: Limits) -> bytes:
+def file_content(path: str, limits: Limits) -> bytes:
     """Return a file's bytes; system calls without Python's file object, which costs more than the reading."""
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))

@@ -10,6 +10,7 @@ in a frame, each further one overwrites the first track; a zero reference distan
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,7 +32,7 @@ def match(cost: Floats) -> tuple[Indices, Indices]:
     """Return the row and the column of every pair of the cheapest matching, each (G, min(R, P)).
 
     Args:
-        cost: (G, R, P) finite costs of G tables; integers in floating point keep ties exact.
+        cost: (G, R, P) finite costs of G tables.
 
     Source: D. F. Crouse, "On implementing 2D rectangular assignment algorithms" (2016), with the order of columns and
     the rule for ties of scipy.optimize.linear_sum_assignment; pairs are listed in another order than there.
@@ -85,7 +86,8 @@ def _cheapest_path(
     place = np.broadcast_to(np.arange(m)[::-1], (tables, m)).copy()
     active, row = np.arange(tables), np.full(tables, new, np.intp)
     for left in range(m, 0, -1):
-        through = (total[active] - row_price[active, row])[:, None] + cost[active, row] - column_price[active]
+        # In SciPy's order of additions: the last digit decides between costs that are equal on paper.
+        through = (total[active][:, None] + cost[active, row] - row_price[active, row][:, None]) - column_price[active]
         open_column = ~visited[active]
         distance = shortest[active]
         shorter = open_column & (through < distance)
@@ -142,7 +144,7 @@ which one thing is right; a hit has both azimuth and distance right."""
 
 _MOST_TRACKS = 10
 
-_EPS = float(np.finfo(np.float64).eps)
+EPS = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
@@ -201,10 +203,17 @@ def count_events(
 
 
 @dataclass(frozen=True)
-class _Groups:
-    """Rows ordered so that the sources of one clip, frame and class stand together, in the order of their file."""
+class Groups:
+    """Rows ordered so that the sources of one clip, frame and class stand together, in the order of their file.
 
-    rows: Rows
+    Attributes:
+        rows: (E, …) the rows in that order.
+        key: (K,) number of each group, ascending.
+        start: (K,) its first row.
+        count: (K,) its rows.
+    """
+
+    rows: npt.NDArray[Any]
     key: Integers
     start: Integers
     count: Integers
@@ -229,13 +238,13 @@ def _count(truth: tuple[Rows, Integers], guess: tuple[Rows, Integers], clips: in
         add(name, common, -matches)
     add("match", common, matches)
 
-    truth_row, guess_row, group = _pair(references, in_truth, predictions, in_guess)
+    truth_row, guess_row, group = pair_rows(references, in_truth, predictions, in_guess, _azimuth_difference)
     a = references.rows[truth_row].astype(np.float64)
     b = predictions.rows[guess_row].astype(np.float64)
     key = common[group]
     azimuth_error = np.abs(a[:, 3] - b[:, 3])
     distance_error = np.abs(a[:, 4] - b[:, 4])
-    relative_error = distance_error / (a[:, 4] + _EPS)
+    relative_error = distance_error / (a[:, 4] + EPS)
     azimuth_right = azimuth_error <= DOA_THRESHOLD_DEG
     distance_right = relative_error <= RELATIVE_DISTANCE_THRESHOLD
     hit = azimuth_right & distance_right
@@ -251,7 +260,7 @@ def _count(truth: tuple[Rows, Integers], guess: tuple[Rows, Integers], clips: in
     return values.reshape(len(COUNTS), clips, n_classes)
 
 
-def _group(rows: Rows, clip: Integers, frames: int, n_classes: int) -> _Groups:
+def _group(rows: Rows, clip: Integers, frames: int, n_classes: int) -> Groups:
     key = (clip * frames + rows[:, 0]) * n_classes + rows[:, 1]
     if (key[1:] < key[:-1]).any():
         order = np.argsort(key, kind="stable")
@@ -265,7 +274,7 @@ def _group(rows: Rows, clip: Integers, frames: int, n_classes: int) -> _Groups:
         rows = rows[np.concatenate(kept)]
         count = np.array([len(part) for part in kept])
         start = np.cumsum(count) - count
-    return _Groups(rows, unique, start, count)
+    return Groups(rows, unique, start, count)
 
 
 def _tracks(sources: list[int]) -> list[int]:
@@ -283,10 +292,22 @@ def _tracks(sources: list[int]) -> list[int]:
     return list(row_of.values())
 
 
-def _pair(
-    references: _Groups, in_truth: Integers, predictions: _Groups, in_guess: Integers
+def pair_rows(
+    references: Groups,
+    in_truth: Integers,
+    predictions: Groups,
+    in_guess: Integers,
+    cost: Callable[[npt.NDArray[Any], npt.NDArray[Any]], Floats],
 ) -> tuple[Integers, Integers, Integers]:
-    """Return the reference row, the predicted row and the common group of every matched pair."""
+    """Return the reference row, the predicted row and the common group of every matched pair.
+
+    Args:
+        references: annotated rows.
+        in_truth: (K,) the groups that are in both, as numbers of reference groups.
+        predictions: predicted rows.
+        in_guess: (K,) the same as numbers of predicted groups.
+        cost: rows (G, R, 1, …) and (G, 1, P, …) → (G, R, P), what a match costs.
+    """
     truth_start, guess_start = references.start[in_truth], predictions.start[in_guess]
     n_truth, n_guess = references.count[in_truth], predictions.count[in_guess]
     single = np.flatnonzero((n_truth == 1) & (n_guess == 1))
@@ -294,12 +315,17 @@ def _pair(
     several = np.flatnonzero((n_truth > 1) | (n_guess > 1))
     for rows, columns in np.unique(np.stack([n_truth[several], n_guess[several]], axis=1), axis=0).tolist():
         group = several[(n_truth[several] == rows) & (n_guess[several] == columns)]
-        azimuth = references.rows[truth_start[group][:, None] + np.arange(rows), 3].astype(np.float64)
-        guessed = predictions.rows[guess_start[group][:, None] + np.arange(columns), 3].astype(np.float64)
-        row, column = match(np.abs(azimuth[:, :, None] - guessed[:, None, :]))
+        truth = references.rows[truth_start[group][:, None] + np.arange(rows)]
+        guess = predictions.rows[guess_start[group][:, None] + np.arange(columns)]
+        row, column = match(cost(truth[:, :, None], guess[:, None]))
         owner = np.repeat(group, row.shape[1])
         parts.append(
             ((truth_start[group][:, None] + row).ravel(), (guess_start[group][:, None] + column).ravel(), owner)
         )
     truth_row, guess_row, owners = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     return truth_row, guess_row, owners
+
+
+def _azimuth_difference(truth: npt.NDArray[Any], guess: npt.NDArray[Any]) -> Floats:
+    """Return the differences of azimuth of official rows, as exact whole numbers."""
+    return np.abs(truth[..., 3].astype(np.float64) - guess[..., 3].astype(np.float64))

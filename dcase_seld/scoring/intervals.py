@@ -39,11 +39,11 @@ def jackknife(
     """
     units = _units(counts.clips, by)
     overall, _ = figures(counts.values.sum(axis=1), average)
-    partial, _ = figures(_all_but_one(counts.values, units), average)
+    partial, _ = figures(all_but_one(counts.values, units), average)
     result: dict[str, dict[str, Any] | None] = dict.fromkeys(FIGURES)
     for figure in shown(track):
         value = float(overall[figure.name])
-        estimate, error, interval = _interval(value, partial[figure.name], level)
+        estimate, error, interval = interval_of(value, partial[figure.name], level)
         result[figure.name] = {"value": value, "estimate": estimate, "std_err": error, "interval": interval}
     return result
 
@@ -76,17 +76,17 @@ def paired_difference(
         for counts, place in zip((first, second), places, strict=True)
     ]
     wholes = [figures(value.sum(axis=1), average)[0] for value in values]
-    parts = [figures(_all_but_one(value, units), average)[0] for value in values]
+    parts = [figures(all_but_one(value, units), average)[0] for value in values]
     result = {}
     for figure in shown(track):
         change = float(wholes[1][figure.name] - wholes[0][figure.name])
-        _, _, (low, high) = _interval(change, parts[1][figure.name] - parts[0][figure.name], level)
+        _, _, (low, high) = interval_of(change, parts[1][figure.name] - parts[0][figure.name], level)
         if all(math.isfinite(bound) for bound in (change, low, high)):
             result[figure.name] = {"value": change, "low": low, "high": high, "units": int(units.max()) + 1}
     return result
 
 
-def _interval(value: float, parts: Floats, level: float) -> tuple[float, float, list[float]]:
+def interval_of(value: float, parts: Floats, level: float) -> tuple[float, float, list[float]]:
     """Return the unbiased estimate, its standard error and [low, high], of a value and those of all units but one."""
     units = parts.size
     if units < 2:
@@ -98,7 +98,7 @@ def _interval(value: float, parts: Floats, level: float) -> tuple[float, float, 
     return estimate, error, [estimate - reach * error, estimate + reach * error]
 
 
-def _all_but_one(values: Floats, units: Indices) -> Floats:
+def all_but_one(values: Floats, units: Indices) -> Floats:
     """Return the sums (len(COUNTS), units, C) of all units but one, of values (len(COUNTS), clips, C)."""
     order = np.argsort(units, kind="stable")
     starts = np.flatnonzero(np.diff(units[order], prepend=-1))

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.events import Events
 from dcase_seld.scoring.counts import Counts, Protocol, count_events
-from dcase_seld.scoring.figures import FIGURES, Average, align, figures, shown
+from dcase_seld.scoring.editions import SUMS
+from dcase_seld.scoring.figures import FIGURES, Average, Figure, Floats, align, figures, shown
+from dcase_seld.scoring.intervals import all_but_one, interval_of
 
 
 def check_clips(
@@ -53,6 +57,7 @@ class Scores:
         figures: name → value; None for what the track does not have.
         classwise: name → one value per class.
         jackknife: name → {value, estimate, std_err, interval: [low, high]}, or None if not asked for.
+        task: the challenge's edition; those before 2025 (see `editions`) have other figures and no tracks.
     """
 
     track: str
@@ -62,17 +67,19 @@ class Scores:
     figures: Mapping[str, float | None]
     classwise: Mapping[str, list[float] | None]
     jackknife: Mapping[str, Mapping[str, Any] | None] | None = None
+    task: str = "dcase2025"
 
     def __getattr__(self, name: str) -> Any:
         """Return a figure by its name."""
         try:
             return vars(self)["figures"][name]
         except KeyError:
-            raise AttributeError(f"there is no figure {name!r}; there are {', '.join(FIGURES)}") from None
+            raise AttributeError(f"there is no figure {name!r}; there are {', '.join(vars(self)['figures'])}") from None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for a JSON file: every key present, NaN and infinities as None."""
-        head = {key: value for key, value in vars(self).items() if key not in ("figures", "classwise", "jackknife")}
+        left_out = ("figures", "classwise", "jackknife", "task" if self.track else "track")
+        head = {key: value for key, value in vars(self).items() if key not in left_out}
         plain: dict[str, Any] = finite(
             {**head, **self.figures, "classwise": self.classwise, "jackknife": self.jackknife}
         )
@@ -136,9 +143,15 @@ def scores_of(
     )
 
 
-def format_scores(scores: Scores, class_names: Sequence[str]) -> str:
-    """Return the overall and class-wise figures as lines of text; "–" where nothing was matched."""
-    columns = shown(scores.track)
+def format_scores(scores: Scores, class_names: Sequence[str], columns: Sequence[Figure] | None = None) -> str:
+    """Return the overall and class-wise figures as lines of text; "–" where nothing was matched.
+
+    Args:
+        scores: the figures.
+        class_names: names of the classes.
+        columns: the figures that are shown; those of the track by default.
+    """
+    columns = shown(scores.track) if columns is None else columns
     rows = [
         ["", *(one.short for one in columns)],
         [scores.average, *(one.text(scores.figures[one.name]) for one in columns)],
@@ -153,8 +166,107 @@ def format_scores(scores: Scores, class_names: Sequence[str]) -> str:
         rows.append([label, *(one.text((scores.classwise[one.name] or [])[index]) for one in columns)])
     lines = align(rows)
     rule = "─" * max(map(len, lines))
-    title = f"Track {scores.track}, {scores.average} average, {scores.protocol} protocol, {scores.clips:,} clips"
+    kind = f"Track {scores.track}" if scores.track else scores.task
+    title = f"{kind}, {scores.average} average, {scores.protocol} protocol, {scores.clips:,} clips"
     return "\n".join([title, lines[0], rule, *lines[1:overall], rule, *lines[overall:]])
+
+
+def _made(sums: Any) -> Any:
+    raise NotImplementedError
+
+
+def _figure(name: str, title: str, short: str, **fields: Any) -> Figure:
+    return Figure(name, _made, title, short, **fields)
+
+
+_COMMON = (
+    _figure("ER", "Error rate", "ER20", decimals=3, higher_is_better=False),
+    _figure("F", "F20 %", "F20 %", scale=100.0, unit="%"),
+)
+_LAST = (
+    _figure("LR", "Localization recall %", "LR %", scale=100.0, unit="%"),
+    _figure("SELD", "SELD score", "SELD", decimals=3, higher_is_better=False),
+)
+EDITION_FIGURES = {
+    "dcase2024": (
+        *_COMMON,
+        _figure("DOAE_deg", "DOA error °", "DOAE °", unit="°", higher_is_better=False),
+        _figure("distance_error_m", "Distance error m", "DE m", decimals=2, unit="m", higher_is_better=False),
+        _figure("RDE", "Relative distance error", "RDE", decimals=2, higher_is_better=False),
+        *_LAST,
+    ),
+    "dcase2023": (
+        *_COMMON,
+        _figure("LE_deg", "Localization error °", "LE °", unit="°", higher_is_better=False),
+        *_LAST,
+    ),
+}
+"""Task → its figures, in the order of tables."""
+
+
+def edition_figures(sums: Floats, task: str, average: str) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """Return overall figures (...,) and class-wise ones (..., C) of sums (len(SUMS), ..., C); NaN: undefined.
+
+    The error rate is one number for all classes; class-wise SELD scores hold it too.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rate = sums[-1].sum(axis=-1) / sums[SUMS.index("references")].sum(axis=-1)
+        classwise = _made_of(sums, task, rate[..., None])
+        if average == "micro":
+            return _made_of(sums.sum(axis=-1), task, rate), classwise
+    overall = {}
+    for name, value in classwise.items():
+        known = ~np.isnan(value)
+        count = known.sum(axis=-1)
+        overall[name] = np.where(known, value, 0.0).sum(axis=-1) / np.where(count > 0, count, np.nan)
+    return {**overall, "ER": rate}, classwise
+
+
+def _made_of(sums: Floats, task: str, rate: Floats) -> dict[str, Floats]:
+    """Return the figures of sums (len(SUMS), ...)."""
+    n = dict(zip(SUMS, sums, strict=True))
+    f_score = np.nan_to_num(n["hit"] / (n["match"] + 0.5 * (n["extra"] + n["miss"])))
+    recall = np.nan_to_num(n["match"] / (n["match"] + n["miss"]))
+    angle = n["angle"] / n["match"]
+    found = {"ER": np.broadcast_to(rate, f_score.shape), "F": f_score}
+    if task == "dcase2023":
+        angle = np.where(n["match"] > 0, angle, 180.0)
+        seld = np.stack([found["ER"], 1 - f_score, angle / 180, 1 - recall]).mean(axis=0)
+        return {**found, "LE_deg": angle, "LR": recall, "SELD": seld}
+    relative = n["relative"] / n["match"]
+    parts = np.stack([1 - f_score, angle / 180, relative])
+    known = ~np.isnan(parts)
+    seld = np.where(known, parts, 0.0).sum(axis=0) / known.sum(axis=0)
+    return {**found, "DOAE_deg": angle, "distance_error_m": n["distance"] / n["match"], "RDE": relative, "LR": recall,
+            "SELD": seld}  # fmt: skip
+
+
+def edition_scores(
+    clips: Sequence[str], sums: Floats, *, task: str, average: str, protocol: str, jackknife: bool
+) -> Scores:
+    """Return the figures, class-wise ones and, on request, 95 % jackknife intervals of both (one clip out)."""
+    overall, classwise = edition_figures(sums.sum(axis=1), task, average)
+    intervals: dict[str, Any] | None = None
+    if jackknife:
+        units = np.arange(len(clips))
+        parts, class_parts = edition_figures(all_but_one(sums, units), task, average)
+        intervals = {}
+        for name, value in overall.items():
+            estimate, error, bounds = interval_of(float(value), parts[name], 0.95)
+            each = [interval_of(float(v), class_parts[name][:, c], 0.95)[2] for c, v in enumerate(classwise[name])]
+            intervals[name] = {
+                "value": float(value), "estimate": estimate, "std_err": error, "interval": bounds, "classwise": each
+            }  # fmt: skip
+    return Scores(
+        track="",
+        average=average,
+        protocol=protocol,
+        clips=len(clips),
+        figures={name: float(value) for name, value in overall.items()},
+        classwise={name: value.tolist() for name, value in classwise.items()},
+        jackknife=intervals,
+        task=task,
+    )
 
 
 def finite(value: Any) -> Any:

@@ -23,3 +23,16 @@ def test_large_tables_equal_scipy():
     rows, columns = match(cost)
     for table, row, column in zip(cost, rows, columns, strict=True):
         assert set(zip(row, column, strict=True)) == set(zip(*linear_sum_assignment(table), strict=True))
+
+
+def test_float_costs_that_are_equal_on_paper_pair_like_scipy():
+    """Angles of whole degrees tie but for their last digit, which depends on the order of additions."""
+    generator = np.random.default_rng(2)
+    for _ in range(3000):
+        rows, columns = generator.integers(1, 6, 2)
+        a, b = (np.deg2rad(10 * generator.integers(-18, 18, size)) for size in (rows, columns))
+        e, f = (np.deg2rad(10 * generator.integers(-2, 3, size)) for size in (rows, columns))
+        product = np.sin(e)[:, None] * np.sin(f) + np.cos(e)[:, None] * np.cos(f) * np.cos(a[:, None] - b)
+        cost = np.rad2deg(np.arccos(np.clip(product, -1, 1)))
+        row, column = (side[0].tolist() for side in match(cost[None]))
+        assert set(zip(row, column, strict=True)) == set(zip(*linear_sum_assignment(cost), strict=True))
