@@ -43,11 +43,11 @@ OWED = {
 
 OWED_CIRCLES = {
     "pretrained.encoder": {"pretrained.clap", "pretrained.onnx", "pretrained.owlvit"},
-    "pretrained.fetch": {"pretrained.onnx", "pretrained.pose"},
+    "pretrained.fetch": {"pretrained.pose"},
 }
 """Arrows between files that close a circle and are still to go."""
 
-MOST_ARROWS, MOST_FLOORS, MOST_FILES, MOST_LINES = 80, 9, 150, 29_300
+MOST_ARROWS, MOST_FLOORS, MOST_FILES, MOST_LINES = 80, 9, 154, 29_800
 HEAVY = ("torch", "torchaudio", "transformers", "scipy", "pandas", "cv2", "mediapipe", "matplotlib", "lightning_fabric")
 LONGEST_FILE = 350
 

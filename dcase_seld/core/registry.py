@@ -101,14 +101,9 @@ _FEATURES = ("log_mel", "ild", "stpacc", "mid_side", "coherence", "intensity", "
 FEATURES = Registry("feature", {name: f"dcase_seld.model.features:{name.upper()}" for name in _FEATURES})
 LOSS_TERMS = Registry("loss term", {"adpit": "dcase_seld.train.losses:adpit_loss"})
 AUGMENTATIONS = Registry("augmentation")
+_ENCODER_FILES = {"clap": "clap", "owlvit": "owlvit", "onnx": "onnx", "yamnet": "onnx", "voice": "voice"}
 SEMANTIC_ENCODERS = Registry(
-    "semantic encoder",
-    {
-        "clap": "dcase_seld.pretrained.clap:from_config",
-        "owlvit": "dcase_seld.pretrained.owlvit:from_config",
-        "onnx": "dcase_seld.pretrained.onnx:from_config",
-        "yamnet": "dcase_seld.pretrained.onnx:from_config",
-    },
+    "semantic encoder", {kind: f"dcase_seld.pretrained.{file}:from_config" for kind, file in _ENCODER_FILES.items()}
 )
 VISUAL_RULES = Registry("visual rule", {"body": "dcase_seld.vision.rules:judge"})
 METRICS = Registry("metric")

@@ -19,6 +19,7 @@ Gives = Literal["sound", "image"]
 KNOWN_TOKENS: dict[str, tuple[Gives, int]] = {
     "clap": ("sound", 512),
     "yamnet": ("sound", 1024),
+    "voice": ("sound", 8),
     "owlvit": ("image", 512),
 }
 """Encoder → what its tokens are of, and their width; those of other encoders are taken from the tokens themselves."""

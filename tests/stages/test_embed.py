@@ -76,6 +76,7 @@ def embed(store, out, model, **fields):
         (STAGE, {"model": {"kind": "clap"}}, "clap"),
         (STAGE, {"model": {"kind": "owlvit"}}, "owlvit"),
         (STAGE, {"model": {"kind": "yamnet"}}, "yamnet"),
+        (STAGE, {"model": {"kind": "voice"}}, "voice"),
         (KEYPOINTS, {"model": "pose-lite"}, "pose-lite"),
         (DETECTIONS, {}, "owlvit"),
     ],
