@@ -130,20 +130,20 @@ def score(
     if form is not None:
         raise SeldError("--format is for the editions before 2025.", "Leave it out, or add --task dcase2024.")
     from dcase_seld.core.classes import load_taxonomy
-    from dcase_seld.core.event_files import read_folder
+    from dcase_seld.core.csv_rows import Limits
+    from dcase_seld.core.event_files import list_csv
     from dcase_seld.core.files import write_json
-    from dcase_seld.scoring.counts import count_events
     from dcase_seld.scoring.intervals import jackknife
-    from dcase_seld.scoring.official import check_clips, format_scores, scores_of
+    from dcase_seld.scoring.official import check_clips, count_files, format_scores, scores_of
 
     classes = load_taxonomy(taxonomy)
-    length = None if isinstance(frames, str) else frames
-    prediction = read_folder(pred, n_classes=len(classes), frames=length)
-    reference = read_folder(ref, n_classes=len(classes), frames=length)
-    missing = check_clips(prediction.clips, reference.clips, pred, ref, allow_missing or protocol == "complete")
+    limits = Limits(len(classes), None if isinstance(frames, str) else frames)
+    predicted, annotated = list_csv(pred), list_csv(ref)
+    given, known = (tuple(name for name, _ in files) for files in (predicted, annotated))
+    missing = check_clips(given, known, pred, ref, allow_missing or protocol == "complete")
     if missing:
         click.echo(f"warning: {len(missing)} clip(s) have no prediction file: {listing(missing)}.", err=True)
-    counts = count_events(prediction, reference, n_classes=len(classes), protocol=protocol)  # type: ignore[arg-type]
+    counts = count_files(predicted, annotated, limits, protocol)  # type: ignore[arg-type]
     intervals = None
     if with_jackknife:
         intervals = jackknife(counts, average=average, track=track, by=jackknife_by)  # type: ignore[arg-type]

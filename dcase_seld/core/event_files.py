@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -54,6 +54,20 @@ def read_folder(folder: Path, *, n_classes: int = 13, frames: int | None = CLIP_
         SeldError: the folder cannot be read or holds no CSV, a clip occurs twice, or a file is not as it must be.
     """
     return _read(list_csv(folder), Limits(n_classes, frames))
+
+
+BATCH_CLIPS = 256
+"""Clips whose files are held in memory at a time where only sums of them are needed."""
+
+
+def in_batches(files: Sequence[tuple[str, str]], limits: Limits) -> Iterator[Events]:
+    """Yield the events of (clip name, path), at most BATCH_CLIPS files at a time.
+
+    Raises:
+        SeldError: a file is not as it must be; how many others are not is said as well.
+    """
+    for start in range(0, len(files), BATCH_CLIPS):
+        yield _read(files[start : start + BATCH_CLIPS], limits, files[start + BATCH_CLIPS :])
 
 
 def list_csv(folder: Path) -> list[tuple[str, str]]:
@@ -142,12 +156,16 @@ def mistake_error(path: str, mistake: Mistake, others: int = 0) -> SeldError:
     return SeldError(f"{path}, line {mistake.line}: {mistake.problem}.{more}", mistake.remedy)
 
 
-def _read(files: Sequence[tuple[str, str]], limits: Limits) -> Events:
-    contents = [file_content(path, limits) for _, path in files]
-    rows, counts, mistakes = parse_files(contents, limits)
+def _read(files: Sequence[tuple[str, str]], limits: Limits, later: Sequence[tuple[str, str]] = ()) -> Events:
+    """Return the events of files; after a mistake, those in `later` files are counted too."""
+    rows, counts, mistakes = parse_files([file_content(path, limits) for _, path in files], limits)
     if mistakes:
+        others = len(mistakes) - 1
+        for start in range(0, len(later), BATCH_CLIPS):
+            batch = later[start : start + BATCH_CLIPS]
+            others += len(parse_files([file_content(path, limits) for _, path in batch], limits)[2])
         first = min(mistakes)
-        raise mistake_error(files[first][1], mistakes[first], len(mistakes) - 1)
+        raise mistake_error(files[first][1], mistakes[first], others)
     return events_of_rows(rows, [name for name, _ in files], counts)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.core.classes import Taxonomy
-from dcase_seld.core.event_files import read_folder
+from dcase_seld.core.csv_rows import Limits
+from dcase_seld.core.event_files import in_batches, list_csv
 from dcase_seld.core.events import Events
 from dcase_seld.core.files import whole_file
 from dcase_seld.core.task import LABEL_RATE
@@ -83,8 +85,12 @@ class LabelStats:
         }
 
 
-def read_labels(folder: Path, taxonomy: Taxonomy, splits: Sequence[str] = ("all",)) -> tuple[Events, Taxonomy]:
+def read_labels(
+    folder: Path, taxonomy: Taxonomy, splits: Sequence[str] = ("all",)
+) -> tuple[Iterator[Events], Taxonomy]:
     """Return the labels of a store, of a corpus in the official layout or of a folder of CSV files, and their classes.
+
+    Labels of CSV files come some clips at a time, so that large sets need no memory.
 
     Args:
         folder: one of these.
@@ -99,37 +105,72 @@ def read_labels(folder: Path, taxonomy: Taxonomy, splits: Sequence[str] = ("all"
 
         store = Store.open(folder)
         names = [store.names[index] for index in store.indices(list(splits)) if store.labelled[index]]
-        return store.events.select_clips(names), store.taxonomy
+        return iter([store.events.select_clips(names)]), store.taxonomy
     labels = folder / "metadata_dev" if (folder / "metadata_dev").is_dir() else folder
-    return read_folder(labels, n_classes=len(taxonomy), frames=None), taxonomy
+    return in_batches(list_csv(labels), Limits(len(taxonomy), None)), taxonomy
 
 
-def label_stats(events: Events, taxonomy: Taxonomy) -> LabelStats:
-    """Return the figures of a set of labels."""
+def label_stats(tables: Iterable[Events], taxonomy: Taxonomy) -> LabelStats:
+    """Return the figures of a set of labels, given some clips at a time."""
     size = len(taxonomy)
-    sound, clip = events.class_index.astype(np.int64), events.clip.astype(np.int64)
-    frames = np.bincount(sound, minlength=size)
+    clips = silent = 0
+    frames, clips_with = np.zeros(size, np.int64), np.zeros(size, np.int64)
+    seen = np.zeros(size)
+    azimuth = np.zeros((size, len(AZIMUTH_EDGES) - 1), np.int64)
+    distance = np.zeros((size, len(DISTANCE_EDGES) - 1), np.int64)
+    polyphony, same_class = np.zeros(0, np.int64), np.zeros(0, np.int64)
+    # Distances are whole centimetres: there are few different ones, however many rows.
+    apart = [(np.zeros(0), np.zeros(0, np.int64))] * size
+    for events in tables:
+        sound, clip = events.class_index.astype(np.int64), events.clip.astype(np.int64)
+        clips += len(events.clips)
+        silent += len(events.clips) - len(np.unique(clip))
+        frames += np.bincount(sound, minlength=size)
+        seen += np.bincount(sound, events.onscreen, minlength=size)
+        clips_with += np.bincount(np.unique(clip * size + sound) % size, minlength=size)
+        azimuth += _histogram(sound, events.azimuth_deg, AZIMUTH_EDGES, size)
+        distance += _histogram(sound, np.minimum(events.distance_m, DISTANCE_EDGES[-1]), DISTANCE_EDGES, size)
+        time = clip * (int(events.frame.max(initial=0)) + 1) + events.frame
+        polyphony = _sum(polyphony, _how_many(time))
+        same_class = _sum(same_class, _how_many(time * size + sound))
+        for index in np.unique(sound).tolist():
+            values, counts = np.unique(events.distance_m[sound == index], return_counts=True)
+            known, places = np.unique(np.concatenate([apart[index][0], values]), return_inverse=True)
+            apart[index] = known, np.bincount(places, np.concatenate([apart[index][1], counts])).astype(np.int64)
     with np.errstate(invalid="ignore"):
-        onscreen = np.bincount(sound, events.onscreen, minlength=size) / np.where(frames > 0, frames, np.nan)
-    quartiles = np.full((size, 3), np.nan)
-    for index in np.flatnonzero(frames):
-        quartiles[index] = np.quantile(events.distance_m[sound == index], (0.25, 0.5, 0.75))
-    pairs = np.unique(clip * size + sound)
-    last = int(events.frame.max(initial=0)) + 1
-    time = clip * last + events.frame
+        onscreen = seen / np.where(frames > 0, frames, np.nan)
     return LabelStats(
         classes=taxonomy.classes,
-        clips=len(events.clips),
-        silent_clips=len(events.clips) - len(np.unique(clip)),
+        clips=clips,
+        silent_clips=silent,
         source_frames=frames,
-        clips_with=np.bincount(pairs % size, minlength=size),
+        clips_with=clips_with,
         onscreen=onscreen,
-        azimuth=_histogram(sound, events.azimuth_deg, AZIMUTH_EDGES, size),
-        distance=_histogram(sound, np.minimum(events.distance_m, DISTANCE_EDGES[-1]), DISTANCE_EDGES, size),
-        distance_quartiles_m=quartiles,
-        polyphony=_how_many(time),
-        same_class=_how_many(time * size + sound),
+        azimuth=azimuth,
+        distance=distance,
+        distance_quartiles_m=np.array([_quartiles(*one) for one in apart]),
+        polyphony=polyphony,
+        same_class=same_class,
     )
+
+
+def _sum(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the sum of counts of which one may be longer."""
+    longest = max(len(first), len(second))
+    return np.pad(first, (0, longest - len(first))) + np.pad(second, (0, longest - len(second)))
+
+
+def _quartiles(values: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> list[float]:
+    """Return the quartiles of ascending values that occur so many times each, NaN of none."""
+    if not len(values):
+        return [math.nan] * 3
+    last = np.cumsum(counts) - 1
+    found = []
+    for share in (0.25, 0.5, 0.75):
+        place = share * last[-1]
+        low, high = (values[np.searchsorted(last, edge)] for edge in (math.floor(place), math.ceil(place)))
+        found.append(float(low + (high - low) * (place - math.floor(place))))
+    return found
 
 
 def _how_many(cells: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -10,7 +10,9 @@ from typing import Any, get_args
 
 import numpy as np
 
+from dcase_seld.core.csv_rows import Limits
 from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.event_files import in_batches
 from dcase_seld.core.events import Events
 from dcase_seld.scoring.counts import Counts, Protocol, count_events
 from dcase_seld.scoring.editions import SUMS
@@ -41,6 +43,42 @@ def check_clips(
             "Write a file with the header alone where nothing was detected, or pass --allow-missing to leave them out.",
         )
     return missing
+
+
+def count_files(
+    predicted: Sequence[tuple[str, str]], annotated: Sequence[tuple[str, str]], limits: Limits, protocol: Protocol
+) -> Counts:
+    """Return the sums of (clip name, path) of CSV files, of which only some clips are in memory at a time.
+
+    Args:
+        predicted: each of a clip that is annotated; clips without one count as missing files.
+        annotated: the references.
+        limits: what a file may hold.
+        protocol: "official" or "complete".
+
+    Raises:
+        SeldError: a file is not as it must be.
+    """
+    known = {name for name, _ in predicted}
+    # Predictions stand in the order of references, so that both are read in the same batches.
+    places = {name: place for place, (name, _) in enumerate(annotated)}
+    given = sorted(predicted, key=lambda file: places[file[0]])
+    sparse = [file for file in annotated if file[0] not in known]
+    paired = [file for file in annotated if file[0] in known]
+    parts = [
+        count_events(guess, truth, n_classes=limits.n_classes, protocol=protocol)
+        for guess, truth in zip(in_batches(given, limits), in_batches(paired, limits), strict=True)
+    ]
+    parts += [
+        count_events(Events.empty(), truth, n_classes=limits.n_classes, protocol=protocol)
+        for truth in in_batches(sparse, limits)
+    ]
+    clips = [name for part in parts for name in part.clips]
+    values = np.concatenate([part.values for part in parts], axis=1)
+    order = sorted(range(len(clips)), key=lambda index: places[clips[index]])
+    if order != list(range(len(clips))):
+        clips, values = [clips[index] for index in order], values[:, order]
+    return Counts(tuple(clips), values)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def found():
         (0, 1, 0, 0, -85, 1.0, 1),
         (2, 1, 0, 0, -85, 1.0, 1),
     ]
-    return label_stats(table(rows, "abc"), TWO)
+    return label_stats([table(rows, "abc")], TWO)
 
 
 def test_figures(found):
@@ -49,7 +49,7 @@ def test_rows_and_summary(found):
 
 
 def test_json_has_no_nan():
-    stats = label_stats(Events.empty(["a"]), TWO)
+    stats = label_stats([Events.empty(["a"])], TWO)
     data = json.loads(json.dumps(stats.to_json(), allow_nan=False))
     assert data["onscreen"] == [None, None] and data["distance_quartiles_m"] == [[None] * 3] * 2
     assert table_rows(stats)[1] == ("1", "Meow", "0", "0.0%", "0", "–", "–") and "none" in summary(stats)
@@ -65,8 +65,26 @@ def test_picture(found, tmp_path):
 
 def test_of_a_corpus_and_of_its_store(store, corpus_root):
     from_corpus, classes = read_labels(corpus_root, DCASE2025)
-    assert classes is DCASE2025 and len(from_corpus.clips) == 42
-    from_store, _ = read_labels(store.folder, TWO)
-    assert len(from_store) == len(from_corpus) == 126
-    test, _ = read_labels(store.folder, TWO, ("test",))
+    whole = label_stats(from_corpus, classes)
+    assert classes is DCASE2025 and whole.clips == 42
+    from_store, classes = read_labels(store.folder, TWO)
+    assert whole.source_frames.sum() == 126 and label_stats(from_store, classes).to_json() == whole.to_json()
+    (test,), _ = read_labels(store.folder, TWO, ("test",))
     assert len(test) == 18
+
+
+def test_some_clips_at_a_time_give_the_same_figures():
+    rng = np.random.default_rng(3)
+    rows = [
+        (clip, rng.integers(0, 20), rng.integers(0, 2), 0, rng.integers(-90, 91), rng.integers(20, 1200) / 100, 1)
+        for clip in range(30)
+        for _ in range(clip)
+    ]
+    names = [f"c{n}" for n in range(30)]
+    every = table(rows, names)
+    whole = label_stats([every], TWO)
+    parts = label_stats((every.select_clips(names[k : k + 7]) for k in range(0, 30, 7)), TWO)
+    assert parts.to_json() == whole.to_json()
+    for index in range(2):
+        expected = np.quantile(every.distance_m[every.class_index == index], (0.25, 0.5, 0.75))
+        assert whole.distance_quartiles_m[index] == pytest.approx(expected, abs=1e-12)

@@ -1,5 +1,6 @@
 import json
 import math
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,14 @@ from hypothesis import strategies as st
 from reference_scorer import count, figures, leave_one_out
 
 from dcase_seld.core.classes import DCASE2025
+from dcase_seld.core.csv_rows import HEADER, Limits
 from dcase_seld.core.errors import SeldError
-from dcase_seld.core.event_files import events_of_rows, read_folder
+from dcase_seld.core.event_files import events_of_rows, in_batches, list_csv, read_folder, write_folder
+from dcase_seld.corpus.stats import label_stats
 from dcase_seld.scoring.counts import count_events
 from dcase_seld.scoring.figures import FIGURES
 from dcase_seld.scoring.intervals import jackknife, student_t
-from dcase_seld.scoring.official import format_scores, score_events, scores_of
+from dcase_seld.scoring.official import count_files, format_scores, score_events, scores_of
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "scores"
 CASES = sorted(folder.name for folder in GOLDEN.iterdir())
@@ -206,3 +209,61 @@ def test_student_quantiles_equal_scipy(freedom):
 def test_a_mistyped_setting_is_refused_and_not_taken_for_another(wrong):
     with pytest.raises(SeldError, match=f"{next(iter(wrong))} is .*Give one of"):
         score_events(*load(CASES[0]), **wrong)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A folder of 2,000 files with 300 rows each (one file under many names)."""
+    folder = tmp_path_factory.mktemp("many")
+    rng = np.random.default_rng(4)
+    rows = zip(*(rng.integers(0, most, 300).tolist() for most in (50, 13, 3, 90, 500, 2)), strict=True)
+    first = folder / "clip0000.csv"
+    first.write_text(f"{HEADER}\n" + "".join(",".join(map(str, row)) + "\n" for row in rows))
+    for number in range(1, 2000):
+        (folder / f"clip{number:04d}.csv").hardlink_to(first)
+    return folder
+
+
+def test_memory_grows_by_the_sums_of_a_clip_and_not_by_its_rows(many):
+    files = list_csv(many)
+
+    def peak(work, clips):
+        tracemalloc.start()
+        work(files[:clips])
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    for work in (
+        lambda part: count_files(part, part, Limits(), "official"),
+        lambda part: label_stats(in_batches(part, Limits()), DCASE2025),
+    ):
+        small, large = peak(work, 500), peak(work, 2000)
+        assert (large - small) / 1500 < 4_000, "bytes a clip; its rows alone take 9,000"
+        assert small < 40e6
+
+
+def test_counting_files_in_batches_equals_counting_tables(tmp_path):
+    prediction, reference = load("typical")
+    reference = reference.select_clips(reference.clips[::-1])
+    kept = [name for name in prediction.clips if name != prediction.clips[5]]
+    write_folder(prediction.select_clips(kept), tmp_path / "pred")
+    write_folder(reference, tmp_path / "ref")
+    sides = [list_csv(tmp_path / side) for side in ("pred", "ref")]
+    for protocol in ("official", "complete"):
+        for size in (1, 7, 1000):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("dcase_seld.core.event_files.BATCH_CLIPS", size)
+                found = count_files(*sides, Limits(), protocol)
+            whole = count_events(prediction.select_clips(kept), read_folder(tmp_path / "ref"), protocol=protocol)
+            assert found.clips == whole.clips
+            np.testing.assert_array_equal(found.values, whole.values)
+
+
+def test_all_mistakes_are_counted_although_files_are_read_in_batches(many, tmp_path):
+    for number in range(600):
+        text = (many / "clip0000.csv").read_text() + ("60,1,0,4,100,0\n" if number % 150 == 3 else "")
+        (tmp_path / f"clip{number:04d}.csv").write_text(text)
+    files = list_csv(tmp_path)
+    with pytest.raises(SeldError, match=r"clip0003.csv, line 302: frame 60 .*\(3 more file\(s\) have mistakes.\)"):
+        count_files(files, files, Limits(), "official")
