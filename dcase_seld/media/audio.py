@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
@@ -19,6 +21,8 @@ import numpy.typing as npt
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.files import write_bytes
 from dcase_seld.core.task import SAMPLE_RATE
+from dcase_seld.core.work import say
+from dcase_seld.media.containers import open_container, read_track, sound_track, track_end_s
 
 VIDEOS = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm"})
 """Suffixes of files that may hold pictures."""
@@ -28,6 +32,21 @@ CONTAINERS = VIDEOS | {".m4a", ".aac"}
 
 SOUNDS = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".opus"})
 """Suffixes that libsndfile opens."""
+
+LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
+"""Sample rates that a recording can have; a header that says something else is damaged."""
+
+LOUDEST = 8.0
+"""Largest sample, as a multiple of full scale, that a recording can have: floats go a little above 1 at most."""
+
+PIECE = 1 << 20
+"""Samples read at once where a header cannot be believed."""
+
+CUT_S = 0.1
+"""A file that ends so much before its header promises was cut off."""
+
+UNKNOWN_LENGTHS = frozenset({0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFF000})
+"""Lengths that programs write in a wav's header when they write to a pipe."""
 
 Mono = Literal["refuse", "duplicate"]
 
@@ -67,14 +86,8 @@ def audio_info(path: Path) -> AudioInfo:
     _require(path)
     if path.suffix.lower() in CONTAINERS:
         return _container_info(path)
-    import soundfile
-
-    try:
-        info = soundfile.info(str(path))
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        raise _unreadable(path, error) from error
-    _refuse_truncated(path)
-    return AudioInfo(int(info.samplerate), int(info.channels), int(info.frames), str(info.subtype))
+    with _open_sound(path) as file:
+        return AudioInfo(int(file.samplerate), int(file.channels), int(file.frames), str(file.subtype))
 
 
 def read_audio(
@@ -105,6 +118,11 @@ def read_audio(
     sound = np.ascontiguousarray(raw, dtype=np.float32)
     if not np.isfinite(sound).all():
         raise SeldError(f"{path} holds samples that are not numbers.", "Write the file again.")
+    if sound.size and (peak := float(np.abs(sound).max())) > LOUDEST:
+        raise SeldError(
+            f"{path} has samples up to {peak:,.0f} times full scale.",
+            "Write it with samples in [-1, 1]: where they are 16-bit numbers stored as float, divide by 32768.",
+        )
     sound = _match_channels(sound, channels, mono, path)
     _check_rate(file_rate, rate, resample, path)
     return sound if file_rate == rate else resample_audio(sound, file_rate, rate)
@@ -160,65 +178,63 @@ def _read(path: Path, start: int, samples: int | None, dtype: str) -> tuple[npt.
     """Return ((channels, S), rate) as the file holds it."""
     _require(path)
     if path.suffix.lower() in CONTAINERS:
-        sound, rate = _read_container(path)
+        sound, rate, missing = read_track(path)
+        if missing:
+            say(f"note: {path} is cut short or damaged: {missing}; what is there is used")
         return sound[:, start : None if samples is None else start + samples], rate
+    with _open_sound(path) as file:
+        rate, frames = int(file.samplerate), int(file.frames)
+        if start:
+            if start > frames:
+                raise SeldError(f"{path} has {frames} samples; sample {start} was asked for.", "Start earlier.")
+            file.seek(start)
+        wanted = frames - start if samples is None else samples
+        # A header may promise what no disk could hold: such files are read piece by piece, as far as they go.
+        piece = wanted if wanted <= 64 * path.stat().st_size + PIECE else PIECE
+        parts = [file.read(min(piece, wanted), dtype=dtype, always_2d=True)]
+        while 0 < sum(map(len, parts)) < wanted and len(parts[-1]) == piece:
+            parts.append(file.read(min(piece, wanted - sum(map(len, parts))), dtype=dtype, always_2d=True))
+    sound = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if samples is None and len(sound) + CUT_S * rate < wanted:
+        missing = f"its header promises {wanted / rate:,.1f} s, {len(sound) / rate:,.1f} s are there"
+        say(f"note: {path} is cut short: {missing}")
+    elif samples is None and _ogg_is_cut(path):
+        say(f"note: {path} is cut short: its last page is not marked as the end; {len(sound) / rate:,.1f} s are there")
+    return sound.T, rate
+
+
+@contextmanager
+def _open_sound(path: Path) -> Iterator[Any]:
+    """Open a file with libsndfile; a wav that was written to a pipe is read to its end.
+
+    Raises:
+        SeldError: it is damaged, cut short, or has a sample rate that no sound has.
+    """
     import soundfile
 
     try:
-        with soundfile.SoundFile(str(path)) as file:
-            _refuse_truncated(path)
-            rate = int(file.samplerate)
-            if start:
-                if start > file.frames:
-                    raise SeldError(
-                        f"{path} has {file.frames} samples; sample {start} was asked for.", "Start earlier."
-                    )
-                file.seek(start)
-            sound = file.read(-1 if samples is None else samples, dtype=dtype, always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+        unknown = _wav_of_unknown_length(path)
+        with soundfile.SoundFile(str(path) if unknown is None else io.BytesIO(unknown)) as file:
+            if not LOWEST_RATE <= file.samplerate <= HIGHEST_RATE:
+                raise SeldError(
+                    f"{path} says that it has {file.samplerate:,} samples per second; {LOWEST_RATE:,} to "
+                    f"{HIGHEST_RATE:,} can be.",
+                    "Mend its header, or write the file again.",
+                )
+            yield file
+    except (soundfile.LibsndfileError, RuntimeError, OSError, MemoryError, ValueError) as error:
         raise _unreadable(path, error) from error
-    return sound.T, rate
 
 
 def _container_info(path: Path) -> AudioInfo:
     """Return the sound track's figures of a video container."""
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise _no_sound(path)
-            stream = container.streams.audio[0]
-            if stream.duration is not None and stream.time_base is not None:
-                seconds = float(stream.duration * stream.time_base)
-            else:
-                seconds = (container.duration or 0) / 1e6
-            coding = str(stream.codec_context.name)
-            return AudioInfo(int(stream.rate), int(stream.channels), round(seconds * stream.rate), coding)
-    except (av.FFmpegError, OSError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _read_container(path: Path) -> tuple[Float32, int]:
-    """Return ((channels, S), rate) of the first sound track of a video container."""
-    import av
-
-    blocks: list[npt.NDArray[Any]] = []
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.audio:
-                raise _no_sound(path)
-            stream = container.streams.audio[0]
-            planar = av.AudioResampler(format="fltp")
-            for frame in container.decode(stream):
-                blocks += [block.to_ndarray() for block in planar.resample(frame)]
-            blocks += [block.to_ndarray() for block in planar.resample(None)]
-            rate = int(stream.rate)
-    except (av.FFmpegError, OSError) as error:
-        raise _unreadable(path, error) from error
-    if not blocks:
-        raise SeldError(f"{path} has a sound track without a single sample.", "Write the file again.")
-    return np.concatenate(blocks, axis=1).astype(np.float32, copy=False), rate
+    with open_container(path, "sound") as container:
+        stream = sound_track(container, path)
+        end = track_end_s(container, stream)
+        seconds = (container.duration or 0) / 1e6 if end is None else end
+        return AudioInfo(
+            int(stream.rate), int(stream.channels), round(seconds * stream.rate), str(stream.codec_context.name)
+        )
 
 
 def _match_channels(sound: Float32, channels: int | None, mono: Mono, path: Path) -> Float32:
@@ -251,12 +267,16 @@ def _check_rate(got: int, want: int, resample: bool, path: Path) -> None:
         )
 
 
-def _refuse_truncated(path: Path) -> None:
-    """Refuse a RIFF wav whose data chunk is longer than the file: libsndfile would return the rest silently."""
+def _wav_of_unknown_length(path: Path) -> bytes | None:
+    """Return a RIFF wav whose writer could not know its length (a pipe), with its length filled in; else None.
+
+    Raises:
+        SeldError: the data chunk is longer than the file: libsndfile would return the rest silently.
+    """
     with path.open("rb") as stream:
         head = stream.read(12)
         if len(head) < 12 or head[:4] != b"RIFF" or head[8:12] != b"WAVE":
-            return
+            return None
         size = os.fstat(stream.fileno()).st_size
         position = 12
         while position + 8 <= size:
@@ -264,16 +284,36 @@ def _refuse_truncated(path: Path) -> None:
             chunk = stream.read(8)
             length = int.from_bytes(chunk[4:], "little")
             if chunk[:4] == b"data":
-                # A program that wrote to a pipe could not know the length and left all bits set.
-                if length != 0xFFFFFFFF and position + 8 + length > size:
+                there = size - position - 8
+                if (length == 0 and there) or (length in UNKNOWN_LENGTHS and length > there):
+                    stream.seek(0)
+                    content = bytearray(stream.read())
+                    content[4:8], content[position + 4 : position + 8] = _word(size - 8), _word(there)
+                    return bytes(content)
+                if length > there:
                     raise SeldError(
-                        f"{path} is cut short: its header promises {length:,} bytes of sound, "
-                        f"{size - position - 8:,} are there.",
+                        f"{path} is cut short: its header promises {length:,} bytes of sound, {there:,} are there.",
                         "Copy or unpack the file again.",
                     )
-                return
+                return None
             position += 8 + length + (length & 1)
     raise SeldError(f"{path} is cut short: it holds a wav header and no sound.", "Copy or unpack the file again.")
+
+
+def _word(number: int) -> bytes:
+    return min(number, 0xFFFFFFFF).to_bytes(4, "little")
+
+
+def _ogg_is_cut(path: Path) -> bool:
+    """Return whether the last page of an Ogg file (Vorbis, Opus, FLAC) lacks the mark of the end."""
+    with path.open("rb") as stream:
+        if stream.read(4) != b"OggS":
+            return False
+        # A page has at most 65,307 bytes.
+        stream.seek(max(0, os.fstat(stream.fileno()).st_size - 65_536))
+        tail = stream.read()
+    last = tail.rfind(b"OggS")
+    return last < 0 or last + 6 > len(tail) or not tail[last + 5] & 4
 
 
 def _require(path: Path) -> None:
@@ -285,11 +325,6 @@ def _require(path: Path) -> None:
     if not present:
         kind = "is a folder" if path.is_dir() else "does not exist"
         raise SeldError(f"The sound file {path} {kind}.", "Check the path.")
-
-
-def _no_sound(path: Path) -> SeldError:
-    """Return the error of a video without a sound track."""
-    return SeldError(f"{path} has no sound track.", "Give a file with sound.")
 
 
 def _unreadable(path: Path, error: Exception) -> SeldError:

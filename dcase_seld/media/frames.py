@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.core.errors import SeldError
+from dcase_seld.media.containers import open_container
 
 Image = npt.NDArray[np.uint8]
 """(height, width, 3), blue, green, red."""
@@ -30,27 +31,17 @@ class VideoReader:
     """
 
     def __init__(self, path: Path) -> None:
-        import av
-
         self.path = path
         if not path.is_file():
             raise SeldError(f"The video {path} does not exist.", "Give an existing video file.")
-        self._stack = contextlib.ExitStack()
-        try:
-            self.container: Any = self._stack.enter_context(av.open(str(path)))
+        with contextlib.ExitStack() as stack:
+            self.container: Any = stack.enter_context(open_container(path, "video"))
             if not self.container.streams.video:
                 raise SeldError(f"{path} holds no picture.", "Give a video file.")
             self.stream: Any = self.container.streams.video[0]
             self.stream.thread_type = "AUTO"
             self._index()
-        except (OSError, av.FFmpegError) as error:
-            self._stack.close()
-            raise SeldError(
-                f"The video {path} cannot be read: {_reason(error)}.", "Check or replace the file."
-            ) from error
-        except SeldError:
-            self._stack.close()
-            raise
+            self._stack = stack.pop_all()
         self._packets: Iterator[Any] = iter(())
         self._decoded: deque[Any] = deque()
         self._next = math.inf
@@ -135,7 +126,14 @@ class VideoReader:
         return True
 
     def _seek(self, stamp: int) -> None:
-        self.container.seek(stamp, stream=self.stream, backward=True)
+        import av
+
+        try:
+            self.container.seek(stamp, stream=self.stream, backward=True)
+        except (av.FFmpegError, OSError):
+            # Some files cannot be sought in (a damaged index): read them from the start.
+            self.container = self._stack.enter_context(open_container(self.path, "video"))
+            self.stream = self.container.streams.video[0]
         self._packets = self.container.demux(self.stream)
         self._decoded.clear()
         self._next = stamp
@@ -147,10 +145,6 @@ class VideoReader:
         scale: dict[str, Any] = {} if scaled is None else {"width": scaled[0], "height": scaled[1]}
         image = frame.reformat(format="bgr24", **scale).to_ndarray()
         return np.ascontiguousarray(np.rot90(image, turns)) if turns else np.asarray(image)
-
-
-def _reason(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error)).rstrip(".")
 
 
 @dataclass(frozen=True)
