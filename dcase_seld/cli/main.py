@@ -16,7 +16,7 @@ COMMANDS = {
     "run": ("dcase_seld.cli.recipes:run", "Run a recipe: every step that is not up to date."),
     "status": ("dcase_seld.cli.recipes:status", "Say what is done, what would run, and why."),
     "clean": ("dcase_seld.cli.recipes:clean", "List, and with --yes remove, results that no recipe uses."),
-    "runs": ("dcase_seld.cli.runs:runs", "Compare finished training runs in one table."),
+    "runs": ("dcase_seld.cli.recipes:runs", "Compare finished training runs in one table."),
     "score": ("dcase_seld.cli.results:score", "Score predictions against references with the challenge's metrics."),
     "report": (
         "dcase_seld.cli.results:report",

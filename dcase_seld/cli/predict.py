@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from dcase_seld.cli import plugin_option
-from dcase_seld.core.errors import SeldError
+from dcase_seld.core.config import find_network
+from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.work import say
 
 if TYPE_CHECKING:
     from dcase_seld.core.events import Events
+    from dcase_seld.core.files import OutputFolder
     from dcase_seld.infer.predictor import Predictor
     from dcase_seld.media.recordings import Recording
 
@@ -32,13 +35,19 @@ FORMATS = ("csv", "json", "audacity")
 OVERLAY_FPS = 15.0
 """Frames per second of the annotated video."""
 
+MOST_TABLES = 5
+"""With more recordings than this, what was heard stands in the files alone."""
+
 
 @click.command(name="predict")
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--checkpoint", "checkpoints", multiple=True, type=click.Path(path_type=Path),
-              help="A trained network (a train step's folder); several are averaged.")  # fmt: skip
+              help="A trained network: a train step's folder, or the name of one that the package carries; several "
+              "are averaged. Default: the package's network.")  # fmt: skip
 @click.option("--ensemble", type=click.Path(path_type=Path), help="An ensemble folder with its tuned settings.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write to.")
+@click.option("--out", default="predicted", show_default=True, type=click.Path(path_type=Path),
+              help="Folder to write to.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace files in --out that an earlier predict did not write.")
 @click.option("--format", "formats", multiple=True, type=click.Choice(FORMATS), default=("csv", "json"),
               show_default=True, help="csv: the challenge's rows per 100 ms; json: events with onset and offset; "
               "audacity: a label track. May be given several times.")  # fmt: skip
@@ -57,6 +66,10 @@ OVERLAY_FPS = 15.0
 @click.option("--encoder", "encoders", multiple=True, metavar="NAME=WEIGHTS", callback=_named,
               help="Weights of an encoder (folder, file or known name) in place of those of the training, as "
               "clap=FOLDER. May be given several times.")  # fmt: skip
+@click.option("--min-event", type=click.FloatRange(0), default=0.0, show_default=True, metavar="SECONDS",
+              help="Drop events that are shorter. For the challenge leave it off.")  # fmt: skip
+@click.option("--bridge", type=click.FloatRange(0), default=0.0, show_default=True, metavar="SECONDS",
+              help="Fill pauses within an event up to this long. For the challenge leave it off.")  # fmt: skip
 @click.option("--tta", type=click.Choice(["none", "swap"]), help="swap: average with the left-right mirrored input.")
 @click.option("--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True),
               help="Activity threshold. Default: what the ensemble says, else 0.5.")  # fmt: skip
@@ -64,7 +77,8 @@ OVERLAY_FPS = 15.0
     "--overlay", is_flag=True, help="Also write NAME.mp4: the video, or a plain ground, with the events drawn in."
 )
 @click.option("--fov", default=100.0, show_default=True, type=click.FloatRange(1, 179),
-              help="Horizontal field of view of the video in degrees, for --overlay.")  # fmt: skip
+              help="Horizontal field of view of the video in degrees, for --overlay; a phone held level has about 65 "
+              "to 70 (main camera), 100 to 110 (ultra-wide), held upright 40 to 50.")  # fmt: skip
 @plugin_option
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1), help="Windows computed at once.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, …")
@@ -74,6 +88,7 @@ def predict(
     checkpoints: tuple[Path, ...],
     ensemble: Path | None,
     out: Path,
+    overwrite: bool,
     formats: tuple[str, ...],
     overlap: float,
     mono: str,
@@ -82,6 +97,8 @@ def predict(
     people: str,
     no_video: bool,
     encoders: dict[str, str],
+    min_event: float,
+    bridge: float,
     tta: str | None,
     threshold: float | None,
     overlay: bool,
@@ -92,76 +109,107 @@ def predict(
 ) -> None:
     """Predict events of sound and video files (wav, flac, mp3, mp4, mkv, mov, …) of any length and sample rate.
 
-    INPUTS are files or folders. Recordings longer than a network's window are cut into windows that overlap; their
-    outputs are averaged. A file that cannot be used is named, the others are predicted, and the exit status is 1.
+    INPUTS are files or folders. Without --checkpoint or --ensemble the package's own network listens, which needs no
+    download. Recordings longer than a network's window are cut into windows that overlap; their outputs are averaged.
+    A file that cannot be used is named, the others are predicted, and the exit status is 1.
     """
+    from dcase_seld.core.files import OutputFolder
+    from dcase_seld.core.segments import heard_table, link, tidy
+    from dcase_seld.core.task import LABEL_RATE
     from dcase_seld.infer.devices import single_device
     from dcase_seld.infer.predictor import Predictor, read_for
     from dcase_seld.infer.recording_source import ComputeTime, open_embedders
     from dcase_seld.media.recordings import find_recordings
     from dcase_seld.stages.pictures import people_correction
 
-    if bool(checkpoints) == (ensemble is not None):
-        raise click.UsageError("Give --checkpoint (once or several times) or --ensemble.")
-    recordings = find_recordings(inputs, videos)
+    if checkpoints and ensemble is not None:
+        raise click.UsageError("Give --checkpoint or --ensemble, not both.")
+    refused: list[SeldError] = []
+    recordings = find_recordings(inputs, videos, refused)
     place = single_device(device)
-    folders = [ensemble] if ensemble is not None else list(checkpoints)
+    folders = [ensemble] if ensemble is not None else list(checkpoints) or [Path("default")]
     predictor = Predictor.load(folders, place, tta).with_threshold(threshold)  # type: ignore[arg-type]
     correct = people_correction(predictor.task.classes, "off" if no_video else people)  # type: ignore[arg-type]
     predictor = replace(predictor, correct=correct)
     embedders = open_embedders(predictor.specs, predictor.needs, predictor.task, str(place), encoders)
     hop = predictor.task.hop_frames(overlap)
-    out.mkdir(parents=True, exist_ok=True)
-    spent, heard, failed = ComputeTime(), 0.0, 0
-    for path, video in recordings:
-        try:
-            recording = read_for(predictor, path, video, mono=mono, foa_angle_deg=foa_angle)  # type: ignore[arg-type]
-            recording = replace(recording, video=None) if no_video else recording
-            events = predictor.predict(
-                recording, embedders, hop_frames=hop, batch_size=batch_size, quiet=quiet, spent=spent
-            )
-            _write(events, predictor, out, formats)
-            if overlay:
-                _overlay(events, predictor, recording, out, fov)
-            heard += recording.seconds
-        except SeldError as error:
-            click.echo(f"error: {error}", err=True)
-            failed += 1
+    for error in refused:
+        click.echo(f"error: {error}", err=True)
+    spent, heard, failed = ComputeTime(), 0.0, len(refused)
+    total = len(recordings) + failed
+    read = [path for pair in recordings for path in pair if path is not None]
+    notes: dict[str, list[str]] = {}
+    with OutputFolder(out, read, overwrite) as folder:
+        for path, video in recordings:
+            try:
+                recording = read_for(predictor, path, video, mono=mono, foa_angle_deg=foa_angle)  # type: ignore[arg-type]
+                recording = replace(recording, video=None) if no_video else recording
+                events = predictor.predict(
+                    recording, embedders, hop_frames=hop, batch_size=batch_size, quiet=quiet, spent=spent
+                )
+                if min_event or bridge:
+                    events = tidy(events, round(min_event * LABEL_RATE), round(bridge * LABEL_RATE))
+                _write(events, predictor, folder, formats)
+                if overlay:
+                    _overlay(events, predictor, recording, folder, fov)
+                heard += recording.seconds
+                if total <= MOST_TABLES:
+                    click.echo(f"{path}: {recording.seconds:,.1f} s")
+                    click.echo("\n".join(heard_table(link(events), predictor.task.classes)))
+                if recording.without_direction:
+                    notes.setdefault(recording.without_direction, []).append(path.name)
+            except SeldError as error:
+                if total == 1:
+                    raise
+                click.echo(f"error: {error}", err=True)
+                failed += 1
     for maker in embedders.values():
         for problem in maker.problems.values():
             say(f"warning: {problem}")
-    click.echo(f"{len(recordings) - failed} of {len(recordings)} recordings ({heard:,.1f} s of sound) → {out}")
+    click.echo(f"{total - failed} of {total} recordings ({heard:,.1f} s of sound) → {out}")
+    for what, names in notes.items():
+        click.echo(f"note: {listing(names)}: {what}")
+    for line in _belief([find_network(folder) for folder in folders]):
+        click.echo(line)
     if heard:
         parts = [f"network {heard / spent.network:,.1f}× real time (overlap {overlap:.0%} counted in)"]
         parts += [f"{kind} encoder {heard / seconds:,.1f}×" for kind, seconds in spent.tokens.items()]
         click.echo(f"speed: {heard / spent.total:,.1f}× real time; " + ", ".join(parts))
     if failed:
-        raise SeldError(f"{failed} of {len(recordings)} files could not be used (see above).")
+        raise SeldError(f"{failed} of {total} files could not be used (see above).")
 
 
-def _write(events: Events, predictor: Predictor, out: Path, formats: tuple[str, ...]) -> None:
+def _belief(folders: list[Path]) -> list[str]:
+    """Return how far networks that the package carries can be believed, as their about.json says."""
+    lines = []
+    for folder in folders:
+        if (folder / "about.json").is_file():
+            about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+            lines += [f"how far to believe it: {about['believe'][0]}", *(f"  {line}" for line in about["believe"][1:])]
+    return lines
+
+
+def _write(events: Events, predictor: Predictor, out: OutputFolder, formats: tuple[str, ...]) -> None:
     """Write the events of one recording in each format."""
-    from dcase_seld.core.event_files import link, to_audacity, to_json, write_csv
+    from dcase_seld.core.event_files import write_csv
     from dcase_seld.core.files import write_text
+    from dcase_seld.core.segments import link, to_audacity, to_json
 
     taxonomy, name = predictor.networks[0].taxonomy, events.clips[0]
     if "csv" in formats:
         sees = events.onscreen_probability is not None
-        write_csv(out / f"{name}.csv", events, track="b" if sees else "a")
+        write_csv(out.file(f"{name}.csv"), events, track="b" if sees else "a")
     segments = link(events)
-    for suffix, text in (("json", to_json), ("audacity", to_audacity)):
-        if suffix in formats:
-            path = out / (f"{name}.json" if suffix == "json" else f"{name}.txt")
-            write_text(path, text(segments, taxonomy))
+    for form, suffix, text in (("json", "json", to_json), ("audacity", "txt", to_audacity)):
+        if form in formats:
+            write_text(out.file(f"{name}.{suffix}"), text(segments, taxonomy))
 
 
-def _overlay(events: Events, predictor: Predictor, recording: Recording, out: Path, fov: float) -> None:
+def _overlay(events: Events, predictor: Predictor, recording: Recording, out: OutputFolder, fov: float) -> None:
     """Write the recording as a video with its events drawn in, and its sound."""
     from dcase_seld.report.clip_view import write_overlay
     from dcase_seld.report.drawing import Scene
 
-    path = out / f"{recording.name}.mp4"
-    if recording.video is not None and path.resolve() == recording.video.resolve():
-        raise SeldError(f"{path} would be written over the recording itself.", "Give another --out.")
+    path = out.file(f"{recording.name}.mp4")
     scene = Scene(recording.name, predictor.networks[0].taxonomy.classes, events, None, None, None, fov)
     write_overlay(path, scene, recording.video, recording.seconds, OVERLAY_FPS, recording.sound, recording.rate)

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from dcase_seld.media.recordings import _from_path
-from dcase_seld.report.clip_view import _from_store, _people, load_events
-from dcase_seld.vision.keypoints import _look
-
-if TYPE_CHECKING:
-    pass
+from dcase_seld.report.clip_view import _from_store, _people, files_to_look_at, load_events, look_at, told
 
 
 @click.command()
@@ -28,11 +24,15 @@ if TYPE_CHECKING:
 @click.option("--mode", type=click.Choice(["accurate", "fast", "none"]), default="fast", show_default=True,
               help="How people are looked for.")  # fmt: skip
 @click.option("--taxonomy", type=click.Path(path_type=Path), help="YAML file with the classes, if they are your own.")
-@click.option("--fov", default=100.0, show_default=True, type=click.FloatRange(1, 179), help="Field of view (degrees).")
+@click.option("--fov", default=100.0, show_default=True, type=click.FloatRange(1, 179),
+              help="Horizontal field of view of the video in degrees; a phone held level has about 65 to 70 (main "
+              "camera), 100 to 110 (ultra-wide), held upright 40 to 50.")  # fmt: skip
 @click.option("--frames", default=5, show_default=True, type=click.IntRange(1, 12), help="Frames in the picture.")
 @click.option("--fps", default=15.0, show_default=True, type=click.FloatRange(1, 60), help="Of the video.")
 @click.option("--no-overlay", is_flag=True, help="Write the picture only.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=".", help="Folder to write to.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="shown", show_default=True,
+              help="Folder to write to.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace files in --out that an earlier show did not write.")
 def show(
     clip: str,
     data: Path | None,
@@ -48,6 +48,7 @@ def show(
     fps: float,
     no_overlay: bool,
     out: Path,
+    overwrite: bool,
 ) -> None:
     """Draw CLIP (a video, a sound file, or a name in --data): NAME.png, and NAME.mp4 with sound.
 
@@ -55,6 +56,7 @@ def show(
     predicted directions.
     """
     from dcase_seld.core.classes import load_taxonomy
+    from dcase_seld.core.files import OutputFolder
     from dcase_seld.core.task import sample_times
     from dcase_seld.core.work import say
     from dcase_seld.media.frames import read_frames, video_info
@@ -86,40 +88,74 @@ def show(
     people = _people(found, keypoints, mode, sample_times(seconds, max(2.0, frames / seconds)))
     objects = read_detections([detections], classes).get(found.name) if detections is not None else None
     scene = Scene(found.name, classes.classes, prediction, reference, people, objects, fov)
-    out.mkdir(parents=True, exist_ok=True)
-    draw_picture(out / f"{found.name}.png", scene, pictures, seconds)
-    click.echo(out / f"{found.name}.png")
-    if not no_overlay:
-        readable = found.video if pictures is not None and any(i is not None for i in pictures.images) else None
-        write_overlay(out / f"{found.name}.mp4", scene, readable, seconds, fps, found.sound, found.rate)
-        click.echo(out / f"{found.name}.mp4")
+    read = [Path(clip), *(place for place in (found.video, pred, ref) if place is not None)]
+    with OutputFolder(out, read, overwrite) as folder:
+        picture = folder.file(f"{found.name}.png")
+        draw_picture(picture, scene, pictures, seconds)
+        click.echo(picture)
+        if not no_overlay:
+            film = folder.file(f"{found.name}.mp4")
+            readable = found.video if pictures is not None and any(i is not None for i in pictures.images) else None
+            write_overlay(film, scene, readable, seconds, fps, found.sound, found.rate)
+            click.echo(film)
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--mode", type=click.Choice(["accurate", "fast"]), default="accurate", show_default=True)
+@click.option("--mode", type=click.Choice(["accurate", "fast"]), default="accurate", show_default=True,
+              help="accurate finds smaller people, and takes about six times as long.")  # fmt: skip
 @click.option("--fps", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True, help="Of videos.")
 @click.option("--model", default="pose", show_default=True, help="pose, pose-lite, pose-heavy, or a model's folder.")
-@click.option("--json", "target", required=True, type=click.Path(path_type=Path), help="File to write.")
-def people(files: tuple[Path, ...], mode: str, fps: float, model: str, target: Path) -> None:
-    """Find people's keypoints in pictures and videos.
+@click.option("--json", "target", type=click.Path(path_type=Path), help="Also write all keypoints to this file.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="people", show_default=True,
+              help="Folder for the pictures with people drawn in.")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace files in --out that an earlier run did not write.")
+def people(
+    files: tuple[Path, ...], mode: str, fps: float, model: str, target: Path | None, out: Path, overwrite: bool
+) -> None:
+    """Find people in pictures and videos (files or folders), say where their noses are, and draw pictures.
 
-    Writes a list of {file, time_s, width, height, people: [{nose_x, nose_y, score, keypoints}]}, in pixels.
+    --json writes a list of {file, time_s, width, height, people: [{nose_x, nose_y, score, keypoints}]}, in pixels. A
+    file that cannot be used is named, the others are looked at, and the exit status is 1.
     """
     from dcase_seld.core.config import parse_config
     from dcase_seld.core.errors import SeldError
-    from dcase_seld.core.files import write_json
-    from dcase_seld.core.work import progress, say
+    from dcase_seld.core.files import OutputFolder, refuse_inputs, write_json
+    from dcase_seld.core.work import progress
     from dcase_seld.vision.people import PeopleConfig, PeopleFinder
 
-    for path in files:
-        if not path.is_file():
-            raise SeldError(f"{path} does not exist.", "Give an existing picture or video.")
+    pictures = files_to_look_at(files)
+    if target is not None:
+        refuse_inputs(target, pictures)
     config = parse_config(PeopleConfig, {"mode": mode, "model": model}, "the command line")
     entries: list[dict[str, Any]] = []
-    with PeopleFinder(config) as finder, progress("people", len(files), "files", quiet=False) as advance:
-        for path in files:
-            entries += _look(finder, path, fps)
+    failed = 0
+    with (
+        PeopleFinder(config) as finder,
+        OutputFolder(out, pictures, overwrite) as folder,
+        progress("people", len(pictures), "files", quiet=False) as advance,
+    ):
+        for path in pictures:
+            try:
+                found = list(look_at(finder, path, fps, folder))
+            except SeldError as error:
+                if len(pictures) == 1:
+                    raise
+                click.echo(f"error: {error}", err=True)
+                failed += 1
+                continue
+            entries += found
+            if len(pictures) <= MOST_TOLD:
+                for line in told(path, found):
+                    click.echo(line)
             advance(1)
-    write_json(target, entries)
-    say(f"{sum(len(e['people']) for e in entries)} people in {len(entries)} frames of {len(files)} files → {target}")
+    if target is not None:
+        write_json(target, entries)
+    count = sum(len(entry["people"]) for entry in entries)
+    click.echo(f"{count} people in {len(entries)} frames of {len(pictures) - failed} files → {out}")
+    if failed:
+        raise SeldError(f"{failed} of {len(pictures)} files could not be used (see above).")
+
+
+MOST_TOLD = 20
+"""With more files than this, who is in them stands in the pictures and the file alone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, create_model
@@ -165,3 +166,30 @@ def names_in(data: Any) -> Iterator[str]:
     elif isinstance(data, (list, tuple)):
         for value in data:
             yield from names_in(value)
+
+
+NETWORKS = Path(__file__).parent.parent / "networks"
+"""Networks that the package carries, a folder each."""
+
+
+def known_networks() -> dict[str, Path]:
+    """Return the networks that the package carries: name → folder."""
+    found = sorted(NETWORKS.iterdir()) if NETWORKS.is_dir() else []
+    return {folder.name: folder for folder in found if (folder / "model.json").is_file()}
+
+
+def find_network(place: str | Path) -> Path:
+    """Return a folder that holds networks: a path, or the name of a network that the package carries.
+
+    Raises:
+        SeldError: neither is there.
+    """
+    known = known_networks()
+    if str(place) in known and not Path(place).exists():
+        return known[str(place)]
+    if not Path(place).exists():
+        raise SeldError(
+            f"{place} is no folder, and no network that the package carries ({', '.join(known) or 'there is none'}).",
+            "Give the folder of a train or ensemble step, or one of these names.",
+        )
+    return Path(place)

@@ -192,6 +192,91 @@ def remove_unfinished(folder: Path) -> None:
             path.unlink()
 
 
+def refuse_inputs(output: Path, inputs: Iterable[Path]) -> None:
+    """Refuse to write where something is read from.
+
+    Raises:
+        SeldError: `output` is one of the inputs, by whatever name or link.
+    """
+    for given in inputs:
+        with suppress(OSError):
+            if output.exists() and output.samefile(given):
+                raise SeldError(f"{output} is what is read, and would be written over.", "Write to another place.")
+
+
+class OutputFolder:
+    """A folder of the user's own that a command writes files into: never over an input, nor over what it did not make.
+
+    The list of what was made lies in the folder, so that the same command can be repeated.
+
+    Args:
+        folder: where to write; made where it is not there.
+        inputs: files that are read.
+        overwrite: the user said that other files may be replaced.
+    """
+
+    LIST = ".made-by-dcase-seld"
+
+    def __init__(self, folder: Path, inputs: Iterable[Path] = (), overwrite: bool = False) -> None:
+        self.folder, self.overwrite, self._inputs = folder, overwrite, list(inputs)
+        self._list = folder / self.LIST
+        self._made: dict[str, str] = {}
+        with suppress(OSError):
+            lines = self._list.read_text(encoding="utf-8", errors="replace").splitlines()
+            self._made = {name: mark for name, _, mark in (line.partition("\t") for line in lines)}
+
+    def __enter__(self) -> OutputFolder:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise SeldError(f"{self.folder} is a file; a folder is to be written there.", "Give another --out.")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        marks = {name: mark if (now := self._mark(name)) is None else now for name, mark in self._made.items()}
+        write_text(self._list, "".join(f"{name}\t{mark}\n" for name, mark in marks.items()))
+
+    def file(self, name: str) -> Path:
+        """Return where the file of this name is to be written.
+
+        Raises:
+            SeldError: it is an input, or something else that lies there already.
+        """
+        path = self.folder / name
+        refuse_inputs(path, self._inputs)
+        now = self._mark(name)
+        if now is not None and not self.overwrite and self._made.get(name, "?") not in (now, ""):
+            raise SeldError(
+                f"{path} is there already, and was not written by this command.",
+                "Give another --out, move it away, or allow it to be replaced with --overwrite.",
+            )
+        # Noted before it is written: a file that a kill left half done may be written again.
+        self._made[name] = ""
+        with self._list.open("a", encoding="utf-8") as stream:
+            stream.write(f"{name}\t\n")
+        return path
+
+    def _mark(self, name: str) -> str | None:
+        try:
+            about = (self.folder / name).stat()
+        except OSError:
+            return None
+        return f"{about.st_size} {about.st_mtime_ns}"
+
+
+def visible_files(folder: Path, suffixes: Iterable[str] | None = None) -> list[Path]:
+    """Return the files below a folder, sorted; hidden ones, and what systems leave beside files (._name), are not seen.
+
+    Args:
+        folder: where to look, in sub-folders too.
+        suffixes: only files that end so (lower case, with the dot); None: all.
+    """
+    wanted = None if suffixes is None else frozenset(suffixes)
+    found = (path for path in folder.rglob("*") if wanted is None or path.suffix.lower() in wanted)
+    return sorted(
+        path for path in found if not any(p.startswith(".") for p in path.relative_to(folder).parts) and path.is_file()
+    )
+
+
 def link(place: Path, folder: Path) -> None:
     """Make `place` lead to `folder`: a relative symbolic link, or a text file with the path where links are refused."""
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 
+from dcase_seld.core.config import find_network
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.events import Events
 from dcase_seld.core.geometry import CHANNELS
@@ -55,13 +56,14 @@ class Predictor:
         """Return the networks of checkpoints, or of one ensemble with its tuned settings.
 
         Args:
-            folders: checkpoints; or a single ensemble folder.
+            folders: checkpoints, or names of networks that the package carries; or a single ensemble folder.
             device: where the networks run.
             tta: test-time augmentation; None: what the ensemble says, "none" for checkpoints.
 
         Raises:
             SeldError: a folder holds no network, an ensemble is mixed with others, or classes differ.
         """
+        folders = [find_network(folder) for folder in folders]
         settings = read_ensemble(folders[0]) if folders else None
         if settings is None or len(folders) > 1:
             tuned = [folder for folder in folders if read_ensemble(folder) is not None]

@@ -12,11 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.files import visible_files
 from dcase_seld.core.geometry import foa_to_stereo
 from dcase_seld.media.audio import CONTAINERS, SOUNDS, VIDEOS, Mono, read_audio
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+SILENT = 1e-4
+"""A recording whose largest sample is below this share of full scale is silent."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,19 @@ class Recording:
         """Return the duration in seconds."""
         return float(self.sound.shape[1] / self.rate)
 
+    @property
+    def without_direction(self) -> str | None:
+        """Return why no direction can be heard in it, or None."""
+        if not np.abs(self.sound).max() > SILENT:
+            return "silence"
+        if len(self.sound) > 1 and all(np.array_equal(self.sound[0], other) for other in self.sound[1:]):
+            return "its channels are equal (mono): nothing tells a direction, so all seems to come from the middle"
+        return None
 
-def find_recordings(inputs: Sequence[Path], videos: Path | None = None) -> list[tuple[Path, Path | None]]:
+
+def find_recordings(
+    inputs: Sequence[Path], videos: Path | None = None, problems: list[SeldError] | None = None
+) -> list[tuple[Path, Path | None]]:
     """Return (file with the sound, file with the pictures or None) of every recording among the inputs, by name.
 
     A folder stands for the files in it. Where sound and video files of one name are given (as the challenge's data
@@ -52,26 +68,22 @@ def find_recordings(inputs: Sequence[Path], videos: Path | None = None) -> list[
     Args:
         inputs: sound or video files, or folders of them.
         videos: a further folder to look for videos of the same names in.
+        problems: receives what is wrong with single inputs, so that the others go on; None: the first is raised.
 
     Raises:
         SeldError: an input is missing or of another kind, nothing is found, or two sound files have one name.
     """
     found: list[Path] = []
     for path in inputs:
-        if path.is_dir():
-            found += sorted(p for p in path.rglob("*") if p.suffix.lower() in SOUNDS | CONTAINERS and p.is_file())
-        elif not path.exists():
-            raise SeldError(f"{path} does not exist.", "Give sound or video files, or folders of them.")
-        elif path.suffix.lower() not in SOUNDS | CONTAINERS:
-            raise SeldError(
-                f"{path} is no sound or video file that is known here ({listing(sorted(SOUNDS | CONTAINERS), 20)}).",
-                "Convert it to one of these.",
-            )
-        else:
-            found.append(path)
+        try:
+            found += _sounds_of(path)
+        except SeldError as error:
+            if problems is None or len(inputs) == 1:
+                raise
+            problems.append(error)
     if not found:
         raise SeldError(f"There is no sound or video file in {listing(inputs)}.", "Give other files or folders.")
-    beside = sorted(p for p in videos.rglob("*") if p.suffix.lower() in VIDEOS) if videos else []
+    beside = visible_files(videos, VIDEOS) if videos else []
     pictures = {p.stem: p for p in [*beside, *found] if p.suffix.lower() in VIDEOS}
     sounds: dict[str, Path] = {}
     for path in sorted(found, key=lambda p: p.suffix.lower() in CONTAINERS):
@@ -82,6 +94,20 @@ def find_recordings(inputs: Sequence[Path], videos: Path | None = None) -> list[
                 "Predict them into different folders.",
             )
     return [(sound, pictures.get(name)) for name, sound in sorted(sounds.items())]
+
+
+def _sounds_of(path: Path) -> list[Path]:
+    """Return a file, or the sound and video files of a folder."""
+    if path.is_dir():
+        return visible_files(path, SOUNDS | CONTAINERS)
+    if not path.exists():
+        raise SeldError(f"{path} does not exist.", "Give sound or video files, or folders of them.")
+    if path.suffix.lower() not in SOUNDS | CONTAINERS:
+        raise SeldError(
+            f"{path} is no sound or video file that is known here ({listing(sorted(SOUNDS | CONTAINERS), 20)}).",
+            "Convert it to one of these.",
+        )
+    return [path]
 
 
 def read_recording(

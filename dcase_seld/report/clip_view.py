@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dcase_seld.core.errors import SeldError
+from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.events import Events
-from dcase_seld.core.files import whole_file
+from dcase_seld.core.files import OutputFolder, visible_files, whole_file
 from dcase_seld.core.task import LABEL_RATE, ONSCREEN_LIMIT_DEG, VIDEO_HEIGHT, VIDEO_WIDTH
+from dcase_seld.media.audio import VIDEOS
 from dcase_seld.media.frames import Frames, iterate_frames
 from dcase_seld.media.recordings import Clip
 from dcase_seld.media.writing import write_video
-from dcase_seld.report.drawing import Image, Scene, class_colour, draw_frame, draw_ruler
+from dcase_seld.report.drawing import Image, Scene, class_colour, draw_body, draw_frame, draw_ruler, scale_of
 
 if TYPE_CHECKING:
     import numpy as np
 
     from dcase_seld.core.classes import Taxonomy
     from dcase_seld.core.events import Events
+    from dcase_seld.vision.bodies import Person
     from dcase_seld.vision.keypoints import ClipPeople
+    from dcase_seld.vision.people import PeopleFinder
 
 EMPTY_GREY = 40
 
@@ -88,7 +91,7 @@ def write_overlay(
                 image = np.full((*size, 3), EMPTY_GREY, np.uint8)
             size = (image.shape[0], image.shape[1])
             frame = draw_frame(image, scene, time_s)
-            yield np.concatenate([frame, draw_ruler(frame.shape[1], scene, time_s)])
+            yield np.concatenate([frame, draw_ruler(frame.shape[1], scene, time_s, scale_of(*size))])
 
     write_video(path, annotated(), fps, audio, rate)
 
@@ -187,3 +190,87 @@ def _people(found: Clip, keypoints: Path | None, mode: str, times_s: np.ndarray)
     except SeldError as error:
         say(f"warning: people are not drawn: {error}")
         return None
+
+
+PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
+
+
+def files_to_look_at(places: Sequence[Path]) -> list[Path]:
+    """Return pictures and videos: the files given, and those in the folders given.
+
+    Raises:
+        SeldError: a place does not exist, or there is nothing to look at.
+    """
+    found: list[Path] = []
+    for place in places:
+        if not place.exists():
+            raise SeldError(f"{place} does not exist.", "Give an existing picture, video or folder.")
+        found += visible_files(place, PICTURES | VIDEOS) if place.is_dir() else [place]
+    if not found:
+        raise SeldError(f"There is no picture and no video in {listing(places)}.", "Give other files or folders.")
+    return found
+
+
+def told(path: Path, entries: Sequence[dict[str, Any]]) -> list[str]:
+    """Return lines that say who is in a file: of a picture everybody's nose, of a video the numbers of people."""
+    if len(entries) == 1 and entries[0]["time_s"] is None:
+        noses = [f"nose at column {p['nose_x']:.0f}, row {p['nose_y']:.0f} ({p['score']:.0%} sure)"
+                 for p in entries[0]["people"]]  # fmt: skip
+        size = f"{entries[0]['width']} × {entries[0]['height']}"
+        return [f"{path} ({size}): {len(noses)} people", *(f"  {nose}" for nose in noses)]
+    counts = [len(entry["people"]) for entry in entries]
+    return [f"{path}: {min(counts, default=0)} to {max(counts, default=0)} people in {len(counts)} frames"]
+
+
+def look_at(finder: PeopleFinder, path: Path, fps: float, out: OutputFolder) -> Iterator[dict[str, Any]]:
+    """Yield who is in each picture of a file, in pixels, and write the picture with them drawn in."""
+    from dcase_seld.media.writing import write_png
+
+    for time_s, image in _images(path, fps):
+        people = finder.find(image)
+        drawn = image.copy()
+        for person in people:
+            draw_body(drawn, person.keypoints)
+        write_png(out.file(f"{path.stem}{'' if time_s is None else f'_{time_s:06.2f}s'}.png"), drawn)
+        yield {
+            "file": str(path),
+            "time_s": time_s,
+            "width": image.shape[1],
+            "height": image.shape[0],
+            "people": [_plain(person) for person in people],
+        }
+
+
+def _images(path: Path, fps: float) -> Iterator[tuple[float | None, Image]]:
+    """Yield (time in seconds, picture); a still picture has no time."""
+    from dcase_seld.core.task import sample_times
+    from dcase_seld.core.work import say
+    from dcase_seld.media.frames import iterate_frames, read_picture, video_info
+
+    if path.suffix.lower() in PICTURES:
+        yield None, read_picture(path)
+        return
+    times = sample_times(video_info(path).duration_s, fps)
+    missing = 0
+    for time_s, (image, _) in zip(times.tolist(), iterate_frames(path, times.tolist()), strict=True):
+        if image is None:
+            missing += 1
+        else:
+            yield round(time_s, 3), image
+    if missing:
+        say(f"warning: {path} has no readable frame at {missing} of {len(times)} times")
+
+
+def _plain(person: Person) -> dict[str, Any]:
+    from dcase_seld.vision.bodies import LANDMARKS
+
+    rounded = [[round(float(v), 2) for v in point] for point in person.keypoints]
+    return {
+        "nose_x": round(float(person.nose[0]), 2),
+        "nose_y": round(float(person.nose[1]), 2),
+        "score": round(person.score, 4),
+        "keypoints": {
+            name: {"x": x, "y": y, "visibility": seen}
+            for name, (x, y, seen) in zip(LANDMARKS, rounded, strict=True)
+        },
+    }  # fmt: skip

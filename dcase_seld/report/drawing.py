@@ -5,6 +5,8 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +20,23 @@ from dcase_seld.vision.objects import ClipObjects
 
 Image = npt.NDArray[np.uint8]
 
-RULER_HEIGHT = 64
+RULER_HEIGHT = 92
+"""Height of the ruler below a picture whose shorter side has 360 pixels; it grows with the picture."""
 
-_FONT_SCALE = 0.42
+TEXT_SIZE = 13
+"""Height of type in such a picture, in pixels."""
+
+COLOURS = (
+    *((230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167)),
+    *((150, 150, 150), (255, 80, 220), (136, 34, 85), (153, 153, 51), (110, 90, 230), (250, 190, 212), (101, 67, 33)),
+)
+"""Colours that colour-blind eyes tell apart too: seven of Okabe and Ito (2008), others of different brightness."""
+
+BONE, JOINT = (90, 230, 90), (40, 40, 250)
+"""Blue, green, red of people's bones and landmarks."""
+
+Rect = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +63,16 @@ class Scene:
 
 
 def class_colour(index: int, count: int) -> tuple[int, int, int]:
-    """Return a class's colour, red, green, blue in 0..255; neighbours in the list differ clearly."""
-    step = index * 5 % count if count % 5 else index * 3 % count if count % 3 else index
-    rgb = colorsys.hsv_to_rgb(step / max(count, 1), 0.75, 0.95 if index % 2 else 0.8)
+    """Return a class's colour, red, green, blue in 0..255."""
+    if count <= len(COLOURS):
+        return COLOURS[index]
+    rgb = colorsys.hsv_to_rgb(index * 0.618 % 1.0, 0.75, (0.95, 0.6, 0.8)[index % 3])
     return tuple(round(255 * part) for part in rgb)  # type: ignore[return-value]
+
+
+def scale_of(height: int, width: int) -> float:
+    """Return by how much type and lines are larger than in a picture whose shorter side has 360 pixels."""
+    return max(0.6, min(height, width) / 360)
 
 
 def rows_at(events: Events | None, time_s: float) -> list[int]:
@@ -95,62 +117,104 @@ def draw_body(canvas: Image, keypoints: npt.NDArray[np.floating], min_visibility
     """Draw the visible bones and landmarks of a person into a picture."""
     import cv2
 
-    thick = max(1, canvas.shape[1] // 400)
+    thick = max(1, round(1.5 * scale_of(*canvas.shape[:2])))
     for first, second in BONES:
         a, b = keypoints[INDEX[first]], keypoints[INDEX[second]]
         if min(a[2], b[2]) >= min_visibility:
-            cv2.line(canvas, _point(a), _point(b), (90, 230, 90), thick, cv2.LINE_AA)
+            cv2.line(canvas, _point(a), _point(b), BONE, thick, cv2.LINE_AA)
     for point in keypoints[keypoints[:, 2] >= min_visibility]:
-        cv2.circle(canvas, _point(point), thick + 1, (40, 40, 250), -1, cv2.LINE_AA)
+        cv2.circle(canvas, _point(point), thick + 1, JOINT, -1, cv2.LINE_AA)
 
 
-def draw_ruler(width: int, scene: Scene, time_s: float) -> Image:
-    """Return a (RULER_HEIGHT, width, 3) strip: azimuth from 90° (left) to -90° with what sounds, on and off screen."""
+def draw_ruler(width: int, scene: Scene, time_s: float, scale: float = 1.0) -> Image:
+    """Return a strip (rows, width, 3): azimuth from 90° (left) to -90° with what sounds, and what the marks mean.
+
+    It has RULER_HEIGHT · scale rows, an even number.
+    """
     import cv2
 
-    strip = np.full((RULER_HEIGHT, width, 3), 28, np.uint8)
-    edge = scene.fov_deg / 2
-    cv2.rectangle(strip, (_along(edge, width), 0), (_along(-edge, width), RULER_HEIGHT), (58, 58, 58), -1)
+    rows = 2 * round(RULER_HEIGHT * scale / 2)
+    strip = np.full((rows, width, 3), 28, np.uint8)
+    edge, size = scene.fov_deg / 2, round(TEXT_SIZE * 0.85 * scale)
+    axis, radius = round(52 * scale), round(7 * scale)
+    cv2.rectangle(strip, (_along(edge, width), 0), (_along(-edge, width), axis), (62, 62, 62), -1)
     for azimuth in range(-90, 91, 30):
         x = _along(azimuth, width)
-        cv2.line(strip, (x, RULER_HEIGHT - 14), (x, RULER_HEIGHT - 9), (150, 150, 150), 1)
-        _text(strip, f"{azimuth}", (min(max(x - 9, 1), width - 26), RULER_HEIGHT - 1), (150, 150, 150), 0.33)
-    for events, row_y, label in ((scene.reference, 14, "ref"), (scene.prediction, 36, "pred")):
+        cv2.line(strip, (x, axis - round(4 * scale)), (x, axis), (170, 170, 170), max(1, round(scale)))
+        words = f"{abs(azimuth)}°" + {90: " left", -90: " right"}.get(azimuth, "")
+        wide = _mask(words, size).shape[1]
+        _text(
+            strip, words, (min(max(x - wide // 2, 2), width - wide - 2), axis + round(3 * scale)), (190, 190, 190), size
+        )
+    for events, row_y, label in ((scene.reference, 14, "reference"), (scene.prediction, 36, "predicted")):
         if events is None:
             continue
-        _text(strip, label, (2, row_y + 4), (170, 170, 170), 0.33)
+        middle = round(row_y * scale)
+        _text(strip, label, (3, middle - size // 2), (150, 150, 150), size)
         for row in rows_at(events, time_s):
             colour = _bgr(int(events.class_index[row]), len(scene.classes))
-            centre = (_along(float(events.azimuth_deg[row]), width), row_y)
-            cv2.circle(strip, centre, 8, colour, -1 if events.onscreen[row] else 2, cv2.LINE_AA)
-    _text(strip, f"{time_s:.1f} s", (width - 48, 14), (220, 220, 220), 0.42)
+            centre = (_along(float(events.azimuth_deg[row]), width), middle)
+            filled = -1 if events.onscreen[row] else max(2, round(2 * scale))
+            cv2.circle(strip, centre, radius, colour, filled, cv2.LINE_AA)
+    clock = f"{time_s:.1f} s"
+    _text(strip, clock, (width - _mask(clock, size).shape[1] - 4, round(3 * scale)), (235, 235, 235), size)
+    legend = ["● on screen   ○ off screen"]
+    if scene.reference is not None:
+        legend.append("line: predicted, dashed: reference")
+    if scene.people is not None and len(scene.people.times_s):
+        legend.append("green: people found")
+    legend.append("lighter: in the picture's view")
+    _text(strip, _fitting(legend, width - 8, size), (4, axis + round(20 * scale)), (170, 170, 170), size)
     return strip
+
+
+def _fitting(parts: list[str], width: int, size: int) -> str:
+    """Return as many parts, joined, as fit into a width in pixels."""
+    kept = parts[:1]
+    for part in parts[1:]:
+        if _mask("   ".join([*kept, part]), size).shape[1] > width:
+            break
+        kept.append(part)
+    return "   ".join(kept)
 
 
 def _draw_directions(canvas: Image, scene: Scene, time_s: float) -> None:
     import cv2
 
     height, width = canvas.shape[:2]
-    line = 0
+    scale = scale_of(height, width)
+    size = round(TEXT_SIZE * scale)
+    taken: list[Rect] = []
+    labels: list[tuple[str, int, tuple[int, int, int]]] = []
     for events, dashed in ((scene.reference, True), (scene.prediction, False)):
         for row in rows_at(events, time_s):
             assert events is not None
             index, azimuth = int(events.class_index[row]), float(events.azimuth_deg[row])
             colour = _bgr(index, len(scene.classes))
-            thick = (3 if events.onscreen[row] else 1) * max(1, width // 640)
+            thick = max(1, round((3 if events.onscreen[row] else 1) * scale))
             inside = abs(azimuth) < scene.fov_deg / 2
+            x = (
+                round(float(azimuth_to_column(azimuth, width, scene.fov_deg)))
+                if inside
+                else 0
+                if azimuth > 0
+                else width
+            )
             if inside:
-                x = round(float(azimuth_to_column(azimuth, width, scene.fov_deg)))
-                step = 14 if dashed else height
+                step = round(14 * scale) if dashed else height
                 for y in range(0, height, step):
                     end = (x, min(y + (step // 2 if dashed else step), height))
+                    cv2.line(canvas, (x, y), end, (0, 0, 0), thick + max(1, round(scale)), cv2.LINE_AA)
                     cv2.line(canvas, (x, y), end, colour, thick, cv2.LINE_AA)
-            else:
-                x = 0 if azimuth > 0 else width
-            label = f"{scene.classes[index]}{' (ref)' if dashed else ''}{'' if inside else f' {azimuth:.0f} deg'}"
-            wide = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, _FONT_SCALE, 1)[0][0]
-            _text(canvas, label, (min(max(x + 4, 2), width - wide - 2), 14 + 15 * line), colour, _FONT_SCALE)
-            line += 1
+            name = scene.classes[index].split(",")[0]
+            side = "" if round(azimuth) == 0 else " left" if azimuth > 0 else " right"
+            words = (
+                f"{name}  {abs(azimuth):.0f}°{side}  {events.distance_m[row]:.1f} m{' (reference)' if dashed else ''}"
+            )
+            labels.append((words, x, colour))
+    # Labels last, so that no line crosses one.
+    for words, x, colour in labels:
+        _label(canvas, words, (x + round(5 * scale), round(4 * scale)), colour, size, taken)
 
 
 def _draw_boxes(canvas: Image, scene: Scene, objects: ClipObjects, time_s: float) -> None:
@@ -159,20 +223,62 @@ def _draw_boxes(canvas: Image, scene: Scene, objects: ClipObjects, time_s: float
     if not len(objects.times_s):
         return
     height, width = canvas.shape[:2]
+    scale = scale_of(height, width)
+    taken: list[Rect] = []
     nearest = int(np.abs(objects.times_s - time_s).argmin())
     for row in np.flatnonzero(objects.frame == nearest).tolist():
         left, top, right, bottom = (objects.box[row] * [width, height, width, height]).round().astype(int).tolist()
         index = int(objects.class_index[row])
         colour = _bgr(index, len(scene.classes))
-        cv2.rectangle(canvas, (left, top), (right, bottom), colour, 1, cv2.LINE_AA)
-        _text(canvas, f"{scene.classes[index]} {objects.score[row]:.2f}", (left + 2, bottom - 3), colour, 0.35)
+        cv2.rectangle(canvas, (left, top), (right, bottom), colour, max(1, round(scale)), cv2.LINE_AA)
+        words = f"{scene.classes[index].split(',')[0]} {objects.score[row]:.2f}"
+        size = round(0.85 * TEXT_SIZE * scale)
+        _label(canvas, words, (left + 2, bottom - round(1.6 * size)), colour, size, taken)
 
 
-def _text(canvas: Image, text: str, place: tuple[int, int], colour: tuple[int, int, int], scale: float) -> None:
-    import cv2
+def _label(
+    canvas: Image, words: str, place: tuple[int, int], colour: tuple[int, int, int], size: int, taken: list[Rect]
+) -> None:
+    """Write words on a dark box with an edge of the colour, below others that are there already."""
+    height, width = canvas.shape[:2]
+    mask, pad = _mask(words, size), max(2, size // 4)
+    wide, high = mask.shape[1] + 3 * pad, mask.shape[0] + 2 * pad
+    left = min(max(place[0], 0), max(0, width - wide))
+    top = min(max(place[1], 0), max(0, height - high))
+    for _ in range(len(taken)):
+        hit = [r for r in taken if left < r[2] and r[0] < left + wide and top < r[3] and r[1] < top + high]
+        if not hit:
+            break
+        top = max(r[3] for r in hit) + 1
+    taken.append((left, top, left + wide, top + high))
+    box = canvas[top : top + high, left : left + wide]
+    if not box.size:
+        return
+    box[:] = (box * 0.3).astype(np.uint8)
+    box[:, :pad] = colour
+    _text(canvas, words, (left + 2 * pad, top + pad), (255, 255, 255), size)
 
-    cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
+
+@lru_cache(maxsize=2048)
+def _mask(words: str, size: int) -> npt.NDArray[np.float32]:
+    """Return how much of each pixel (rows, columns) is covered by words in type of a height in pixels."""
+    from matplotlib import get_data_path
+    from PIL import Image as Pillow
+    from PIL import ImageDraw, ImageFont
+
+    font = ImageFont.truetype(str(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), max(6, size))
+    picture = Pillow.new("L", (max(1, int(font.getlength(words)) + 2), int(1.25 * max(6, size)) + 1))
+    ImageDraw.Draw(picture).text((0, 0), words, fill=255, font=font)
+    return np.asarray(picture, np.float32) / 255.0
+
+
+def _text(canvas: Image, words: str, place: tuple[int, int], colour: tuple[int, int, int], size: int) -> None:
+    """Write words whose upper left corner is at a place (column, row); what does not fit is cut."""
+    left, top = max(0, place[0]), max(0, place[1])
+    mask = _mask(words, size)
+    box = canvas[top : top + mask.shape[0], left : left + mask.shape[1]]
+    cover = mask[: box.shape[0], : box.shape[1], None]
+    box[:] = (box * (1 - cover) + np.asarray(colour, np.float32) * cover).astype(np.uint8)
 
 
 def _bgr(index: int, count: int) -> tuple[int, int, int]:

@@ -17,6 +17,8 @@ import numpy as np
 
 from dcase_seld.core.classes import ESC50, FSD50K, GENERALITY, Taxonomy
 from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.files import visible_files
+from dcase_seld.core.work import say
 from dcase_seld.simulate.config import SoundsConfig
 from dcase_seld.simulate.sound_bank import LONGEST_S, Recording, SoundBank
 from dcase_seld.simulate.synthesis import Sound
@@ -91,7 +93,13 @@ def _rows(table: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
 
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-"""Sound files that are taken; others are passed over."""
+"""Sound files that are taken."""
+
+PASSED_OVER = (".m4a", ".aac", ".wma", ".aif", ".aiff", ".opus", ".mp4", ".mov", ".mkv", ".webm", ".amr", ".caf")
+"""Files that hold sound too, and are named where they are passed over."""
+
+SILENT = 1e-4
+"""A recording whose largest sample is below this share of full scale is silent."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,8 @@ def folder_bank(folder: Path, taxonomy: Taxonomy, config: SoundsConfig) -> Sound
         from dcase_seld.media.audio import read_audio
 
         sound = read_audio(folder / recording.source, channels=1, resample=True)[0]
+        if not sound.size or float(np.abs(sound).max()) < SILENT:
+            say(f"note: {folder / recording.source} is silent: nothing is labelled where it would sound")
         return np.asarray(sound[: round(LONGEST_S * 24_000)], dtype=np.float32)
 
     return SoundBank(tuple(recordings), load, (*notes, *divided))
@@ -132,14 +142,18 @@ def list_files(folder: Path, taxonomy: Taxonomy, config: SoundsConfig) -> tuple[
         files = [File(entry.class_index, entry.group, entry.path) for entry in known.entries]
         notes.append(f"{folder} is read as {known.name}: {len(files)} recordings of the taxonomy's classes")
     else:
-        unknown = []
+        unknown, passed = [], list[Path]()
         for sub in sorted(entry for entry in _entries(folder) if entry.is_dir()):
             class_index = taxonomy.class_of_folder(sub.name)
             if class_index is None:
                 unknown.append(sub.name)
                 continue
-            for path in _sounds(sub):
+            passed += visible_files(sub, PASSED_OVER)
+            for path in visible_files(sub, SUFFIXES):
                 files.append(File(class_index, _group(path, sub, config), str(path.relative_to(folder))))
+        if passed:
+            names = [str(path.relative_to(folder)) for path in passed]
+            notes.append(f"files that are not read were left out; convert them to wav or flac: {listing(names)}")
         if unknown:
             notes.append(f"folders of no class in the taxonomy were left out: {listing(unknown)}")
     if not files:
@@ -256,10 +270,6 @@ def _regroup(files: Sequence[File], table: Path) -> list[File]:
             "Write paths relative to the sounds folder, such as knock/door1.wav.",
         )
     return [File(file.class_index, groups.get(file.path, file.group), file.path) for file in files]
-
-
-def _sounds(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from dcase_seld.core.classes import HEIGHTS_M, PEOPLE, SOUNDING_POINT, Taxonomy
 from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.files import visible_files
 from dcase_seld.core.geometry import View
 from dcase_seld.simulate.rooms import AnyRoom
 from dcase_seld.simulate.sprites import SPRITE_FPS, Image, Point, Sprite, draw
@@ -186,7 +187,7 @@ def open_pictures(folder: Path | None, taxonomy: Taxonomy, seed: int) -> Picture
     for sub in sorted(entry for entry in folder.iterdir() if entry.is_dir()):
         index = taxonomy.class_of_folder(sub.name)
         name = taxonomy.folders[index] if index is not None else sub.name.lower()
-        found = sorted(p.relative_to(folder) for p in sub.rglob("*") if p.suffix.lower() in STILLS + VIDEOS)
+        found = [p.relative_to(folder) for p in visible_files(sub, STILLS + VIDEOS)]
         if found and (index is not None or name in (BACKGROUNDS, CROWD)):
             files[name] = _divide(found, seed)
     if not files:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from dcase_seld.core.classes import SOURCE_HEIGHTS_M, Taxonomy
 from dcase_seld.core.errors import SeldError
+from dcase_seld.core.files import visible_files
 from dcase_seld.core.task import CLIP_FRAMES, CLIP_SECONDS, LABEL_RATE, MAX_TRACKS, SAMPLE_RATE, VIDEO_FPS
 from dcase_seld.simulate.config import SceneConfig, VariationConfig
 from dcase_seld.simulate.measured_rooms import MeasuredRoom
@@ -228,7 +229,7 @@ def read_prior(folder: Path, taxonomy: Taxonomy) -> Prior:
     Raises:
         SeldError: no label file, a line that is no label, or a class outside the taxonomy.
     """
-    files = sorted(folder.rglob("*.csv")) if folder.is_dir() else []
+    files = visible_files(folder, (".csv",)) if folder.is_dir() else []
     if not files:
         raise SeldError(f"{folder} holds no label file (.csv).", "Give a folder of label files to imitate.")
     events: Counter[int] = Counter()

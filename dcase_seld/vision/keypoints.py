@@ -26,8 +26,7 @@ from dcase_seld.vision.seen import ShardedFolder, Sightings, watched_frames
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dcase_seld.vision.bodies import Person
-    from dcase_seld.vision.people import Image, PeopleFinder
+    from dcase_seld.vision.people import PeopleFinder
 
 
 @dataclass(frozen=True)
@@ -203,52 +202,3 @@ def _interpolate(
     before = np.clip(after - 1, 0, len(times_s) - 1)
     gap = np.minimum(np.abs(times_s[after] - wanted), np.abs(times_s[before] - wanted))
     return np.where(gap <= max_gap_s, inside, np.nan)
-
-
-PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
-
-
-def _look(finder: PeopleFinder, path: Path, fps: float) -> Iterator[dict[str, Any]]:
-    for time_s, image in _images(path, fps):
-        yield {
-            "file": str(path),
-            "time_s": time_s,
-            "width": image.shape[1],
-            "height": image.shape[0],
-            "people": [_plain(person) for person in finder.find(image)],
-        }
-
-
-def _images(path: Path, fps: float) -> Iterator[tuple[float | None, Image]]:
-    """Yield (time in seconds, picture); a still picture has no time."""
-    from dcase_seld.core.task import sample_times
-    from dcase_seld.core.work import say
-    from dcase_seld.media.frames import iterate_frames, read_picture, video_info
-
-    if path.suffix.lower() in PICTURES:
-        yield None, read_picture(path)
-        return
-    times = sample_times(video_info(path).duration_s, fps)
-    missing = 0
-    for time_s, (image, _) in zip(times.tolist(), iterate_frames(path, times.tolist()), strict=True):
-        if image is None:
-            missing += 1
-        else:
-            yield round(time_s, 3), image
-    if missing:
-        say(f"warning: {path} has no readable frame at {missing} of {len(times)} times")
-
-
-def _plain(person: Person) -> dict[str, Any]:
-    from dcase_seld.vision.bodies import LANDMARKS
-
-    rounded = [[round(float(v), 2) for v in point] for point in person.keypoints]
-    return {
-        "nose_x": round(float(person.nose[0]), 2),
-        "nose_y": round(float(person.nose[1]), 2),
-        "score": round(person.score, 4),
-        "keypoints": {
-            name: {"x": x, "y": y, "visibility": seen}
-            for name, (x, y, seen) in zip(LANDMARKS, rounded, strict=True)
-        },
-    }  # fmt: skip

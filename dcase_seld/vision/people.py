@@ -74,6 +74,10 @@ class _Face:
         return np.asarray(self.points[2])
 
 
+SMALLEST = 16
+"""In pictures with a side of fewer pixels nobody can be found; the models fail on the smallest ones."""
+
+
 class PeopleFinder:
     """Finds people in pictures; a context manager that owns the loaded models."""
 
@@ -109,6 +113,8 @@ class PeopleFinder:
         import cv2
 
         height, width = image.shape[:2]
+        if min(height, width) < SMALLEST:
+            return []
         scale = min(1.0, self.config.long_side / max(height, width))
         rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
         if scale < 1.0:

@@ -24,9 +24,9 @@ from pydantic import Field, field_validator, model_validator
 from dcase_seld.core.classes import Taxonomy
 from dcase_seld.core.config import Config
 from dcase_seld.core.errors import SeldError, listing
-from dcase_seld.core.event_files import link_rows
 from dcase_seld.core.events import Events
 from dcase_seld.core.registry import VISUAL_RULES
+from dcase_seld.core.segments import link_rows
 from dcase_seld.core.task import HORIZONTAL_FOV_DEG, ONSCREEN_LIMIT_DEG
 from dcase_seld.vision.keypoints import ClipPeople, see_part
 from dcase_seld.vision.seen import Sightings, nearest_sighting

@@ -9,8 +9,11 @@ from dcase_seld.cli.predict import predict
 from dcase_seld.core.classes import DCASE2025
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.event_files import read_csv
+from dcase_seld.core.events import Events
+from dcase_seld.core.segments import tidy
 from dcase_seld.core.task import Task
 from dcase_seld.media.frames import video_info
+from dcase_seld.media.writing import write_video
 from dcase_seld.model.config import parse_model_config
 from dcase_seld.model.network import build_model
 from dcase_seld.model.weights import save_model
@@ -91,7 +94,10 @@ def test_one_name_twice_and_no_model(tmp_path, checkpoint):
     write_sound(tmp_path / "x.flac", 1)
     twice = run(tmp_path / "a/x.wav", tmp_path / "x.flac", "--checkpoint", checkpoint, "--out", tmp_path / "out")
     assert "have one name" in str(twice.exception)
-    assert run(tmp_path / "x.flac", "--out", tmp_path / "out").exit_code == 2
+    both = run(tmp_path / "x.flac", "--checkpoint", checkpoint, "--ensemble", checkpoint, "--out", tmp_path / "out")
+    assert both.exit_code == 2 and "not both" in both.output
+    unknown = run(tmp_path / "x.flac", "--checkpoint", "defualt", "--out", tmp_path / "out")
+    assert "defualt is no folder, and no network that the package carries" in str(unknown.exception)
 
 
 def test_the_overlay_is_a_video_with_sound_as_long_as_the_recording(tmp_path, checkpoint):
@@ -100,3 +106,54 @@ def test_the_overlay_is_a_video_with_sound_as_long_as_the_recording(tmp_path, ch
     assert result.exit_code == 0, result.output
     info = video_info(tmp_path / "out/short.mp4")
     assert info.has_audio and abs(info.duration_s - 1.5) < 0.15
+
+
+def test_what_was_heard_is_told_and_nothing_of_the_users_is_written_over(tmp_path, checkpoint):
+    write_sound(tmp_path / "walk.wav", 2)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/walk.csv").write_text("my own labels")
+    told = run(tmp_path / "walk.wav", "--checkpoint", checkpoint, "--out", tmp_path / "out")
+    assert "walk.csv is there already" in str(told.exception) and "--overwrite" in str(told.exception)
+    assert (tmp_path / "out/walk.csv").read_text() == "my own labels"
+    for _ in range(2):  # what predict wrote itself, it may write again
+        told = run(tmp_path / "walk.wav", "--checkpoint", checkpoint, "--out", tmp_path / "new")
+        assert told.exit_code == 0, told.exception
+    header, first = told.output.splitlines()[1:3]
+    assert header.split() == ["what", "from", "to", "where", "away", "on", "screen", "sure"] and " m " in first
+    (tmp_path / "new/walk.json").write_text("edited by hand")
+    assert "walk.json is there already" in str(run(tmp_path / "walk.wav", "--checkpoint", checkpoint,
+                                                   "--out", tmp_path / "new").exception)  # fmt: skip
+    assert (
+        run(tmp_path / "walk.wav", "--checkpoint", checkpoint, "--out", tmp_path / "new", "--overwrite").exit_code == 0
+    )
+
+
+def test_an_overlay_does_not_replace_the_video_it_is_made_of(tmp_path, checkpoint):
+    frames = [np.full((48, 64, 3), 90, np.uint8)] * 10
+    write_video(tmp_path / "holiday.mp4", frames, 10, np.zeros((2, 24_000), np.int16) + 5, 24_000)
+    before = (tmp_path / "holiday.mp4").read_bytes()
+    for options in (["--overlay"], ["--overlay", "--overwrite"]):
+        done = run(tmp_path / "holiday.mp4", "--checkpoint", checkpoint, "--out", tmp_path, "--people", "off", *options)
+        assert "would be written over" in str(done.exception)
+    assert (tmp_path / "holiday.mp4").read_bytes() == before
+
+
+def test_short_events_are_dropped_and_pauses_bridged():
+    frame = np.array([0, 1, 2, 5, 6, 20], np.int32)
+    ones = np.ones(6)
+    azimuth = np.array([0.0, 0, 0, 12, 12, -50])
+    zeros = np.zeros(6, np.int32)
+    events = Events(("a",), zeros, frame, zeros, zeros, azimuth, ones, ones > 0)
+    assert tidy(events, 2, 0).frame.tolist() == [0, 1, 2, 5, 6]
+    bridged = tidy(events, 0, 2)
+    assert bridged.frame.tolist() == [0, 1, 2, 3, 4, 5, 6, 20]
+    assert bridged.azimuth_deg.tolist() == pytest.approx([0, 0, 0, 4, 8, 12, 12, -50])
+    assert len(tidy(Events.empty(("a",)), 3, 3)) == 0
+
+
+def test_channels_that_are_equal_are_said_to_have_no_direction(tmp_path, checkpoint):
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / "mono.wav", np.repeat(0.1 * rng.standard_normal((24_000, 1)), 2, 1), 24_000)
+    write_sound(tmp_path / "true.wav", 1)
+    both = run(tmp_path / "mono.wav", tmp_path / "true.wav", "--checkpoint", checkpoint, "--out", tmp_path / "out")
+    assert "note: mono.wav: its channels are equal" in both.output and "true.wav: its channels" not in both.output

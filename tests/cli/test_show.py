@@ -17,7 +17,7 @@ from dcase_seld.corpus.prepare import build_store
 from dcase_seld.media.audio import read_audio, write_wav
 from dcase_seld.media.frames import read_frames, video_info
 from dcase_seld.media.writing import write_video
-from dcase_seld.report.drawing import RULER_HEIGHT, class_colour
+from dcase_seld.report.drawing import RULER_HEIGHT, class_colour, scale_of
 
 WIDTH, HEIGHT = 320, 180
 MUSIC = DCASE2025.classes.index("Music")
@@ -53,7 +53,11 @@ def test_the_overlay_draws_the_prediction_at_its_azimuth_and_keeps_the_sound(cli
     done = show(clip / "clip.mp4", "--pred", clip / "events.npz", "--mode", "none", "--fps", 10, "--out", clip / "out")
     assert done.exit_code == 0 and done.output.splitlines() == [str(clip / "out/clip.png"), str(clip / "out/clip.mp4")]
     info = video_info(clip / "out" / "clip.mp4")
-    assert (info.width, info.height, info.has_audio) == (WIDTH, HEIGHT + RULER_HEIGHT, True)
+    assert (info.width, info.height, info.has_audio) == (
+        WIDTH,
+        HEIGHT + round(RULER_HEIGHT * scale_of(HEIGHT, WIDTH) / 2) * 2,
+        True,
+    )
     assert info.duration_s == pytest.approx(2.0, abs=0.11)
     silent, sounding = read_frames(clip / "out" / "clip.mp4", [0.25, 1.05]).images
     colour = class_colour(MUSIC, 13)
@@ -118,3 +122,17 @@ def test_sound_is_found_beside_the_video_whatever_its_suffix(clip):
     show(video, "--mode", "none", "--fps", 5, "--out", clip / "out")
     heard = read_audio(clip / "out" / "take[1].mp4", rate=24_000, resample=True)
     assert np.abs(heard).max() > 0.2
+
+
+def test_a_video_is_not_written_over_by_its_own_picture(clip, tmp_path, monkeypatch):
+    (tmp_path / "holiday.mp4").write_bytes((clip / "clip.mp4").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    before = (tmp_path / "holiday.mp4").read_bytes()
+    assert show("holiday.mp4", "--mode", "none", "--fps", 5).exit_code == 0
+    assert sorted(p.name for p in (tmp_path / "shown").glob("*.*") if p.name[0] != ".") == [
+        "holiday.mp4",
+        "holiday.png",
+    ]
+    with pytest.raises(SeldError, match="would be written over"):
+        show("holiday.mp4", "--mode", "none", "--fps", 5, "--out", ".", "--overwrite")
+    assert (tmp_path / "holiday.mp4").read_bytes() == before

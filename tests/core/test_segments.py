@@ -3,8 +3,8 @@ import json
 import numpy as np
 
 from dcase_seld.core.classes import DCASE2025
-from dcase_seld.core.event_files import link, to_audacity, to_json
 from dcase_seld.core.events import Events
+from dcase_seld.core.segments import link, to_audacity, to_json
 
 
 def table(rows, clips=("a", "b"), activity=None):

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dcase_seld.cli.recipes import runs
 from dcase_seld.cli.results import score
-from dcase_seld.cli.runs import runs
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.event_files import events_of_rows, write_folder
 from dcase_seld.report.gather import Run, difference

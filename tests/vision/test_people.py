@@ -116,8 +116,12 @@ def test_the_command_lists_pictures_and_videos(pose_model, portrait, tmp_path):
     target = tmp_path / "people.json"
     files = [str(tmp_path / "one.jpg"), str(tmp_path / "two.mp4")]
     options = ["--mode", "fast", "--fps", "2", "--model", str(pose_model), "--json", str(target)]
+    options += ["--out", str(tmp_path / "drawn")]
     done = CliRunner().invoke(main, ["people", *files, *options], catch_exceptions=False)
     assert done.exit_code == 0
+    assert "1 people\n  nose at column" in done.output and "1 to 1 people in 4 frames" in done.output
+    drawn = cv2.imread(str(tmp_path / "drawn/one.png"))
+    assert drawn.shape == frame.shape and np.abs(drawn.astype(int) - cv2.imread(files[0])).max() > 100
     entries = json.loads(target.read_text())
     assert [e["time_s"] for e in entries] == [None, 0.25, 0.75, 1.25, 1.75]
     for entry in entries:
@@ -133,10 +137,24 @@ def test_the_command_refuses_what_it_cannot_read(pose_model, tmp_path):
     for file, message in ((text, "no picture that can be decoded"), (tmp_path / "none.png", "does not exist")):
         with pytest.raises(SeldError, match=message):
             CliRunner().invoke(
-                main, ["people", str(file), "--json", str(tmp_path / "o.json"), "--model", str(pose_model)],
-                catch_exceptions=False,
+                main, ["people", str(file), "--json", str(tmp_path / "o.json"), "--model", str(pose_model), "--out",
+                       str(tmp_path / "drawn")], catch_exceptions=False,
             )  # fmt: skip
     assert not (tmp_path / "o.json").exists()
+
+
+def test_a_folder_is_looked_at_and_a_broken_picture_stops_only_itself(pose_model, portrait, tmp_path):
+    frame, _ = compose(portrait, [(-20.0, 200)])
+    (tmp_path / "in").mkdir()
+    cv2.imwrite(str(tmp_path / "in/good.jpg"), frame)
+    cv2.imwrite(str(tmp_path / "in/one.png"), frame[:1, :1])
+    for name in ("broken.jpg", "._good.jpg", "notes.txt"):
+        (tmp_path / "in" / name).write_text("no picture")
+    words = ["people", str(tmp_path / "in"), "--model", str(pose_model), "--mode", "fast", "--out", str(tmp_path / "o")]
+    done = CliRunner().invoke(main, words)
+    assert isinstance(done.exception, SeldError) and "1 of 3 files" in str(done.exception)
+    assert "broken.jpg is no picture" in done.output and "._good" not in done.output
+    assert {p.name for p in (tmp_path / "o").glob("*.png")} == {"good.png", "one.png"}
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path):

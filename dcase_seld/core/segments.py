@@ -1,0 +1,171 @@
+"""Events with a beginning and an end, out of frame tables: linked, tidied, and written for people and programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from dcase_seld.core.classes import Taxonomy
+from dcase_seld.core.events import Events
+from dcase_seld.core.task import LABEL_RATE
+
+MAX_GAP_FRAMES = 2
+"""Longest silence within one event, in label frames."""
+
+MAX_STEP_DEG = 30.0
+"""Largest change of azimuth from one row of an event to the next, in degrees."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One event: times in seconds, the median direction in degrees (positive left) and distance in metres.
+
+    `onscreen` is what most of its frames say; `activity` the mean activity of its frames, NaN where it is unknown.
+    """
+
+    clip: str
+    class_index: int
+    onset_s: float
+    offset_s: float
+    azimuth_deg: float
+    distance_m: float
+    onscreen: bool
+    activity: float
+    azimuth_range_deg: tuple[float, float]
+
+
+def link(events: Events, max_gap: int = MAX_GAP_FRAMES, max_step_deg: float = MAX_STEP_DEG) -> list[Segment]:
+    """Return the events of a frame table as segments, ordered by clip and onset.
+
+    Args:
+        events: a frame table of any number of clips.
+        max_gap: frames that an event may pause.
+        max_step_deg: rows further apart than this in azimuth (degrees) are two events.
+    """
+    segments = [_segment(events, rows) for rows in link_rows(events, max_gap, max_step_deg)]
+    order = {name: index for index, name in enumerate(events.clips)}
+    return sorted(segments, key=lambda s: (order[s.clip], s.onset_s, s.class_index, s.azimuth_deg))
+
+
+def link_rows(
+    events: Events, max_gap: int = MAX_GAP_FRAMES, max_step_deg: float = MAX_STEP_DEG
+) -> list[npt.NDArray[np.int64]]:
+    """Return the row numbers of each event, in the order of time; every row belongs to exactly one event."""
+    order = np.lexsort((events.source, events.class_index, events.frame, events.clip))
+    frames, azimuths = events.frame.tolist(), events.azimuth_deg.tolist()
+    keys = list(zip(events.clip.tolist(), events.class_index.tolist(), strict=True))
+    chains: list[list[int]] = []
+    open_chains: dict[tuple[int, int], list[list[int]]] = {}
+    for row in order.tolist():
+        frame, azimuth = frames[row], azimuths[row]
+        alive = [c for c in open_chains.get(keys[row], []) if frame - frames[c[-1]] <= max_gap + 1]
+        free = [c for c in alive if frames[c[-1]] < frame]
+        nearest = min(free, key=lambda c: abs(azimuths[c[-1]] - azimuth), default=None)
+        if nearest is not None and abs(azimuths[nearest[-1]] - azimuth) <= max_step_deg:
+            nearest.append(row)
+        else:
+            alive.append([row])
+            chains.append(alive[-1])
+        open_chains[keys[row]] = alive
+    return [np.asarray(chain, dtype=np.int64) for chain in chains]
+
+
+def tidy(events: Events, shortest: int = 0, bridged: int = 0) -> Events:
+    """Return a frame table without events of fewer than `shortest` frames, pauses of up to `bridged` frames filled.
+
+    A filled row stands between its neighbours: direction and distance on the straight line, all else as before it.
+    """
+    chains = link_rows(events, max(bridged, MAX_GAP_FRAMES))
+    chains = [rows for rows in chains if events.frame[rows[-1]] - events.frame[rows[0]] + 1 >= shortest]
+    kept = np.sort(np.concatenate(chains)) if chains else np.zeros(0, np.int64)
+    before, frames, shares = [kept], [events.frame[kept]], [np.zeros(len(kept))]
+    after = [kept]
+    for rows in chains:
+        gaps = np.diff(events.frame[rows])
+        for place in np.flatnonzero((gaps > 1) & (gaps <= bridged + 1)).tolist():
+            steps = np.arange(1, gaps[place])
+            before.append(np.full(len(steps), rows[place]))
+            after.append(np.full(len(steps), rows[place + 1]))
+            frames.append((events.frame[rows[place]] + steps).astype(np.int32))
+            shares.append(steps / gaps[place])
+    first, last, share = np.concatenate(before), np.concatenate(after), np.concatenate(shares)
+    table = events.take(first)
+    return replace(
+        table,
+        frame=np.concatenate(frames).astype(np.int32),
+        azimuth_deg=(1 - share) * events.azimuth_deg[first] + share * events.azimuth_deg[last],
+        distance_m=(1 - share) * events.distance_m[first] + share * events.distance_m[last],
+    ).sorted()
+
+
+def heard_table(segments: Sequence[Segment], taxonomy: Taxonomy, most: int = 20) -> list[str]:
+    """Return lines that tell a person what was heard: class, times, where in words, how far, on screen, how sure."""
+    lines = [f"  {'what':26}{'from':>7}{'to':>8}   {'where':12}{'away':>7}  {'on screen':9}  sure"]
+    for s in segments[:most]:
+        side = "ahead" if abs(s.azimuth_deg) < AHEAD_DEG else f"{abs(s.azimuth_deg):.0f}° {_side(s.azimuth_deg)}"
+        sure = "–" if np.isnan(s.activity) else f"{min(s.activity, 1.0):.0%}"
+        seen = "yes" if s.onscreen else "no"
+        lines.append(
+            f"  {taxonomy.classes[s.class_index][:25]:26}{s.onset_s:6.1f}s{s.offset_s:7.1f}s   {side:12}"
+            f"{s.distance_m:5.1f} m  {seen:9}  {sure:>4}"
+        )
+    if len(segments) > most:
+        lines.append(f"  … and {len(segments) - most} more events")
+    return lines if segments else ["  nothing of the known classes"]
+
+
+AHEAD_DEG = 5.0
+"""Directions nearer to the middle than this are called "ahead", in degrees."""
+
+
+def _side(azimuth_deg: float) -> str:
+    return "left" if azimuth_deg > 0 else "right"
+
+
+def _segment(table: Events, rows: npt.NDArray[np.int64]) -> Segment:
+    azimuth = table.azimuth_deg[rows]
+    return Segment(
+        clip=table.clips[table.clip[rows[0]]],
+        class_index=int(table.class_index[rows[0]]),
+        onset_s=float(table.frame[rows[0]]) / LABEL_RATE,
+        offset_s=float(table.frame[rows[-1]] + 1) / LABEL_RATE,
+        azimuth_deg=float(np.median(azimuth)),
+        distance_m=float(np.median(table.distance_m[rows])),
+        onscreen=bool(table.onscreen[rows].mean() > 0.5),
+        activity=float("nan") if table.activity is None else float(table.activity[rows].mean()),
+        azimuth_range_deg=(float(azimuth.min()), float(azimuth.max())),
+    )
+
+
+def to_json(segments: Iterable[Segment], taxonomy: Taxonomy) -> str:
+    """Return a JSON list of events: class name, onset and offset (s), azimuth (degrees), distance (m), on screen."""
+    rows = [
+        {
+            "clip": s.clip,
+            "class": taxonomy.classes[s.class_index],
+            "class_index": s.class_index,
+            "onset_s": round(s.onset_s, 2),
+            "offset_s": round(s.offset_s, 2),
+            "azimuth_deg": round(s.azimuth_deg, 1),
+            "azimuth_range_deg": [round(edge, 1) for edge in s.azimuth_range_deg],
+            "distance_m": round(s.distance_m, 2),
+            "onscreen": s.onscreen,
+            "activity": None if np.isnan(s.activity) else round(s.activity, 3),
+        }
+        for s in segments
+    ]
+    return json.dumps(rows, indent=1)
+
+
+def to_audacity(segments: Iterable[Segment], taxonomy: Taxonomy) -> str:
+    """Return an Audacity label track: onset, offset (s) and a text, separated by tabs, one event per line."""
+    return "".join(
+        f"{s.onset_s:.3f}\t{s.offset_s:.3f}\t{taxonomy.classes[s.class_index]} "
+        f"{abs(s.azimuth_deg):.0f}° {_side(s.azimuth_deg)} {s.distance_m:.1f} m"
+        f"{', on screen' if s.onscreen else ''}\n"
+        for s in segments
+    )
