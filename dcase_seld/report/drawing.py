@@ -138,15 +138,17 @@ def draw_ruler(width: int, scene: Scene, time_s: float, scale: float = 1.0) -> I
     edge, size = scene.fov_deg / 2, round(TEXT_SIZE * 0.85 * scale)
     axis, radius = round(52 * scale), round(7 * scale)
     cv2.rectangle(strip, (_along(edge, width), 0), (_along(-edge, width), axis), (62, 62, 62), -1)
-    for azimuth in range(-90, 91, 30):
+    taken: list[tuple[int, int]] = []
+    for azimuth in (90, -90, 0, 30, -30, 60, -60):
         x = _along(azimuth, width)
         cv2.line(strip, (x, axis - round(4 * scale)), (x, axis), (170, 170, 170), max(1, round(scale)))
         words = f"{abs(azimuth)}°" + {90: " left", -90: " right"}.get(azimuth, "")
         wide = _mask(words, size).shape[1]
-        _text(
-            strip, words, (min(max(x - wide // 2, 2), width - wide - 2), axis + round(3 * scale)), (190, 190, 190), size
-        )
-    for events, row_y, label in ((scene.reference, 14, "reference"), (scene.prediction, 36, "predicted")):
+        left = min(max(x - wide // 2, 2), width - wide - 2)
+        if all(left + wide < first or last < left for first, last in taken):
+            taken.append((left - size // 2, left + wide + size // 2))
+            _text(strip, words, (left, axis + round(3 * scale)), (190, 190, 190), size)
+    for events, row_y, label in ((scene.reference, 14, "ref"), (scene.prediction, 36, "pred")):
         if events is None:
             continue
         middle = round(row_y * scale)
