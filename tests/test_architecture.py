@@ -36,7 +36,8 @@ MAY_IMPORT = {
 
 OWED = {
     "cli/predict.py": {"media"},
-    "cli/results.py": {"scoring", "store"},
+    "cli/results.py": {"store"},
+    "cli/score.py": {"scoring"},
     "cli/show.py": {"media"},
 }
 """Imports that are still to go; this table may only become shorter."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -28,3 +29,17 @@ plugin_option: Callable[[Any], Any] = click.option(
     help="Python file, or installed module, with encoders, stages and the like of your own. May be given several "
     "times; DCASE_SELD_PLUGINS names them too.",
 )
+
+
+def answer(text: str, content: Any, json_file: Path | None) -> None:
+    """Print a text and write the same as JSON to a file; with `-` as its name the JSON alone is printed."""
+    import json
+
+    from dcase_seld.core.files import write_json
+
+    if json_file is not None and str(json_file) == "-":
+        click.echo(json.dumps(content, indent=1, allow_nan=False))
+        return
+    if json_file is not None:
+        write_json(json_file, content)
+    click.echo(text)

@@ -17,7 +17,7 @@ COMMANDS = {
     "status": ("dcase_seld.cli.recipes:status", "Say what is done, what would run, and why."),
     "clean": ("dcase_seld.cli.recipes:clean", "List, and with --yes remove, results that no recipe uses."),
     "runs": ("dcase_seld.cli.recipes:runs", "Compare finished training runs in one table."),
-    "score": ("dcase_seld.cli.results:score", "Score predictions against references with the challenge's metrics."),
+    "score": ("dcase_seld.cli.score:score", "Score predictions against references with the challenge's metrics."),
     "report": (
         "dcase_seld.cli.results:report",
         "Write one HTML page of scores, errors and examples of one or more runs.",

@@ -298,3 +298,4 @@ def _print_table(found: list[dict[str, Any]]) -> None:
     console.print(table)
     console.print()
     console.print(names)
+    console.print("\nScores: validation clips, each training's best epoch by them; test scores are those of `score`.")

@@ -118,6 +118,14 @@ def load_taxonomy(path: Path | None) -> Taxonomy:
     return Taxonomy.from_json(data)
 
 
+def taxonomy_beside(folder: Path) -> Path | None:
+    """Return the taxonomy.yaml of the corpus that a folder of labels is of: in it, or beside metadata_dev/."""
+    inner = [
+        parent.parent for parent in (folder, *folder.absolute().parents[:1]) if parent.name.startswith("metadata_")
+    ]
+    return next((file for place in (folder, *inner) if (file := place / "taxonomy.yaml").is_file()), None)
+
+
 QUERIES: dict[str, tuple[str, ...]] = {
     "Female speech": ("a woman speaking", "a woman's face"),
     "Male speech": ("a man speaking", "a man's face"),

@@ -284,7 +284,7 @@ def _check_line(line: str, number: int, limits: Limits) -> list[int] | Mistake:
             number,
             "class-range",
             f"class {class_index} is outside the list of classes (0…{limits.n_classes - 1})",
-            "Use the index of a class in the taxonomy; give a custom taxonomy if there are other classes.",
+            "Classes are numbered from 0 in the order of their list; other classes are told by a file taxonomy.yaml.",
         )
     if distance < 0:
         return Mistake(

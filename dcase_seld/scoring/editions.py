@@ -108,7 +108,15 @@ def read_sources(folder: Path, task: str, *, reference: bool = False, form: str 
     if not reference and "polar-cm" not in found_forms and median >= LOOKS_LIKE_CM:
         notes.append(
             f"the median of the predicted distances is {median:.0f} m, read as metres like the official program does; "
-            "if these are centimetres, give --format polar-cm"
+            "if these are centimetres, give --format polar-cm."
+        )
+    if reference and not len(table):
+        notes.append("the references hold no event at all: there is nothing to find, and no figure says anything.")
+    at_zero = np.count_nonzero(table[:, 7] == 0)
+    if reference and task == "dcase2024" and at_zero:
+        notes.append(
+            f"{at_zero:,} of {len(table):,} annotated rows have distance 0: relative distance errors divide by it (RDE "
+            "is huge or means nothing), and no other distance is near enough for F."
         )
     whole = table[:, :2].astype(np.int64)
     clip = np.repeat(np.arange(len(files)), counts)

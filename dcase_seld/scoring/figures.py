@@ -183,6 +183,35 @@ def _onscreen_accuracy(n: Mapping[str, Floats]) -> Floats:
     return n["onscreen_right"] / n["match"]
 
 
+def _of_edition(name: str, title: str, short: str, **fields: Any) -> Figure:
+    return Figure(name, lambda n: np.full_like(n["hit"], math.nan), title, short, **fields)  # made in `official`
+
+
+_ER_F = (
+    _of_edition("ER", "Error rate", "ER20", decimals=3, higher_is_better=False),
+    _of_edition("F", "F20 %", "F20 %", scale=100.0, unit="%"),
+)
+_LR_SELD = (
+    _of_edition("LR", "Localization recall %", "LR %", scale=100.0, unit="%"),
+    _of_edition("SELD", "SELD score", "SELD", decimals=3, higher_is_better=False),
+)
+EDITION_FIGURES = {
+    "dcase2024": (
+        *_ER_F,
+        _of_edition("DOAE_deg", "DOA error °", "DOAE °", unit="°", higher_is_better=False),
+        _of_edition("distance_error_m", "Distance error m", "DE m", decimals=2, unit="m", higher_is_better=False),
+        _of_edition("RDE", "Relative distance error", "RDE", decimals=2, higher_is_better=False),
+        *_LR_SELD,
+    ),
+    "dcase2023": (
+        *_ER_F,
+        _of_edition("LE_deg", "Localization error °", "LE °", unit="°", higher_is_better=False),
+        *_LR_SELD,
+    ),
+}
+"""Task → its figures, in the order of tables."""
+
+
 def shown(track: str) -> list[Figure]:
     """Return the figures that a track has."""
     return [figure for figure in FIGURES.values() if track != "a" or not figure.onscreen]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -46,7 +47,11 @@ def check_clips(
 
 
 def count_files(
-    predicted: Sequence[tuple[str, str]], annotated: Sequence[tuple[str, str]], limits: Limits, protocol: Protocol
+    predicted: Sequence[tuple[str, str]],
+    annotated: Sequence[tuple[str, str]],
+    limits: Limits,
+    protocol: Protocol,
+    remarks: Remarks | None = None,
 ) -> Counts:
     """Return the sums of (clip name, path) of CSV files, of which only some clips are in memory at a time.
 
@@ -55,6 +60,7 @@ def count_files(
         annotated: the references.
         limits: what a file may hold.
         protocol: "official" or "complete".
+        remarks: is told what the files look like.
 
     Raises:
         SeldError: a file is not as it must be.
@@ -65,20 +71,73 @@ def count_files(
     given = sorted(predicted, key=lambda file: places[file[0]])
     sparse = [file for file in annotated if file[0] not in known]
     paired = [file for file in annotated if file[0] in known]
-    parts = [
-        count_events(guess, truth, n_classes=limits.n_classes, protocol=protocol)
-        for guess, truth in zip(in_batches(given, limits), in_batches(paired, limits), strict=True)
-    ]
-    parts += [
-        count_events(Events.empty(), truth, n_classes=limits.n_classes, protocol=protocol)
-        for truth in in_batches(sparse, limits)
-    ]
+    lost = ((Events.empty(), truth) for truth in in_batches(sparse, limits))
+    parts = []
+    for guess, truth in chain(zip(in_batches(given, limits), in_batches(paired, limits), strict=True), lost):
+        parts.append(count_events(guess, truth, n_classes=limits.n_classes, protocol=protocol))
+        if remarks is not None:
+            remarks.add(guess, truth)
     clips = [name for part in parts for name in part.clips]
     values = np.concatenate([part.values for part in parts], axis=1)
     order = sorted(range(len(clips)), key=lambda index: places[clips[index]])
     if order != list(range(len(clips))):
         clips, values = [clips[index] for index in order], values[:, order]
     return Counts(tuple(clips), values)
+
+
+@dataclass
+class Remarks:
+    """What the two sides of a scoring look like, added up some clips at a time, and what is worth a line of it.
+
+    Attributes:
+        rows: predicted and annotated rows.
+        farthest_m: greatest distance of each side.
+        at_zero: annotated rows at distance 0.
+        unheard: predicted rows in clips in which nothing is annotated, and the number of these clips.
+    """
+
+    rows: list[int] = field(default_factory=lambda: [0, 0])
+    farthest_m: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    at_zero: int = 0
+    unheard: list[int] = field(default_factory=lambda: [0, 0])
+
+    def add(self, prediction: Events, reference: Events) -> None:
+        """Look at some clips; `prediction` is of clips of `reference`."""
+        for side, events in enumerate((prediction, reference)):
+            self.rows[side] += len(events)
+            self.farthest_m[side] = max(self.farthest_m[side], float(events.distance_m.max(initial=0.0)))
+        self.at_zero += int(np.count_nonzero(reference.distance_m == 0))
+        heard = {reference.clips[clip] for clip in np.unique(reference.clip).tolist()}
+        rows = np.bincount(prediction.clip, minlength=len(prediction.clips)).tolist()
+        silent = [count for name, count in zip(prediction.clips, rows, strict=True) if count and name not in heard]
+        self.unheard = [self.unheard[0] + sum(silent), self.unheard[1] + len(silent)]
+
+    def lines(self, protocol: str) -> list[str]:
+        """Return a sentence for each thing that a reader of the figures must know."""
+        found = []
+        if not self.rows[1]:
+            found.append("the references hold no event at all: there is nothing to find, and no figure says anything.")
+        elif self.unheard[0] and protocol == "official":
+            found.append(
+                f"{self.unheard[0]:,} predicted rows lie in {self.unheard[1]:,} clips in which nothing is annotated: "
+                "the official protocol does not count them, --protocol complete does."
+            )
+        if self.at_zero:
+            found.append(
+                f"{self.at_zero:,} of {self.rows[1]:,} annotated rows have distance 0: relative distance errors divide "
+                "by it (RDE is huge or means nothing), and no other distance is near enough for F."
+            )
+        for side, name in enumerate(("predictions", "references")):
+            if 0 < self.farthest_m[side] < METRES_BELOW:
+                found.append(
+                    f"all distances of the {name} are below {100 * METRES_BELOW:.0f} cm: they look like metres; the "
+                    "official CSV holds whole centimetres."
+                )
+        return found
+
+
+METRES_BELOW = 0.2
+"""Metres: where all sources are nearer, centimetres were probably meant to be metres."""
 
 
 @dataclass(frozen=True)
@@ -207,39 +266,6 @@ def format_scores(scores: Scores, class_names: Sequence[str], columns: Sequence[
     kind = f"Track {scores.track}" if scores.track else scores.task
     title = f"{kind}, {scores.average} average, {scores.protocol} protocol, {scores.clips:,} clips"
     return "\n".join([title, lines[0], rule, *lines[1:overall], rule, *lines[overall:]])
-
-
-def _made(sums: Any) -> Any:
-    raise NotImplementedError
-
-
-def _figure(name: str, title: str, short: str, **fields: Any) -> Figure:
-    return Figure(name, _made, title, short, **fields)
-
-
-_COMMON = (
-    _figure("ER", "Error rate", "ER20", decimals=3, higher_is_better=False),
-    _figure("F", "F20 %", "F20 %", scale=100.0, unit="%"),
-)
-_LAST = (
-    _figure("LR", "Localization recall %", "LR %", scale=100.0, unit="%"),
-    _figure("SELD", "SELD score", "SELD", decimals=3, higher_is_better=False),
-)
-EDITION_FIGURES = {
-    "dcase2024": (
-        *_COMMON,
-        _figure("DOAE_deg", "DOA error °", "DOAE °", unit="°", higher_is_better=False),
-        _figure("distance_error_m", "Distance error m", "DE m", decimals=2, unit="m", higher_is_better=False),
-        _figure("RDE", "Relative distance error", "RDE", decimals=2, higher_is_better=False),
-        *_LAST,
-    ),
-    "dcase2023": (
-        *_COMMON,
-        _figure("LE_deg", "Localization error °", "LE °", unit="°", higher_is_better=False),
-        *_LAST,
-    ),
-}
-"""Task → its figures, in the order of tables."""
 
 
 def edition_figures(sums: Floats, task: str, average: str) -> tuple[dict[str, Floats], dict[str, Floats]]:

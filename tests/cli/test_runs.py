@@ -36,6 +36,12 @@ def test_runs_are_named_by_their_links_and_sorted_by_score(tmp_path: Path) -> No
     assert "37.5" in text and "1,234,567" in text and "0:01:15" in text and "7/9" in text and "width" not in text
 
 
+def test_the_table_says_that_its_scores_are_of_validation(tmp_path: Path) -> None:
+    finished(tmp_path / "train", 0.25, 0.001)
+    said = " ".join(CliRunner().invoke(runs, [str(tmp_path)], catch_exceptions=False).output.split())
+    assert "Scores: validation clips" in said and "test scores are those of" in said
+
+
 def test_a_train_step_itself_can_be_given(tmp_path: Path) -> None:
     finished(tmp_path / "step", 0.5, 0.1)
     done = CliRunner().invoke(runs, [str(tmp_path / "step"), "--json"], catch_exceptions=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from dcase_seld.cli.results import score
+from dcase_seld.cli.score import score
 from dcase_seld.core.csv_rows import HEADER
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "scores"
@@ -119,7 +119,66 @@ def test_longer_recordings_and_own_classes(tmp_path):
     status, table, errors = command(*folders, "--frames", "any", "--taxonomy", tmp_path / "birds.yaml")
     assert status == 0 and "Wren" in table and "Knock" not in table, errors
     assert scores(*folders, tmp_path, "--frames", "72", "--average", "micro")["f_score"] == 1.0
-    assert command(*folders)[0] == 1
+    status, _, errors = command(*folders)
+    assert status == 1 and "--frames any" in errors
+
+
+def small(folder, pred, ref):
+    """Write files of two sides, name → rows; return their folders."""
+    for side, files in (("pred", pred), ("ref", ref)):
+        shutil.rmtree(folder / side, ignore_errors=True)
+        (folder / side).mkdir(parents=True)
+        for name, rows in files.items():
+            (folder / side / f"{name}.csv").write_text("\n".join([HEADER, *rows, ""]))
+    return folder / "pred", folder / "ref"
+
+
+@pytest.mark.parametrize(
+    ("pred", "ref", "said"),
+    [
+        ({"a": ["0,1,0,4,100,0"]}, {"a": ["0,1,0,4,0,0", "9,1,0,4,90,0"]}, "1 of 2 annotated rows have distance 0"),
+        ({"a": ["0,1,0,4,100,0"]}, {"a": []}, "the references hold no event at all"),
+        (
+            {"a": ["0,1,0,4,100,0"], "b": ["0,1,0,4,100,0", "1,1,0,4,100,0"]},
+            {"a": ["0,1,0,4,100,0"], "b": []},
+            "2 predicted rows lie in 1 clips in which nothing is annotated",
+        ),
+        ({"a": ["0,1,0,4,3,0"]}, {"a": ["0,1,0,4,300,0"]}, "all distances of the predictions are below 20 cm"),
+        ({"a": ["0,1,0,4,300,0"]}, {"a": ["0,1,0,4,3,0"]}, "all distances of the references are below 20 cm"),
+        ({"a": ["0,1,0,4,300,0"]}, {"a": ["0,1,0,4,250,0"]}, ""),
+    ],
+)
+def test_what_makes_a_figure_doubtful_gets_one_line(tmp_path, pred, ref, said):
+    status, _, errors = command(*small(tmp_path, pred, ref))
+    assert status == 0 and errors.count("\n") == bool(said)
+    assert not said or errors.startswith(f"note: {said}")
+    complete = command(*small(tmp_path, pred, ref), "--protocol", "complete")[2]
+    assert ("note" in complete) == (bool(said) and "predicted rows" not in said)
+
+
+def test_a_taxonomy_beside_the_references_is_used_and_said(tmp_path):
+    pred, flat = small(tmp_path / "flat", {"a": ["0,1,0,4,100,0"]}, {"a": ["0,1,0,4,100,0"]})
+    root = tmp_path / "corpus"
+    shutil.copytree(flat, root / "metadata_dev" / "dev-test")
+    for own, ref in (
+        (flat, flat),
+        (root, root / "metadata_dev"),
+        (root, root / "metadata_dev" / "dev-test"),
+    ):
+        (own / "taxonomy.yaml").write_text("classes: [Robin, Wren]\n")
+        status, table, errors = command(pred, ref)
+        assert status == 0 and "Wren" in table and "Knock" not in table and str(own / "taxonomy.yaml") in errors
+    (tmp_path / "other.yaml").write_text("classes: [Owl, Crow, Rook]\n")
+    status, table, errors = command(pred, flat, "--taxonomy", tmp_path / "other.yaml")
+    assert "Rook" in table and errors == ""
+    (flat / "a.csv").write_text(f"{HEADER}\n0,2,0,4,100,0\n")
+    assert "--taxonomy" in command(pred, flat)[2]
+
+
+def test_json_to_standard_output_is_json_alone(case):
+    status, out, errors = command(*case, "--json", "-")
+    assert status == 0 and list(json.loads(out)) == KEYS and errors == ""
+    assert not Path("-").exists()
 
 
 def test_jackknife_by_recording(case, tmp_path):
@@ -138,7 +197,7 @@ def test_help_explains_both_protocols_and_all_options():
 
 def test_nothing_heavy_is_imported(case):
     code = (
-        "import sys; from dcase_seld.cli.results import score\n"
+        "import sys; from dcase_seld.cli.score import score\n"
         f"score(['--pred', {str(case[0])!r}, '--ref', {str(case[1])!r}, '--jackknife'], standalone_mode=False)\n"
         "print([name for name in ('torch', 'pandas', 'scipy', 'pydantic', 'yaml', 'rich') if name in sys.modules])"
     )

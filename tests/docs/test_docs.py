@@ -167,3 +167,8 @@ def test_the_site_builds_without_a_warning(tmp_path):
     done = subprocess.run(build, cwd=copy, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "multi-ACCDOA" in (tmp_path / "site" / "models.html").read_text(encoding="utf-8")
+
+
+def test_no_page_is_in_the_menu_twice():
+    pages = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(pages) == len(set(pages)) > 5

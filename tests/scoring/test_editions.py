@@ -14,11 +14,12 @@ from edition_scorer import frame_sums, segment_sums
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcase_seld.cli.results import score
+from dcase_seld.cli.score import score
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.events import Events
 from dcase_seld.scoring.editions import SUMS, Sources, count_sources, sources_of
-from dcase_seld.scoring.official import EDITION_FIGURES, edition_scores
+from dcase_seld.scoring.figures import EDITION_FIGURES
+from dcase_seld.scoring.official import edition_scores
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "editions"
 CASES = sorted(f"{case.parent.name}/{case.name}" for case in GOLDEN.glob("20*/*"))
@@ -226,7 +227,7 @@ def test_unknown_and_missing_files_are_named(folders):
 def test_nothing_heavy_is_imported():
     case = GOLDEN / "2024" / "typical"
     code = (
-        "import sys; from dcase_seld.cli.results import score\n"
+        "import sys; from dcase_seld.cli.score import score\n"
         f"score(['--task', 'dcase2024', '--pred', {str(case / 'prediction')!r}, '--ref', {str(case / 'reference')!r}],"
         " standalone_mode=False)\n"
         "print([name for name in ('torch', 'pandas', 'scipy', 'pydantic', 'yaml', 'rich') if name in sys.modules])"

@@ -1,0 +1,210 @@
+"""`dcase-seld score`: a folder of predictions against a folder of references."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dcase_seld.cli import answer
+from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.task import CLIP_FRAMES
+
+if TYPE_CHECKING:
+    from dcase_seld.scoring.figures import Figure
+    from dcase_seld.scoring.official import Scores
+
+
+class FrameCount(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A number of label frames, or "any" (None)."""
+
+    name = "N|any"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Return the number, or "any"."""
+        if value == "any" or (isinstance(value, int) and value > 0):
+            return value
+        if isinstance(value, str) and value.isdecimal() and int(value) > 0:
+            return int(value)
+        self.fail(f"{value!r} is neither a number of frames (100 ms each) nor 'any'.", param, ctx)
+
+
+@click.command()
+@click.option("--pred", "pred", type=click.Path(path_type=Path), required=True, help="Folder of predicted CSV files.")
+@click.option(
+    "--ref",
+    "ref",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of reference CSV files; flat, or with one sub-folder per split.",
+)
+@click.option(
+    "--task",
+    type=click.Choice(["dcase2025", "dcase2024", "dcase2023"]),
+    default="dcase2025",
+    show_default=True,
+    help="The challenge's edition, see below.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["polar", "polar-cm", "cartesian"]),
+    help="How predictions of 2024 and 2023 are written, where their number of columns does not tell.",
+)
+@click.option("--track", type=click.Choice(["a", "b"]), default="b", show_default=True, help="a: audio only (2025).")
+@click.option(
+    "--average",
+    type=click.Choice(["macro", "micro"]),
+    default="macro",
+    show_default=True,
+    help="macro: mean over classes; micro: all classes pooled.",
+)
+@click.option(
+    "--protocol",
+    type=click.Choice(["official", "complete"]),
+    default="official",
+    show_default=True,
+    help="Which frames and clips count, see above.",
+)
+@click.option("--jackknife", "with_jackknife", is_flag=True, help="Add 95 % confidence intervals.")
+@click.option(
+    "--jackknife-by",
+    type=click.Choice(["clip", "recording"]),
+    default="clip",
+    show_default=True,
+    help="What is left out at a time: one clip, as the challenge does, or all windows of one recording, which is the "
+    "honest interval where clips overlap in time.",
+)
+@click.option("--allow-missing", is_flag=True, help="Leave out clips without a prediction file, as the challenge does.")
+@click.option(
+    "--taxonomy",
+    type=click.Path(path_type=Path),
+    help="YAML file of the classes; by default the taxonomy.yaml of REF's corpus, else the 13.",
+)
+@click.option(
+    "--frames",
+    type=FrameCount(),
+    default=CLIP_FRAMES,
+    show_default=True,
+    help="Label frames (100 ms) of a clip; 'any' for longer recordings.",
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    help="Also write the scores to this file; -: print them as JSON.",
+)
+def score(
+    pred: Path,
+    ref: Path,
+    task: str,
+    form: str | None,
+    track: str,
+    average: str,
+    protocol: str,
+    with_jackknife: bool,
+    jackknife_by: str,
+    allow_missing: bool,
+    taxonomy: Path | None,
+    frames: int | str,
+    json_file: Path | None,
+) -> None:
+    """Score predictions against references with the challenge's metrics.
+
+    F20/1 is the ranking score of track a (audio only): a source counts if its class is right, its azimuth is off by at
+    most 20° and its distance by at most the reference distance. F20/1/on-off, the score of track b, also asks for the
+    right on-screen flag. Errors of direction and distance and the on/off accuracy are means over all matched sources.
+
+    Protocol OFFICIAL is the challenge's own scorer, to the last digit: in each clip only the frames before the last
+    annotated one count, so clips without reference events never count. A missing prediction file is an error here;
+    with --allow-missing it counts nothing, as in the challenge's scorer.
+
+    Protocol COMPLETE counts every frame of every clip, also false alarms where nothing is annotated; all sources of a
+    clip without a prediction file are missed.
+
+    Tasks DCASE2024 and DCASE2023 (2022 counts alike) are the editions on the full sphere, scored as their programs do,
+    to 1e-8: error rate ER20, F20, DOA or localization error, distance errors (2024), localization recall, SELD score.
+    References have no header: frame,class,source,azimuth,elevation,cm (2023: with or without cm). Predictions of 2024:
+    frame,class,source,azimuth,elevation,METRES or frame,class,source,x,y,z,METRES; of 2023:
+    frame,class,source,azimuth,elevation or frame,class,source,x,y,z,METRES.
+    Quirks that are part of these numbers: 2024 leaves out the last annotated frame and what follows, 2023 a last second
+    of which only its first frame is annotated; an error of exactly 20° never passes in 2024; classes without a match
+    have 180° in 2023; predicted sources that share a second but no frame with references count as misses in 2023; a
+    missing prediction file counts nothing; classes that do not exist are left out. One quirk is not kept: the value
+    beside a jackknife interval is the real one.
+    """
+    from dcase_seld.core.classes import load_taxonomy, taxonomy_beside
+
+    own = taxonomy_beside(ref) if taxonomy is None else None
+    if own is not None:
+        click.echo(f"note: the classes are those of {own}.", err=True)
+    classes = load_taxonomy(taxonomy or own)
+    allowed = allow_missing or protocol == "complete"
+    columns: tuple[Figure, ...] | None = None
+    if task == "dcase2025":
+        if form is not None:
+            raise SeldError("--format is for the editions before 2025.", "Leave it out, or add --task dcase2024.")
+        by = jackknife_by if with_jackknife else None
+        length = None if isinstance(frames, str) else frames
+        how = {"track": track, "average": average, "protocol": protocol}
+        scores = _score(pred, ref, len(classes), length, allowed, by=by, **how)
+    else:
+        how = {"task": task, "average": average, "protocol": protocol}
+        scores, columns = _score_edition(pred, ref, len(classes), allowed, form, jackknife=with_jackknife, **how)
+    from dcase_seld.scoring.official import format_scores
+
+    answer(format_scores(scores, classes.classes, columns), scores.to_json(), json_file)
+
+
+def _tell_missing(missing: list[str]) -> None:
+    if missing:
+        click.echo(f"warning: {len(missing)} clip(s) have no prediction file: {listing(missing)}.", err=True)
+
+
+def _score(
+    pred: Path, ref: Path, n_classes: int, frames: int | None, allowed: bool, *, track: str, by: str | None, **how: Any
+) -> Scores:
+    from dcase_seld.core.csv_rows import Limits
+    from dcase_seld.core.event_files import list_csv
+    from dcase_seld.scoring.intervals import jackknife
+    from dcase_seld.scoring.official import Remarks, check_clips, count_files, scores_of
+
+    predicted, annotated = list_csv(pred), list_csv(ref)
+    given, known = (tuple(name for name, _ in files) for files in (predicted, annotated))
+    _tell_missing(check_clips(given, known, pred, ref, allowed))
+    remarks = Remarks()
+    try:
+        counts = count_files(predicted, annotated, Limits(n_classes, frames), how["protocol"], remarks)
+    except SeldError as error:
+        for words, remedy in (
+            ("is outside the clip", "Add --frames any, or --frames N, for recordings of other lengths than 5 s."),
+            ("is outside the list", "Name other classes with --taxonomy FILE (classes: [...])."),
+        ):
+            if words in error.problem:
+                raise SeldError(error.problem, remedy) from error
+        raise
+    for line in remarks.lines(how["protocol"]):
+        click.echo(f"note: {line}", err=True)
+    intervals = None
+    if by is not None:
+        intervals = jackknife(counts, average=how["average"], track=track, by=by)  # type: ignore[arg-type]
+    return scores_of(counts, track=track, jackknife=intervals, **how)
+
+
+def _score_edition(
+    pred: Path, ref: Path, n_classes: int, allowed: bool, form: str | None, *, task: str, protocol: str, **how: Any
+) -> tuple[Scores, tuple[Figure, ...]]:
+    """Return the scores of an edition before 2025, and the figures to show."""
+    from dcase_seld.scoring.editions import count_sources, read_sources
+    from dcase_seld.scoring.figures import EDITION_FIGURES
+    from dcase_seld.scoring.official import check_clips, edition_scores
+
+    prediction = read_sources(pred, task, form=form)
+    reference = read_sources(ref, task, reference=True)
+    _tell_missing(check_clips(prediction.clips, reference.clips, pred, ref, allowed))
+    for note in (*prediction.notes_of(n_classes), *reference.notes_of(n_classes)):
+        click.echo(f"note: {note}", err=True)
+    clips, sums = count_sources(prediction, reference, task=task, n_classes=n_classes, protocol=protocol)
+    scores = edition_scores(clips, sums, task=task, protocol=protocol, **how)
+    return scores, EDITION_FIGURES[task]
