@@ -92,7 +92,7 @@ def share_work(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(start, start_with))
     try:
-        with deaf_to_ctrl_c():
+        with deaf_to_ctrl_c(), _alone():
             jobs = [pool.submit(work, piece) for piece in pieces]
         yield from (job.result() for job in as_completed(jobs))
     except BrokenProcessPool as error:
@@ -110,6 +110,27 @@ def share_work(
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Start processes in this block that compute with one thread each: libraries look at the environment when loaded.
+
+    With a thread per core in each of as many processes as there are cores, all wait for one another.
+    """
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

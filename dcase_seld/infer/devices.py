@@ -68,6 +68,17 @@ def kept_memory() -> Iterator[None]:
         library.malloc_trim(0)
 
 
+@contextmanager
+def pytorch_threads(count: int) -> Iterator[None]:
+    """Let PyTorch compute with `count` threads in this block, in each thread that is started in it too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def launch(fabric: Fabric, work: Callable[[Fabric], None], out: Path) -> None:
     """Run `work(fabric)` in this process, or in one process per device.
 

@@ -66,16 +66,28 @@ def embed_sound(
     writer: TokenWriter,
     shards: Iterable[tuple[int, Sequence[int]]],
     advance: Callable[..., None],
+    workers: int = 1,
+    at_once: int = SOUND_CLIPS_AT_ONCE,
 ) -> None:
-    """Write the given shards (numbers of windows) of a sound encoder's tokens."""
-    for shard, rows in shards:
-        parts = []
-        for start in range(0, len(rows), SOUND_CLIPS_AT_ONCE):
-            few = np.asarray(rows[start : start + SOUND_CLIPS_AT_ONCE], np.int64)
-            wave = torch.from_numpy(source.sound(few)).transpose(1, 2).float() / 32768.0
-            parts.append(encoder.encode(heard(wave)).float().cpu().numpy())
-            advance(len(few))
-        writer.write(shard, _checked(np.concatenate(parts), [source.name_of(row) for row in rows]))
+    """Write the given shards (numbers of windows) of a sound encoder's tokens.
+
+    Workers are threads with windows of their own: little of what an encoder does for a clip can be shared between
+    cores. What they write does not depend on their number.
+    """
+    todo = [(shard, [rows[k : k + at_once] for k in range(0, len(rows), at_once)]) for shard, rows in shards]
+
+    def hear(rows: Sequence[int]) -> npt.NDArray[Any]:
+        wave = torch.from_numpy(source.sound(np.asarray(rows, np.int64))).transpose(1, 2).float() / 32768.0
+        return encoder.encode(heard(wave)).float().cpu().numpy()
+
+    with ThreadPoolExecutor(workers) as pool:
+        tokens = _ahead(pool, hear, (few for _, pieces in todo for few in pieces), depth=2 * workers)
+        for shard, pieces in todo:
+            parts = []
+            for few in pieces:
+                parts.append(next(tokens))
+                advance(len(few))
+            writer.write(shard, _checked(np.concatenate(parts), [source.name_of(row) for few in pieces for row in few]))
 
 
 def embed_video(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -127,17 +128,28 @@ class OnnxEncoder:
         return np.clip(integers, limits.min, limits.max).astype(kind)
 
     def _run(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Return (n, D), what the model says of prepared patches; axes between the first and the last are averaged."""
+        """Return (n, D), what the model says of prepared patches; axes between the first and the last are averaged.
+
+        As many threads as PyTorch has for one operation share them.
+        """
         fixed = self._input.shape[0]
         step = fixed if isinstance(fixed, int) and fixed > 0 else self.config.batch
-        parts = []
-        for start in range(0, len(values), step):
+
+        def run(start: int) -> npt.NDArray[Any]:
             part = values[start : start + step]
             short = step - len(part) if isinstance(fixed, int) else 0
             if short > 0:
                 part = np.concatenate([part, np.repeat(part[-1:], short, axis=0)])
             answer = self._session.run([self._output], {self._input.name: part})[0]
-            parts.append(np.asarray(answer)[: len(part) - max(short, 0)])
+            return np.asarray(answer)[: len(part) - max(short, 0)]
+
+        starts = range(0, len(values), step)
+        threads = min(torch.get_num_threads(), len(starts))
+        if threads > 1:
+            with ThreadPoolExecutor(threads) as pool:
+                parts = list(pool.map(run, starts))
+        else:
+            parts = [run(start) for start in starts]
         result = np.concatenate(parts).astype(np.float32)
         if (quantisation := self.config.output_quantisation) is not None:
             result = (result - quantisation.zero_point) * np.float32(quantisation.scale)
@@ -165,6 +177,8 @@ def _open(path: Path, config: OnnxTokensConfig) -> tuple[Any, Any, str]:
         raise SeldError(f"There is no ONNX model at {path}.", "Give the path of the .onnx file.")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # A session of many threads takes every core, however many processes there are: threads call this one instead.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     content = path.read_bytes()
     try:

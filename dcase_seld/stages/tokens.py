@@ -156,7 +156,14 @@ def _embed(
     """Write every `world`-th shard beginning with `rank`; rank 0 also plans, estimates and finishes."""
     from dcase_seld.core.task import sample_times
     from dcase_seld.core.work import progress, say
-    from dcase_seld.infer.embed import SOUND_CLIPS_PER_SHARD, embed_sound, embed_video, say_estimate
+    from dcase_seld.infer.devices import kept_memory, pytorch_threads
+    from dcase_seld.infer.embed import (
+        SOUND_CLIPS_AT_ONCE,
+        SOUND_CLIPS_PER_SHARD,
+        embed_sound,
+        embed_video,
+        say_estimate,
+    )
     from dcase_seld.pretrained.encoder import build_encoder
     from dcase_seld.store.source import StoreSource
     from dcase_seld.store.store import Store
@@ -187,9 +194,15 @@ def _embed(
     # Nobody starts before everybody has seen which shards are left.
     barrier()
     count = sum(len(part) for _, part in mine)
-    with progress("embed", count, "windows", context.quiet or rank != 0) as advance:
+    cores = max(1, context.workers // world)
+    # Clips are shared between threads on a CPU; a user's own encoder may mind that, and has threads in each clip.
+    shared = not pictures and device == "cpu" and SEMANTIC_ENCODERS.plugin_of(config.model.kind) is None
+    bar = progress("embed", count, "windows", context.quiet or rank != 0)
+    with bar as advance, pytorch_threads(1 if shared else cores), kept_memory():
         if pictures:
-            embed_video(source, encoder, writer, mine, times, advance, min(context.workers, 4))
+            embed_video(source, encoder, writer, mine, times, advance, min(cores, 4))
+        elif shared:
+            embed_sound(source, encoder, writer, mine, advance, cores, SOUND_CLIPS_AT_ONCE // 4)
         else:
             embed_sound(source, encoder, writer, mine, advance)
     barrier()

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from onnx_made import FLOAT, model, node
 
 from dcase_seld.core.config import parse_config
 from dcase_seld.core.errors import SeldError
@@ -194,6 +195,58 @@ def test_infinite_tokens_are_an_error(tmp_path):
         writer.write(0, np.full((1, 4), 1e6))
     with pytest.raises(SeldError, match="dtype: float32"):
         embed_module._checked(np.full((1, 4), np.nan), ["a"])
+
+
+THREADS = """
+import os, sys, time
+from pathlib import Path
+from dcase_seld.core.config import parse_config
+from dcase_seld.infer.devices import pytorch_threads
+from dcase_seld.pretrained.encoder import build_encoder, parse_tokens_config
+from dcase_seld.recipe.stage import Context
+from dcase_seld.stages import tokens
+store, model, out = sys.argv[1:]
+most = 0
+def count_too(*given):
+    global most
+    encoder = build_encoder(*given)
+    plain = encoder.encode
+    def encode(batch):
+        global most
+        tokens = plain(batch)
+        most = max(most, len(os.listdir("/proc/self/task")) - before)
+        return tokens
+    encoder.encode = encode
+    return encoder
+import dcase_seld.pretrained.encoder as encoders
+encoders.build_encoder = count_too
+with pytorch_threads(1):
+    data = {"data": "s", "model": {"kind": "onnx", "path": model, "sample_rate": 8000, "patch_s": 0.1, "hop_s": 0.05}}
+    config = parse_config(tokens.EmbedConfig, data, "embed")
+    for name, workers in (("first", 1), ("one", 1), ("two", 2)):  # the first run imports what starts threads
+        time.sleep(0.3)  # the system takes a moment to end those of the run before
+        before, most = len(os.listdir("/proc/self/task")), 0
+        folder = Path(out) / name
+        folder.mkdir()
+        tokens.EMBED_STAGE.run(config, {"data": [Path(store)]}, folder, Context("cpu", workers))
+        print(most)
+"""
+
+
+def test_workers_are_all_that_computes_and_write_the_same(store, tmp_path):
+    weights = np.random.default_rng(0).normal(size=(800, 6)).astype(np.float32)
+    nodes = node("MatMul", ["sound", "w"], "embedding")
+    path = tmp_path / "wave.onnx"
+    path.write_bytes(model(nodes, [("sound", FLOAT, (1, 800))], ("embedding", FLOAT, (1, 6)), {"w": weights}))
+    command = [sys.executable, "-c", THREADS, str(store), str(path), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    one, two = map(int, done.stdout.split()[1:])
+    assert one <= 1 and two <= 2  # threads beside the one that waits: none of the runtime's own
+    one, two = (TokenReader.open(tmp_path / name) for name in ("one", "two"))
+    assert one.names == two.names == Store.open(store).names
+    tokens = one.read(one.names)
+    assert tokens.std() > 0.1 and np.array_equal(tokens, two.read(one.names))
 
 
 SPREAD = """
