@@ -1,4 +1,4 @@
-"""`dcase-seld score`, `report` and `ensemble`: what finished predictions and trainings are worth."""
+"""`dcase-seld report` and `ensemble`: what finished predictions and trainings are worth."""
 
 from __future__ import annotations
 
@@ -23,14 +23,22 @@ if TYPE_CHECKING:
     "--examples", type=click.IntRange(0, 50), default=3, show_default=True, help="Best and worst clips shown."
 )
 @click.option("--title", default="", help="Heading; the runs' names by default.")
-@click.option("--ref", type=click.Path(path_type=Path), help="Reference CSVs, where a RUN is a folder of CSV files.")
+@click.option("--about", default="", help="A sentence below the heading; the recipe's by default.")
+@click.option(
+    "--ref",
+    type=click.Path(path_type=Path),
+    help="Reference CSVs, where a RUN is a folder of CSV files: a folder of them, or a corpus in the official layout, "
+    "whose sound and videos are then shown.",
+)
 @click.option("--track", type=click.Choice(["a", "b"]), default="b", show_default=True, help="Of folders of CSV files.")
-def report(runs: tuple[Path, ...], out: Path, examples: int, title: str, ref: Path | None, track: str) -> None:
+def report(
+    runs: tuple[Path, ...], out: Path, examples: int, title: str, about: str, ref: Path | None, track: str
+) -> None:
     """Write one self-contained HTML page on one or more runs.
 
     RUN is a recipe's folder in the work directory (work/quickstart), the result of a score step
-    (work/quickstart/score), or, with --ref, a folder of official CSV files. Further runs are compared with the first,
-    clip by clip.
+    (work/quickstart/score), or, with --ref, a folder of official CSV files, of any system. Further runs are compared
+    with the first, clip by clip.
     """
     if out.is_dir():
         raise SeldError(f"{out} is a folder.", f"Give a file, e.g. --out {out / 'report.html'}.")
@@ -38,7 +46,7 @@ def report(runs: tuple[Path, ...], out: Path, examples: int, title: str, ref: Pa
     from dcase_seld.report.page import write_report
 
     found = gather(runs, ref, track)
-    write_report(found, out, examples, title)
+    write_report(found, out, examples, title, about)
     click.echo(f"{out}  ({out.stat().st_size / 1e6:.1f} MB; {', '.join(run.name for run in found)})")
 
 

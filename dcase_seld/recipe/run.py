@@ -156,6 +156,7 @@ def make_step(plan: Plan, name: str, context: Context, force: bool = False) -> N
                 "stage": stage.name,
                 "produces": stage.produces,
                 "recipe": plan.name,
+                "about": plan.about,
                 "step": name,
                 "fingerprint": folder.name.rpartition("-")[2],
                 "config": planned.step.config.model_dump(mode="json"),

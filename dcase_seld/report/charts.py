@@ -32,7 +32,7 @@ def bars(
     series: Sequence[Series],
     unit: str = "",
     most: float | None = None,
-    form: str = ".1f",
+    form: str = "z.1f",
 ) -> str:
     """Return horizontal bars, grouped by label, with whiskers where a series has intervals."""
     most = most or _nice(max((v for s in series for v in (*s.values, *s.high) if math.isfinite(v)), default=1.0))
@@ -64,7 +64,11 @@ def bars(
                 )
                 end = max(end, b - LABEL)
             body.append(_text(LABEL + end + 4, y + thick - 3, format(value, form), "start", "small"))
-    return _figure(title, height, body, series)
+    told = [
+        (one.name, [(label, format(v, form)) for label, v in zip(labels, one.values, strict=True) if math.isfinite(v)])
+        for one in series
+    ]
+    return _figure(title, height, body, series, _words(told))
 
 
 def lines(
@@ -94,7 +98,7 @@ def lines(
         value = low_y + (high_y - low_y) * step / 4
         _, y = at(low_x, value)
         body.append(f'<path class="grid" d="M{left} {y:.1f}h{span}"/>')
-        body.append(_text(left - 5, y + 4, f"{value:.3g}", "end", "small"))
+        body.append(_text(left - 5, y + 4, f"{value:z.3g}", "end", "small"))
     for value, label in ticks or _ticks(low_x, high_x, whole=all(float(v).is_integer() for v in xs)):
         body.append(_text(at(value, low_y)[0], top + tall + 15, label, "middle", "small"))
     body.append(_text(left + span / 2, height - 14, x_title, "middle", "small", 80))
@@ -107,7 +111,13 @@ def lines(
         body.append(f'<path class="line l{number % COLOURS}" d="{path}"/>' if points else "")
         if len(points) <= 40:
             body += [f'<circle class="s{number % COLOURS}" cx="{a:.1f}" cy="{b:.1f}" r="2.4"/>' for a, b in points]
-    return _figure(title, height, body, series)
+    named = dict(ticks)
+    told = []
+    for places, one in zip(x, series, strict=True):
+        known = [(a, b) for a, b in zip(places, one.values, strict=True) if math.isfinite(b)]
+        step = max(1, math.ceil(len(known) / _TOLD))
+        told.append((one.name, [(named.get(a, f"{a:z.3g}"), f"{b:z.3g}") for a, b in known[::step]]))
+    return _figure(title, height, body, series, f"by {x_title}: {_words(told)}")
 
 
 def heatmap(title: str, rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[int]]) -> str:
@@ -137,7 +147,11 @@ def heatmap(title: str, rows: Sequence[str], columns: Sequence[str], values: Seq
             if share >= 0.005:
                 tone = " strong" if share > 0.55 else ""
                 body.append(_text(x + side / 2 - 0.5, y + side / 2 + 3, f"{100 * share:.0f}", "middle", f"tiny{tone}"))
-    return _figure(title, height, body, ())
+    told = []
+    for label, counts in zip(rows, values, strict=True):
+        order = sorted(range(len(columns)), key=lambda j: -counts[j])[:3]
+        told.append((label, [(columns[j], f"{counts[j] / sum(counts):.0%}") for j in order if counts[j]]))
+    return _figure(title, height, body, (), _words(told))
 
 
 def legend(names: Sequence[str]) -> str:
@@ -150,11 +164,23 @@ def legend(names: Sequence[str]) -> str:
     return f'<ul class="legend">{items}</ul>'
 
 
-def _figure(title: str, height: float, body: Sequence[str], series: Sequence[Series]) -> str:
+_TOLD = 12
+"""Points of a line that its text for those who do not see it names."""
+
+
+def _words(told: Sequence[tuple[str, Sequence[tuple[str, str]]]]) -> str:
+    """Return series of (label, value) as words."""
+    return "; ".join(
+        f"{name}: {', '.join(f'{label} {value}' for label, value in pairs) or '–'}" for name, pairs in told
+    )
+
+
+def _figure(title: str, height: float, body: Sequence[str], series: Sequence[Series], told: str = "") -> str:
+    alt = f"{title}; {told}" if told else title
     names = legend([one.name for one in series]) if len(series) > 1 else ""
     return (
         f'<figure><figcaption>{escape(title)}</figcaption>{names}<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" '
-        f'aria-label="{escape(title, quote=True)}">{"".join(body)}</svg></figure>'
+        f'aria-label="{escape(alt, quote=True)}">{"".join(body)}</svg></figure>'
     )
 
 
@@ -171,7 +197,7 @@ def _ticks(low: float, high: float, whole: bool) -> list[tuple[float, str]]:
     """Return about five places on an axis with their labels; whole numbers only where the values are whole."""
     step = max(1, math.ceil((high - low) / 5)) if whole else (high - low) / 4
     places = [low + step * index for index in range(int((high - low) / step + 1e-9) + 1)]
-    return [(place, f"{place:.3g}") for place in places]
+    return [(place, f"{place:z.3g}") for place in places]
 
 
 def _text(x: float, y: float, text: str, anchor: str, kind: str = "", most: int = 19) -> str:

@@ -8,9 +8,10 @@ from html import escape
 
 import numpy as np
 
-from dcase_seld.core.errors import SeldError
+from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.events import Events
 from dcase_seld.core.geometry import azimuth_to_column
+from dcase_seld.core.segments import link
 from dcase_seld.core.task import LABEL_RATE, ONSCREEN_LIMIT_DEG, VIDEO_HEIGHT, VIDEO_WIDTH
 from dcase_seld.report.charts import COLOURS, legend
 from dcase_seld.report.errors import clip_scores
@@ -44,19 +45,24 @@ def example(clip: str, runs: Sequence[Run]) -> str:
 
 
 def _player(clip: str, run: Run) -> str:
-    if run.store is None:
-        return ""
     from dcase_seld.media.writing import mp3_bytes
 
-    sound = run.store.audio(int(run.store.position([clip])[0]))
-    data = b64encode(mp3_bytes(sound, run.store.sample_rate)).decode()
-    return f'<audio controls="" preload="metadata" src="data:audio/mpeg;base64,{data}"></audio>'
+    try:
+        sound = None if run.clips is None else run.clips.sound(clip)
+    except SeldError as error:
+        return f'<p class="note">{escape(error.problem)}</p>'
+    if sound is None:
+        return ""
+    data = b64encode(mp3_bytes(*sound)).decode()
+    return (
+        f'<audio controls="" preload="metadata" aria-label="sound of {escape(clip, quote=True)}" '
+        f'src="data:audio/mpeg;base64,{data}"></audio>'
+    )
 
 
 def _picture(clip: str, run: Run) -> str:
     """Return the frame where most is annotated on screen, with annotated (full) and predicted (dashed) directions."""
-    store = run.store
-    video = store.videos[int(store.position([clip])[0])] if store is not None else None
+    video = None if run.clips is None else run.clips.video(clip)
     if video is None:
         return ""
     from dcase_seld.media.frames import read_frames
@@ -87,11 +93,37 @@ def _picture(clip: str, run: Run) -> str:
                 )
     data = b64encode(jpeg_bytes(image)).decode()
     told = f"frame at {(frame + 0.5) / LABEL_RATE:.2f} s; annotated directions full, predicted dashed"
+    heard = [
+        f"{kind}: {_directions(run, table, frame)}" for table, kind in ((truth, "annotated"), (guess, "predicted"))
+    ]
+    alt = escape("; ".join([told, *heard]), quote=True)
     return (
-        f'<svg class="picture" viewBox="0 0 {VIDEO_WIDTH} {VIDEO_HEIGHT}" role="img" aria-label="{told}">'
+        f'<svg class="picture" viewBox="0 0 {VIDEO_WIDTH} {VIDEO_HEIGHT}" role="img" aria-label="{alt}">'
         f'<image href="data:image/jpeg;base64,{data}" width="{VIDEO_WIDTH}" height="{VIDEO_HEIGHT}" '
         f'preserveAspectRatio="none"/>{"".join(lines)}</svg><p class="note">{told}</p>'
     )
+
+
+def _directions(run: Run, table: Events, frame: int) -> str:
+    """Return what sounds in a frame, in words."""
+    rows = np.flatnonzero(table.frame == frame)
+    names = [
+        f"{run.taxonomy.classes[int(table.class_index[row])]} {_side(float(table.azimuth_deg[row]))}" for row in rows
+    ]
+    return ", ".join(names) or "nothing"
+
+
+def _side(azimuth: float) -> str:
+    return "in front" if abs(azimuth) < 0.5 else f"{abs(azimuth):.0f}° {'left' if azimuth > 0 else 'right'}"
+
+
+def _told(run: Run, table: Events, most: int = 8) -> str:
+    """Return the events of a clip in words."""
+    events = [
+        f"{run.taxonomy.classes[one.class_index]} {one.onset_s:.1f}–{one.offset_s:.1f} s {_side(one.azimuth_deg)}"
+        for one in link(table)
+    ]
+    return listing(events, most) or "nothing"
 
 
 def _timeline(clip: str, run: Run, named: bool) -> str:
@@ -125,8 +157,9 @@ def _timeline(clip: str, run: Run, named: bool) -> str:
     ]
     title = f"{escape(run.name)}: " if named else ""
     names = legend([run.taxonomy.classes[index] for index in classes])
+    alt = f"azimuth over time; annotated: {_told(run, truth)}; predicted by {run.name}: {_told(run, guess)}"
     return (
-        f'<svg class="time" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="azimuth over time">'
+        f'<svg class="time" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(alt, quote=True)}">'
         f"{''.join(body)}</svg>"
         f'{names}<p class="note">{title}azimuth over time; bands: annotated, dots: predicted</p>'
     )

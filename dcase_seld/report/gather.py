@@ -8,9 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcase_seld.core.classes import DCASE2025, Taxonomy
+import numpy.typing as npt
+
+from dcase_seld.core.classes import DCASE2025, Taxonomy, load_taxonomy, taxonomy_beside
 from dcase_seld.core.errors import SeldError, listing
-from dcase_seld.core.event_files import read_folder
+from dcase_seld.core.event_files import list_csv, read_folder
 from dcase_seld.core.events import Events, name_parts
 from dcase_seld.core.files import follow
 from dcase_seld.recipe.provenance import MadeBy, _history
@@ -18,10 +20,60 @@ from dcase_seld.recipe.results import read_receipt
 from dcase_seld.scoring.counts import Counts, count_events
 from dcase_seld.scoring.figures import FIGURES, read_epochs
 from dcase_seld.scoring.intervals import By, jackknife, paired_difference
-from dcase_seld.scoring.official import Scores, scores_of
+from dcase_seld.scoring.official import Remarks, Scores, check_clips, scores_of
 
 if TYPE_CHECKING:
     from dcase_seld.store.store import Store
+
+
+@dataclass(frozen=True)
+class StoreClips:
+    """Sound and videos of the clips of a store."""
+
+    store: Store
+
+    def sound(self, clip: str) -> tuple[npt.NDArray[Any], int] | None:
+        """Return a clip's sound (S, channels) and its sample rate."""
+        return self.store.audio(int(self.store.position([clip])[0])), self.store.sample_rate
+
+    def video(self, clip: str) -> Path | None:
+        """Return a clip's video."""
+        return self.store.videos[int(self.store.position([clip])[0])]
+
+
+@dataclass(frozen=True)
+class CorpusClips:
+    """Sound and videos of the clips of a corpus in the official layout."""
+
+    sounds: Mapping[str, Path]
+    videos: Mapping[str, Path]
+
+    def sound(self, clip: str) -> tuple[npt.NDArray[Any], int] | None:
+        """Return a clip's sound (S, channels) and its sample rate, or None."""
+        from dcase_seld.core.task import SAMPLE_RATE
+        from dcase_seld.media.audio import read_audio
+
+        path = self.sounds.get(clip)
+        return None if path is None else (read_audio(path, rate=SAMPLE_RATE, resample=True).T, SAMPLE_RATE)
+
+    def video(self, clip: str) -> Path | None:
+        """Return a clip's video, or None."""
+        return self.videos.get(clip)
+
+    @staticmethod
+    def of(root: Path) -> CorpusClips:
+        """Return the clips below stereo_*/ and video_*/ of a corpus."""
+        from dcase_seld.media.audio import SOUNDS, VIDEOS
+
+        found = [
+            {
+                path.stem: path
+                for path in sorted(root.glob(f"{folder}_*/**/*"))
+                if path.suffix.lower() in kinds and not path.name.startswith(".")
+            }
+            for folder, kinds in (("stereo", SOUNDS), ("video", VIDEOS))
+        ]
+        return CorpusClips(*found)
 
 
 @dataclass(frozen=True)
@@ -37,7 +89,11 @@ class Run:
         average: "macro" or "micro".
         protocol: "official" or "complete".
         split: which clips, as the score step names them.
-        store: where sound and videos of the clips are, or None.
+        clips: sound and videos of the clips, or None.
+        made: when it was scored, seconds since 1970; 0: not known.
+        about: what the recipe says of itself.
+        notes: what a reader must know before the figures: that scenes were made, that networks were never trained.
+        simulated: the scored clips were made by the simulator.
         steps: the steps it was made of, each after those it read.
         versions: versions of packages.
     """
@@ -50,7 +106,11 @@ class Run:
     average: str = "macro"
     protocol: str = "official"
     split: str = ""
-    store: Store | None = None
+    clips: StoreClips | CorpusClips | None = None
+    made: float = 0.0
+    about: str = ""
+    notes: tuple[str, ...] = ()
+    simulated: bool = False
     steps: tuple[MadeBy, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -112,7 +172,7 @@ def gather(paths: Sequence[Path], references: Path | None = None, track: str = "
 
     Args:
         paths: what to report on.
-        references: folder of reference CSVs; needed for folders of CSVs only.
+        references: folder of reference CSVs, or a corpus with them; needed for folders of CSVs only.
         track: of folders of CSVs.
 
     Raises:
@@ -182,6 +242,14 @@ def _scored(folder: Path, receipt: dict[str, Any], name: str) -> Run:
     prediction = _predicted(results, csv_folder, len(store.taxonomy), max(map(int, store.frames[indices]), default=0))
     known = set(reference.clips)
     prediction = prediction.select_clips([clip for clip in prediction.clips if clip in known])
+    steps = tuple(_history(results, folder.name, receipt))
+    simulated = is_simulated(Path(str(store.facts.get("corpus", "")))) or any(
+        made.stage == "simulate" for made in _history(results, data_folder.name, read_receipt(data_folder) or {})
+    )
+    notes = [SIMULATED] if simulated else []
+    untrained = sorted({network for made in steps for network in _untrained(made)})
+    if untrained:
+        notes.append(f"Made with networks that were never trained: {listing(untrained)}. These are no results.")
     return Run(
         name,
         prediction,
@@ -191,10 +259,35 @@ def _scored(folder: Path, receipt: dict[str, Any], name: str) -> Run:
         config["average"],
         config["protocol"],
         config["split"],
-        store,
-        tuple(_history(results, folder.name, receipt)),
+        StoreClips(store),
+        float(receipt.get("finished") or 0.0),
+        str(receipt.get("about") or ""),
+        tuple(notes),
+        simulated,
+        steps,
         receipt.get("versions", {}),
     )
+
+
+SIMULATED = (
+    "The scored clips are made scenes: sounds placed in simulated rooms. Figures tell networks apart; they say little "
+    "of real recordings, and published results, which are of other clips, are left out."
+)
+
+
+def is_simulated(corpus: Path) -> bool:
+    """Return whether a corpus says of itself that the simulator made it: by its receipt, or by what it leaves there."""
+    receipt = read_receipt(corpus)
+    made = receipt is not None and receipt.get("stage") == "simulate"
+    return made or all((corpus / name).is_file() for name in ("splits.csv", "balance.csv"))
+
+
+def _untrained(made: MadeBy) -> list[str]:
+    """Return the networks of a step that were never trained."""
+    value = made.facts.get("random_weights")
+    if isinstance(value, list):
+        return [str(item) for item in value]
+    return [made.step] if value else []
 
 
 def _predicted(results: Path, csv_folder: Path, n_classes: int, frames: int) -> Events:
@@ -209,6 +302,35 @@ def _predicted(results: Path, csv_folder: Path, n_classes: int, frames: int) -> 
 
 
 def _folder_of_csv(path: Path, references: Path, track: str) -> Run:
-    prediction = read_folder(path, n_classes=len(DCASE2025), frames=None)
-    reference = read_folder(references, n_classes=len(DCASE2025), frames=None)
-    return Run(path.name or str(path), prediction, reference, track=track)
+    """Return the run of a folder of CSV files of any system; references may be a corpus, or labels inside one."""
+    labels = next((place for place in sorted(references.glob("metadata_*")) if place.is_dir()), references)
+    above = [labels, labels.absolute().parent]
+    root = next((place.parent for place in above if place.name.startswith("metadata_")), None)
+    own = taxonomy_beside(labels)
+    taxonomy = load_taxonomy(own)
+    prediction = read_folder(path, n_classes=len(taxonomy), frames=None)
+    reference = read_folder(labels, n_classes=len(taxonomy), frames=None)
+    missing = check_clips(prediction.clips, reference.clips, path, labels, missing_allowed=True)
+    simulated = root is not None and is_simulated(root)
+    remarks = Remarks()
+    reference = reference.select_clips(prediction.clips)
+    remarks.add(prediction, reference)
+    notes = [SIMULATED] if simulated else []
+    if missing:
+        notes.append(
+            f"{len(missing):,} of {len(missing) + len(prediction.clips):,} clips with references have no file in "
+            f"{path.name} and are left out: {listing(missing, 3)}."
+        )
+    notes += [line[0].upper() + line[1:] for line in remarks.lines("official")]
+    newest = max(Path(file).stat().st_mtime for _, file in list_csv(path))
+    return Run(
+        path.absolute().name,
+        prediction,
+        reference,
+        taxonomy,
+        track=track,
+        clips=None if root is None else CorpusClips.of(root),
+        made=newest,
+        notes=tuple(notes),
+        simulated=simulated,
+    )

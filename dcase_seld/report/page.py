@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 
+from dcase_seld import __version__
+from dcase_seld.core.events import name_parts
 from dcase_seld.core.files import write_text
 from dcase_seld.report.gather import Run, difference
 from dcase_seld.report.sections import all_sections
@@ -62,7 +65,7 @@ PUBLISHED = (
 """Source: the DCASE 2025 Challenge Task 3 description and the named papers."""
 
 
-def write_report(runs: Sequence[Run], out: Path, examples: int = 3, title: str = "") -> None:
+def write_report(runs: Sequence[Run], out: Path, examples: int = 3, title: str = "", about: str = "") -> None:
     """Write one self-contained HTML page on runs; the first is the one that clips are chosen by.
 
     Args:
@@ -70,14 +73,16 @@ def write_report(runs: Sequence[Run], out: Path, examples: int = 3, title: str =
         out: the file; written under another name first.
         examples: how many of the best and of the worst clips are shown.
         title: heading; the runs' names by default.
+        about: a sentence below it; what the first run's recipe says of itself by default.
     """
     heading = title or ", ".join(run.name for run in runs)
+    about = about or runs[0].about
     style = files("dcase_seld.report").joinpath("style.css").read_text(encoding="utf-8")
     parts = [
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>',
         '<meta name="viewport" content="width=device-width, initial-scale=1"/>',
-        f"<title>{escape(heading)}</title>\n<style>\n{style}</style>\n</head>\n<body>",
-        f"<header><h1>{escape(heading)}</h1>{_summary(runs)}</header>\n<main>",
+        f"<title>SELD report: {escape(heading)}</title>\n<style>\n{style}</style>\n</head>\n<body>",
+        f"<header><h1>{escape(heading)}</h1>{_head(runs, about)}</header>\n<main>",
         _section("Scores", _scores(runs)),
     ]
     if len(runs) > 1:
@@ -92,17 +97,35 @@ def _section(name: str, html: str) -> str:
     return f"<section><h2>{escape(name)}</h2>{html}</section>"
 
 
-def _summary(runs: Sequence[Run]) -> str:
-    first = runs[0]
-    score = first.scores
+def _head(runs: Sequence[Run], about: str) -> str:
+    """Return what stands above everything: what it is, when and by what it was made, warnings, the figures."""
+    parts = [f"<p>{escape(line)}</p>" for line in about.splitlines() if line.strip()]
+    days = [time.strftime("%Y-%m-%d", time.gmtime(run.made)) for run in runs if run.made]
+    when = f"Scored {' to '.join(dict.fromkeys((min(days), max(days))))} (UTC); " if days else ""
+    parts.append(f'<p class="note">{when}page by dcase-seld {escape(__version__)}.</p>')
+    shared = [note for note in runs[0].notes if all(note in run.notes for run in runs)]
+    own = [f"{run.name}: {note}" for run in runs for note in run.notes if note not in shared]
+    parts += [f'<p class="warning">{escape(note)}</p>' for note in (*shared, *own)]
+    return "".join(parts) + "".join(_tiles(run) for run in runs[:MOST_TILED])
+
+
+MOST_TILED = 4
+"""Runs whose figures stand in tiles at the head; the table holds all."""
+
+
+def _tiles(run: Run) -> str:
+    score = run.scores
     tiles = []
-    for one in shown(first.track):
-        low, high = _bounds(first, one.name)
+    for one in shown(run.track):
+        low, high = _bounds(run, one.name)
         within = f"{one.text(low)} to {one.text(high)}" if math.isfinite(low) else "no interval"
         value = one.text(score.figures[one.name], unit=True)
         tiles.append(f"<li><b>{value}</b><span>{escape(one.label)}</span><small>{within}</small></li>")
-    clips = f"{score.clips:,} {escape(first.split)} clips, track {first.track}, {first.average} average"
-    return f'<p>{escape(first.name)}: {clips}, {first.protocol} protocol</p><ul class="tiles">{"".join(tiles)}</ul>'
+    clips = f"{score.clips:,} {escape(run.split)} clips, track {run.track}, {run.average} average"
+    return (
+        f'<p class="run"><b>{escape(run.name)}</b>: {clips}, {run.protocol} protocol</p>'
+        f'<ul class="tiles" aria-label="figures of {escape(run.name, quote=True)}">{"".join(tiles)}</ul>'
+    )
 
 
 def _scores(runs: Sequence[Run]) -> str:
@@ -115,19 +138,29 @@ def _scores(runs: Sequence[Run]) -> str:
             within = f"<small>{one.text(low)} … {one.text(high)}</small>" if math.isfinite(low) else ""
             cells.append(f"<td>{one.text(run.scores.figures[name])}{within}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    for row in PUBLISHED:
+    compared = comparable(runs)
+    for row in PUBLISHED if compared else ():
         cells = [f'<th scope="row">{escape(row.system)}</th>']
         cells += [f"<td>{one.text(row.figures.get(name))}</td>" for name, one in FIGURES.items()]
         rows.append(f'<tr class="published">{"".join(cells)}</tr>')
     unit = runs[0].unit
-    doubt = ""
+    note = f"Small: 95 % intervals, jackknife that leaves out one {unit} at a time."
+    if compared:
+        note += (
+            " Grey: published on the challenge's development test set; a comparison only where the clips are the same."
+        )
     if any(_outside(run, name) for run in runs for name in FIGURES):
-        doubt = f" Where an interval does not hold its own value, there are too few {unit}s or rare classes decide it."
+        note += f" Where an interval does not hold its own value, there are too few {unit}s or rare classes decide it."
     return (
         f'<div class="scroll"><table><thead><tr><th></th>{titles}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-        f'</div><p class="note">Small: 95 % intervals, jackknife that leaves out one {unit} at a time. Grey: published '
-        f"on the challenge's development test set; a comparison only where the clips are the same.{doubt}</p>"
+        f'</div><p class="note">{note}</p>'
     )
+
+
+def comparable(runs: Sequence[Run]) -> bool:
+    """Return whether published results may stand beside runs: real clips named as the development test set's are."""
+    names = (name_parts(clip) for run in runs for clip in run.counts.clips)
+    return not any(run.simulated for run in runs) and all(part is not None and part.fold == 4 for part in names)
 
 
 def _bounds(run: Run, name: str) -> tuple[float, float]:

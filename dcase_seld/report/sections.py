@@ -39,9 +39,9 @@ def _classes(runs: Sequence[Run]) -> str:
         if having:
             series = [Series(run.name, [one.scale * value for value in values]) for run, values in having]
             most = 100 if one.unit == "%" else None
-            grid.append(bars(f"{one.title} by class", names, series, most=most, form=f".{one.decimals}f"))
+            grid.append(bars(f"{one.title} by class", names, series, most=most, form=f"z.{one.decimals}f"))
     rest = [Series("annotated", [float(value) for value in frames])]
-    grid.append(bars("Annotated source frames (100 ms)", names, rest, form=",.0f"))
+    grid.append(bars("Annotated source frames (100 ms)", names, rest, form="z,.0f"))
     never = [name for name, count in zip(names, frames.tolist(), strict=True) if not count]
     note = f'<p class="note">Never annotated here: {escape(", ".join(never))}; they count as 0 in macro F.</p>'
     return _grid(grid) + (note if never else "")
@@ -214,7 +214,7 @@ def _making(runs: Sequence[Run]) -> str:
 
 def _plain(value: object) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}" if math.isfinite(value) else "–"
+        return f"{value:z.4g}" if math.isfinite(value) else "–"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 

@@ -93,9 +93,10 @@ def run_score(config: ScoreConfig, inputs: Inputs, out: Path, context: Context) 
     """
     from dcase_seld.core.event_files import read_folder
     from dcase_seld.core.files import write_json
+    from dcase_seld.core.work import say
     from dcase_seld.scoring.counts import count_events
     from dcase_seld.scoring.intervals import jackknife
-    from dcase_seld.scoring.official import check_clips, format_scores, scores_of
+    from dcase_seld.scoring.official import Remarks, check_clips, format_scores, scores_of
     from dcase_seld.store.store import Store
 
     data, csv = inputs["data"][0], inputs["csv"][0]
@@ -108,6 +109,10 @@ def run_score(config: ScoreConfig, inputs: Inputs, out: Path, context: Context) 
     elsewhere = set(store.names) - set(names)  # clips of other splits, or without labels: not what is asked for
     prediction = prediction.select_clips([name for name in prediction.clips if name not in elsewhere])
     check_clips(prediction.clips, reference.clips, csv, data)
+    remarks = Remarks()
+    remarks.add(prediction, reference)
+    for line in remarks.lines(config.protocol):
+        say(f"note: {line}")
     counts = count_events(prediction, reference, n_classes=len(store.taxonomy), protocol=config.protocol)
     intervals = None
     if config.jackknife != "none":
@@ -138,6 +143,7 @@ class ReportConfig(Config):
     )
     examples: int = Field(3, ge=0, le=50, description="How many of the best and of the worst clips are shown.")
     title: str = Field("", description="Heading; the names of the runs by default.")
+    about: str = Field("", description="A sentence below the heading; what the recipe says of itself by default.")
 
 
 def run_report(config: ReportConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
@@ -146,7 +152,7 @@ def run_report(config: ReportConfig, inputs: Inputs, out: Path, context: Context
     from dcase_seld.report.page import write_report
 
     runs = gather(inputs["scores"])
-    write_report(runs, out / "report.html", config.examples, config.title)
+    write_report(runs, out / "report.html", config.examples, config.title, config.about)
     return {"runs": [one.name for one in runs]}
 
 
