@@ -115,9 +115,11 @@ QUALITY, PRESET = 26, "ultrafast"
 class Maker:
     """Makes clips of one job in one process: keeps the sound bank, the rooms and the pictures."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, shared: Path | None = None) -> None:
+        """Take a job, and the folder in which its processes share dry sounds, if they do."""
         self.job = job
         self.bank = open_bank(job.sounds, job.taxonomy, job.sound_config, job.seed)
+        self.bank.shared = shared
         self.pictures: PictureBank | None = None
         if job.video is not None:
             self.pictures = open_pictures(job.pictures, job.taxonomy, job.sound_config.split_seed)

@@ -241,10 +241,13 @@ def early_response(room: Room, source_m: Floats, channels: int) -> tuple[Respons
 
 def late_response(room: Room, mixing_s: float, channels: int, tail: int) -> Response:
     """Return the diffuse part (channels, S) of a response, rising at the mixing time (seconds)."""
-    late = _diffuse_field(room, channels, tail % TAILS)
-    time = np.arange(late.shape[1], dtype=np.float32) / SAMPLE_RATE
+    late = _diffuse_field(room, channels, tail % TAILS).copy()
+    begin, end = int(mixing_s * SAMPLE_RATE), int((mixing_s + FADE_S) * SAMPLE_RATE) + 2
+    time = np.arange(begin, min(end, late.shape[1]), dtype=np.float32) / SAMPLE_RATE
     rise = np.sin(0.5 * np.pi * np.clip((time - mixing_s) / FADE_S, 0.0, 1.0)).astype(np.float32)
-    return late * rise
+    late[:, :begin] = 0.0
+    late[:, begin : begin + len(rise)] *= rise
+    return late
 
 
 def _images(room: Room, source_m: Floats) -> tuple[Floats, Floats]:

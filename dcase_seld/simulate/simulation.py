@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from dcase_seld.simulate.clip_maker import Job, Maker
 
 BATCH = 8
 """Clips that a process makes before it reports."""
+
+SOUNDS = ".sounds"
+"""Folder in the corpus that holds dry sounds, mapped by all processes, while clips are made."""
 
 ALONE = 12
 """So few clips are made without starting processes."""
@@ -39,7 +43,13 @@ def simulate(job: Job, workers: int = 1, quiet: bool = True) -> None:
             path(fold, "any").parent.mkdir(parents=True, exist_ok=True)
             remove_unfinished(path(fold, "any").parent)
     _write_splits(job)
-    _make_missing(job, workers, quiet)
+    sounds = job.out / SOUNDS
+    shutil.rmtree(sounds, ignore_errors=True)  # of a run that was killed
+    sounds.mkdir()
+    try:
+        _make_missing(job, sounds, workers, quiet)
+    finally:
+        shutil.rmtree(sounds, ignore_errors=True)
 
 
 def missing_clips(job: Job) -> Iterator[tuple[str, int]]:
@@ -50,8 +60,8 @@ def missing_clips(job: Job) -> Iterator[tuple[str, int]]:
                 yield fold, index
 
 
-def _make_missing(job: Job, workers: int, quiet: bool) -> None:
-    """Make the clips without a label file."""
+def _make_missing(job: Job, sounds: Path, workers: int, quiet: bool) -> None:
+    """Make the clips without a label file; `sounds` is the folder of dry sounds that have been loaded."""
     from dcase_seld.core.work import progress
 
     missing = list(missing_clips(job))
@@ -60,13 +70,13 @@ def _make_missing(job: Job, workers: int, quiet: bool) -> None:
         advance(total - len(missing))
         if workers <= 1 or len(missing) <= ALONE:
             if missing:
-                maker = Maker(job)
+                maker = Maker(job, sounds)
             for fold, index in missing:
                 maker.make(fold, index)
                 advance()
             return
         batches = [missing[i : i + BATCH] for i in range(0, len(missing), BATCH)]
-        for count in share_work(_make_batch, batches, workers, "simulates", _start, (job,)):
+        for count in share_work(_make_batch, batches, workers, "simulates", _start, (job, sounds)):
             advance(count)
 
 
@@ -82,9 +92,9 @@ def _write_splits(job: Job) -> None:
 _maker: Maker | None = None
 
 
-def _start(job: Job) -> None:
+def _start(job: Job, sounds: Path) -> None:
     global _maker
-    _maker = Maker(job)
+    _maker = Maker(job, sounds)
 
 
 def _make_batch(clips: list[tuple[str, int]]) -> int:

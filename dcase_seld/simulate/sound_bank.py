@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.core.classes import Taxonomy
+from dcase_seld.core.files import write_bytes
 from dcase_seld.simulate.config import SoundsConfig
 from dcase_seld.simulate.noises import (
     clapping,
@@ -57,6 +61,12 @@ SPLITS = ("train", "val", "test")
 KEPT_RECORDINGS = 400
 """Recordings that a process keeps in memory (at most 5 s each are typical: about 100 MB as int16)."""
 
+KEPT_MAPPED = 20_000
+"""Recordings that a process keeps open where they are mapped from files: the system allows some 65,000 in all."""
+
+FREE_BYTES = 2 << 30
+"""So much of a disk is left free by files of dry sounds."""
+
 LONGEST_S = 30.0
 """Longer recordings are cut here, in seconds."""
 
@@ -91,11 +101,14 @@ class SoundBank:
         recordings: all of them.
         load: returns a recording's mono sound at 24 kHz, (S,).
         notes: what a user should know about this bank (classes with few groups, unknown folders).
+        shared: a folder of this work alone in which its processes find what another one loaded, mapped into memory:
+            each sound is read and resampled, or made, once for all. None: this process keeps its own.
     """
 
     recordings: tuple[Recording, ...]
     load: Callable[[Recording], Sound]
     notes: tuple[str, ...] = ()
+    shared: Path | None = None
     _kept: dict[Recording, npt.NDArray[np.int16]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -127,13 +140,30 @@ class SoundBank:
     def _keep(self, recording: Recording) -> npt.NDArray[np.int16]:
         kept = self._kept.get(recording)
         if kept is None:
-            sound = self.load(recording)
-            peak = float(np.abs(sound).max(initial=1e-9))
-            kept = np.rint(sound * (32767.0 / peak)).astype(np.int16)
-            if len(self._kept) >= KEPT_RECORDINGS:
+            kept = self._loaded(recording) if self.shared is None else self._mapped(recording, self.shared)
+            if len(self._kept) >= (KEPT_RECORDINGS if self.shared is None else KEPT_MAPPED):
                 self._kept.pop(next(iter(self._kept)))
             self._kept[recording] = kept
         return kept
+
+    def _loaded(self, recording: Recording) -> npt.NDArray[np.int16]:
+        sound = self.load(recording)
+        peak = float(np.abs(sound).max(initial=1e-9))
+        return np.asarray(np.rint(sound * (32767.0 / peak)), np.int16)
+
+    def _mapped(self, recording: Recording, folder: Path) -> npt.NDArray[np.int16]:
+        """Return a recording mapped from its file, which is written first where no process has done so.
+
+        Two that need it at the same moment may both write it, with one content; the later one replaces the file.
+        """
+        name = f"{recording.class_index} {recording.source}"
+        file = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.int16"
+        if not file.exists():
+            sound = self._loaded(recording)
+            if not len(sound) or shutil.disk_usage(folder).free < FREE_BYTES:
+                return sound
+            write_bytes(file, sound.data)
+        return np.asarray(np.memmap(file, np.int16, "r"))
 
 
 def procedural_bank(taxonomy: Taxonomy, config: SoundsConfig, seed: int) -> SoundBank:

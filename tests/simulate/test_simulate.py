@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import fft
 
 from dcase_seld.core.classes import DCASE2025, Taxonomy
 from dcase_seld.core.config import parse_config
@@ -16,9 +17,9 @@ from dcase_seld.media.audio import read_audio
 from dcase_seld.recipe.stage import Context
 from dcase_seld.simulate.clip_maker import Job, Maker
 from dcase_seld.simulate.config import ClipCounts, SceneConfig, SoundsConfig
-from dcase_seld.simulate.render import hear_scene, label_scene, render_scene, to_stereo
+from dcase_seld.simulate.render import _convolve_all, hear_scene, label_scene, render_scene, to_stereo
 from dcase_seld.simulate.scenes import read_prior
-from dcase_seld.simulate.simulation import simulate
+from dcase_seld.simulate.simulation import SOUNDS, simulate
 from dcase_seld.simulate.sound_bank import procedural_bank
 from dcase_seld.stages.data import SIMULATE_STAGE as STAGE
 from dcase_seld.stages.data import SimulateConfig
@@ -145,16 +146,32 @@ def test_one_and_two_processes_and_an_interrupted_run_write_the_same_files(tmp_p
     simulate(job(tmp_path / "two", clips=(10, 4)), workers=2)
     expected = digest(tmp_path / "one")
     assert len(expected) == 2 * 14 + 1 and digest(tmp_path / "two") == expected
+    assert not list(tmp_path.glob("*/.*"))  # the dry sounds that the processes shared
     folder = tmp_path / "one"
     kept = sorted((folder / "metadata_dev/dev-train-synth").glob("*.csv"))
     for path in kept[:3]:
         path.unlink()
     (folder / "stereo_dev/dev-train-synth" / (kept[0].stem + ".wav")).unlink()
     (folder / "stereo_dev/dev-train-synth/.half.wav.1.part").write_bytes(b"cut off")
+    (folder / SOUNDS).mkdir()
+    (folder / SOUNDS / "0123.int16").write_bytes(b"cut off")
     untouched = {path: path.stat().st_mtime_ns for path in kept[3:]}
     simulate(job(folder, clips=(10, 4)), workers=1)
     assert digest(folder) == expected
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in untouched.items())
+
+
+def test_convolutions_made_together_are_those_made_alone_to_the_bit():
+    rng = np.random.default_rng(0)
+    lengths = [(3000, 700), (3000, 700), (2500, 1200), (3000, 701), (1, 1), (3000, 700)]
+    pairs = [tuple(rng.standard_normal(shape, np.float32) for shape in (s, (2, i))) for s, i in lengths]
+    for (dry, impulse), wet in zip(pairs, _convolve_all(pairs), strict=True):
+        size = fft.next_fast_len(len(dry) + impulse.shape[1] - 1, real=True)
+        for response, heard in zip(impulse, wet, strict=True):
+            alone = fft.irfft(fft.rfft(dry, size) * fft.rfft(response, size), size)
+            assert np.array_equal(heard, alone[: len(dry) + len(response) - 1]) and heard.dtype == np.float32
+            assert np.abs(heard - np.convolve(dry.astype(float), response)).max() < 1e-3
+    assert _convolve_all([]) == []
 
 
 def test_another_seed_is_another_set(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from dcase_seld.core.classes import DCASE2025, Taxonomy
 from dcase_seld.core.errors import SeldError
 from dcase_seld.media.audio import write_wav
+from dcase_seld.simulate import sound_bank
 from dcase_seld.simulate.config import SoundsConfig
 from dcase_seld.simulate.folder_bank import folder_bank
 from dcase_seld.simulate.sound_bank import SOURCES, make, procedural_bank
@@ -126,6 +127,29 @@ def test_other_rates_and_stereo_become_mono_at_24_khz(tmp_path):
     sound = bank.sound(bank.recordings[0])
     assert sound.shape == (24000,) and np.abs(sound).max() == pytest.approx(1.0, abs=1e-3)
     assert np.abs(np.fft.rfft(sound)).argmax() == 440
+
+
+def test_processes_of_one_simulation_load_each_sound_once(tmp_path, monkeypatch):
+    put(tmp_path / "dog", *(f"a_{number}.wav" for number in range(5)))
+    (tmp_path / "shared").mkdir()
+    alone, *banks = (folder_bank(tmp_path, FOUR, SoundsConfig(group_by="recording")) for _ in range(3))
+    loaded = []
+    for bank in banks:
+        bank.shared = tmp_path / "shared"
+        bank.load = lambda recording, load=bank.load: loaded.append(recording.source) or load(recording)
+    for recording in alone.recordings:
+        for bank in (*banks, *banks):
+            np.testing.assert_array_equal(bank.sound(recording), alone.sound(recording))
+            assert bank.samples(recording) == alone.samples(recording) == 4800
+    assert sorted(loaded) == sorted(r.source for r in alone.recordings)
+    files = sorted((tmp_path / "shared").iterdir())
+    assert len(files) == 5 and all(file.stat().st_size == 9600 for file in files)
+    # A disk that is nearly full is left alone, and the sounds are the same.
+    (tmp_path / "full").mkdir()
+    monkeypatch.setattr(sound_bank, "FREE_BYTES", 1 << 60)
+    banks[0].shared, banks[0]._kept = tmp_path / "full", {}
+    np.testing.assert_array_equal(banks[0].sound(alone.recordings[0]), alone.sound(alone.recordings[0]))
+    assert not list((tmp_path / "full").iterdir())
 
 
 def test_esc50_and_fsd50k_folders_are_understood(tmp_path):
