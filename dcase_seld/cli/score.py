@@ -37,7 +37,7 @@ class FrameCount(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     "ref",
     type=click.Path(path_type=Path),
     required=True,
-    help="Folder of reference CSV files; flat, or with one sub-folder per split.",
+    help="Folder of reference CSV files, flat or with one sub-folder per split; or a corpus in the official layout.",
 )
 @click.option(
     "--task",
@@ -74,7 +74,7 @@ class FrameCount(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     default="clip",
     show_default=True,
     help="What is left out at a time: one clip, as the challenge does, or all windows of one recording, which is the "
-    "honest interval where clips overlap in time.",
+    "honest interval where clips overlap in time (2025).",
 )
 @click.option("--allow-missing", is_flag=True, help="Leave out clips without a prediction file, as the challenge does.")
 @click.option(
@@ -87,7 +87,7 @@ class FrameCount(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     type=FrameCount(),
     default=CLIP_FRAMES,
     show_default=True,
-    help="Label frames (100 ms) of a clip; 'any' for longer recordings.",
+    help="Label frames (100 ms) of a clip; 'any' for longer recordings (2025; any length before).",
 )
 @click.option(
     "--json",
@@ -135,7 +135,9 @@ def score(
     beside a jackknife interval is the real one.
     """
     from dcase_seld.core.classes import load_taxonomy, taxonomy_beside
+    from dcase_seld.core.event_files import labels_in
 
+    ref = labels_in(ref)
     own = taxonomy_beside(ref) if taxonomy is None else None
     if own is not None:
         click.echo(f"note: the classes are those of {own}.", err=True)
@@ -202,7 +204,8 @@ def _score_edition(
 
     prediction = read_sources(pred, task, form=form)
     reference = read_sources(ref, task, reference=True)
-    _tell_missing(check_clips(prediction.clips, reference.clips, pred, ref, allowed))
+    remedy = "Write an empty file where nothing was detected, or pass --allow-missing to leave them out."
+    _tell_missing(check_clips(prediction.clips, reference.clips, pred, ref, allowed, remedy))
     for note in (*prediction.notes_of(n_classes), *reference.notes_of(n_classes)):
         click.echo(f"note: {note}", err=True)
     clips, sums = count_sources(prediction, reference, task=task, n_classes=n_classes, protocol=protocol)

@@ -66,6 +66,12 @@ def in_batches(files: Sequence[tuple[str, str]], limits: Limits) -> Iterator[Eve
         yield _read(files[start : start + BATCH_CLIPS], limits, files[start + BATCH_CLIPS :])
 
 
+def labels_in(folder: Path) -> Path:
+    """Return where the label files of a folder are: in metadata_dev/ of a corpus in the official layout, else in it."""
+    found = sorted(place for place in folder.glob("metadata_*") if place.is_dir())
+    return found[0] if found else folder
+
+
 def list_csv(folder: Path) -> list[tuple[str, str]]:
     """Return (clip name, path) of all CSV files of a folder and its direct sub-folders, ordered by name.
 

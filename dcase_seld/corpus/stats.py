@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from dcase_seld.core.classes import Taxonomy
 from dcase_seld.core.csv_rows import Limits
-from dcase_seld.core.event_files import in_batches, list_csv
+from dcase_seld.core.event_files import in_batches, labels_in, list_csv
 from dcase_seld.core.events import Events
 from dcase_seld.core.files import whole_file
 from dcase_seld.core.task import LABEL_RATE
@@ -106,8 +106,7 @@ def read_labels(
         store = Store.open(folder)
         names = [store.names[index] for index in store.indices(list(splits)) if store.labelled[index]]
         return iter([store.events.select_clips(names)]), store.taxonomy
-    labels = folder / "metadata_dev" if (folder / "metadata_dev").is_dir() else folder
-    return in_batches(list_csv(labels), Limits(len(taxonomy), None)), taxonomy
+    return in_batches(list_csv(labels_in(folder)), Limits(len(taxonomy), None)), taxonomy
 
 
 def label_stats(tables: Iterable[Events], taxonomy: Taxonomy) -> LabelStats:

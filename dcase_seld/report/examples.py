@@ -37,9 +37,11 @@ def example(clip: str, runs: Sequence[Run]) -> str:
     score = clip_scores(first).get(clip, 0.0)
     parts = [f"<h4>{escape(clip)}</h4>", f"<p class='note'>F20/1 of this clip: {100 * score:.0f} %</p>"]
     parts.append(_picture(clip, first))
+    tables = [first.reference, *(run.prediction for run in runs if clip in run.prediction.clips)]
+    classes = sorted({index for table in tables for index in table.select_clips([clip]).class_index.tolist()})
     for run in runs:
         if clip in run.prediction.clips:
-            parts.append(_timeline(clip, run, len(runs) > 1))
+            parts.append(_timeline(clip, run, len(runs) > 1, classes))
     parts.append(_player(clip, first))
     return f'<article class="clip">{"".join(parts)}</article>'
 
@@ -126,10 +128,9 @@ def _told(run: Run, table: Events, most: int = 8) -> str:
     return listing(events, most) or "nothing"
 
 
-def _timeline(clip: str, run: Run, named: bool) -> str:
+def _timeline(clip: str, run: Run, named: bool, classes: Sequence[int]) -> str:
     """Return azimuth over time: annotated sources as bands, predicted ones as dots, a colour per class."""
     truth, guess = run.reference.select_clips([clip]), run.prediction.select_clips([clip])
-    classes = sorted({*truth.class_index.tolist(), *guess.class_index.tolist()})
     colour = {index: place % COLOURS for place, index in enumerate(classes)}
     frames = max([49, *truth.frame.tolist(), *guess.frame.tolist()]) + 1
     wide, tall = WIDTH - LEFT - 6, HEIGHT - TOP - 20

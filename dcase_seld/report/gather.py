@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from dcase_seld.core.classes import DCASE2025, Taxonomy, load_taxonomy, taxonomy_beside
 from dcase_seld.core.errors import SeldError, listing
-from dcase_seld.core.event_files import list_csv, read_folder
+from dcase_seld.core.event_files import labels_in, list_csv, read_folder
 from dcase_seld.core.events import Events, name_parts
 from dcase_seld.core.files import follow
 from dcase_seld.recipe.provenance import MadeBy, _history
@@ -303,11 +303,10 @@ def _predicted(results: Path, csv_folder: Path, n_classes: int, frames: int) -> 
 
 def _folder_of_csv(path: Path, references: Path, track: str) -> Run:
     """Return the run of a folder of CSV files of any system; references may be a corpus, or labels inside one."""
-    labels = next((place for place in sorted(references.glob("metadata_*")) if place.is_dir()), references)
+    labels = labels_in(references)
     above = [labels, labels.absolute().parent]
     root = next((place.parent for place in above if place.name.startswith("metadata_")), None)
-    own = taxonomy_beside(labels)
-    taxonomy = load_taxonomy(own)
+    taxonomy = load_taxonomy(taxonomy_beside(labels))
     prediction = read_folder(path, n_classes=len(taxonomy), frames=None)
     reference = read_folder(labels, n_classes=len(taxonomy), frames=None)
     missing = check_clips(prediction.clips, reference.clips, path, labels, missing_allowed=True)

@@ -22,7 +22,13 @@ from dcase_seld.scoring.intervals import all_but_one, interval_of
 
 
 def check_clips(
-    predicted: tuple[str, ...], annotated: tuple[str, ...], pred: Path, ref: Path, missing_allowed: bool = False
+    predicted: tuple[str, ...],
+    annotated: tuple[str, ...],
+    pred: Path,
+    ref: Path,
+    missing_allowed: bool = False,
+    remedy: str = "Write a file with the header alone where nothing was detected, or pass --allow-missing to leave them"
+    " out.",
 ) -> list[str]:
     """Return the clips without predictions, which must be allowed; predictions of unknown clips never are.
 
@@ -41,7 +47,7 @@ def check_clips(
     if missing and not missing_allowed:
         raise SeldError(
             f"{len(missing)} of {len(annotated)} clips in {ref} have no prediction file in {pred}: {listing(missing)}.",
-            "Write a file with the header alone where nothing was detected, or pass --allow-missing to leave them out.",
+            remedy,
         )
     return missing
 

@@ -108,7 +108,8 @@ def run_score(config: ScoreConfig, inputs: Inputs, out: Path, context: Context) 
     reference = store.events.select_clips(names)
     elsewhere = set(store.names) - set(names)  # clips of other splits, or without labels: not what is asked for
     prediction = prediction.select_clips([name for name in prediction.clips if name not in elsewhere])
-    check_clips(prediction.clips, reference.clips, csv, data)
+    remedy = "Predict every clip of the split, or set protocol: complete, which counts them as missed."
+    check_clips(prediction.clips, reference.clips, csv, data, config.protocol == "complete", remedy)
     remarks = Remarks()
     remarks.add(prediction, reference)
     for line in remarks.lines(config.protocol):

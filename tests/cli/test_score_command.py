@@ -175,6 +175,12 @@ def test_a_taxonomy_beside_the_references_is_used_and_said(tmp_path):
     assert "--taxonomy" in command(pred, flat)[2]
 
 
+def test_a_corpus_may_be_named_instead_of_its_labels(case, tmp_path):
+    pred, ref = case
+    shutil.copytree(ref, tmp_path / "corpus" / "metadata_dev")
+    assert scores(pred, tmp_path / "corpus", tmp_path) == scores(pred, ref, tmp_path)
+
+
 def test_json_to_standard_output_is_json_alone(case):
     status, out, errors = command(*case, "--json", "-")
     assert status == 0 and list(json.loads(out)) == KEYS and errors == ""

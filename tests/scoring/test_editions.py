@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcase_seld.cli.score import score
+from dcase_seld.core.csv_rows import parse_numbers
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.events import Events
 from dcase_seld.scoring.editions import SUMS, Sources, count_sources, sources_of
@@ -234,3 +235,24 @@ def test_nothing_heavy_is_imported():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+CELL = st.sampled_from(["0", "1", "-1", "2.5", "1e9", "nan", "", " 3 ", "1_0"])
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(
+    st.one_of(
+        st.text('0123456789.,,,,-+eE\n\r _nai\t"x\x00٣é', max_size=60).map(lambda text: text.encode()),
+        st.binary(max_size=40),
+        st.lists(st.lists(CELL, min_size=5, max_size=7), max_size=4).map(
+            lambda rows: "\n".join(map(",".join, rows)).encode()
+        ),
+    )
+)
+def test_any_bytes_are_rows_or_a_mistake_with_a_line(data):
+    rows, mistake = parse_numbers(data, {5, 6, 7})
+    if mistake is None:
+        assert np.isfinite(rows).all() and (rows[:, :2] >= 0).all()
+    else:
+        assert mistake.line >= 1 and mistake.problem and mistake.remedy and not len(rows)
