@@ -21,10 +21,10 @@ from dcase_seld.core.csv_rows import Rows
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.event_files import official_rows
 from dcase_seld.core.events import Events
+from dcase_seld.core.geometry import Sphere
 from dcase_seld.core.task import DOA_THRESHOLD_DEG, RELATIVE_DISTANCE_THRESHOLD
 
 Floats = npt.NDArray[np.float64]
-
 Indices = npt.NDArray[np.intp]
 
 
@@ -114,8 +114,10 @@ def _cheapest_path(
     return path, shortest, total, sink, visited
 
 
-Protocol = Literal["official", "complete"]
+Apart = Callable[[npt.NDArray[Any], npt.NDArray[Any]], Floats]
+"""Rows (…, 6 or more) of two sides → degrees between their directions (…)."""
 
+Protocol = Literal["official", "complete"]
 Integers = npt.NDArray[np.int64]
 
 PROTOCOLS = {
@@ -143,6 +145,7 @@ COUNTS = (
 which one thing is right; a hit has both azimuth and distance right."""
 
 _MOST_TRACKS = 10
+SPHERE = Sphere()
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -167,7 +170,7 @@ def count_events(
 
     Args:
         prediction: predicted events; clips that it does not list count as missing files.
-        reference: annotated events.
+        reference: annotated events; where they have elevations, angles are those on the sphere.
         n_classes: number of classes C.
         protocol: "official" or "complete", see PROTOCOLS.
 
@@ -182,8 +185,10 @@ def count_events(
             "Score predictions against the references of the same split.",
         )
     listed = np.array([place[name] for name in prediction.clips], np.int64)
-    guess, guess_clip = official_rows(prediction), listed[prediction.clip]
-    truth, truth_clip = official_rows(reference), reference.clip.astype(np.int64)
+    sphere = reference.elevation_deg is not None
+    made = _sphere_rows if sphere else official_rows
+    guess, guess_clip = made(prediction), listed[prediction.clip]
+    truth, truth_clip = made(reference), reference.clip.astype(np.int64)
     for rows in (guess, truth):
         if len(rows) and int(rows[:, 1].max()) >= n_classes:
             raise ValueError(f"class {int(rows[:, 1].max())}, but there are {n_classes} classes")
@@ -197,7 +202,8 @@ def count_events(
         guess, guess_clip = guess[kept], guess_clip[kept]
         kept = scored[truth_clip] & (truth[:, 0] < end[truth_clip])
         truth, truth_clip = truth[kept], truth_clip[kept]
-    values = _count((truth, truth_clip), (guess, guess_clip), len(place), n_classes)
+    apart = _great_circle if sphere else _azimuth_difference
+    values = _count((truth, truth_clip), (guess, guess_clip), len(place), n_classes, apart)
     names = tuple(name for name, flag in zip(reference.clips, scored.tolist(), strict=True) if flag)
     return Counts(names, values[:, scored])
 
@@ -219,8 +225,8 @@ class Groups:
     count: Integers
 
 
-def _count(truth: tuple[Rows, Integers], guess: tuple[Rows, Integers], clips: int, n_classes: int) -> Any:
-    """Return sums (len(COUNTS), clips, C) of official rows and the clip of each row."""
+def _count(truth: tuple[Rows, Integers], guess: tuple[Rows, Integers], clips: int, n_classes: int, apart: Apart) -> Any:
+    """Return sums (len(COUNTS), clips, C) of official rows and the clip of each row; `apart`: degrees between two."""
     frames = 1 + max((int(rows[:, 0].max()) for rows, _ in (truth, guess) if len(rows)), default=0)
     references, predictions = (_group(rows, clip, frames, n_classes) for rows, clip in (truth, guess))
     common, in_truth, in_guess = np.intersect1d(
@@ -238,11 +244,11 @@ def _count(truth: tuple[Rows, Integers], guess: tuple[Rows, Integers], clips: in
         add(name, common, -matches)
     add("match", common, matches)
 
-    truth_row, guess_row, group = pair_rows(references, in_truth, predictions, in_guess, _azimuth_difference)
+    truth_row, guess_row, group = pair_rows(references, in_truth, predictions, in_guess, apart)
     a = references.rows[truth_row].astype(np.float64)
     b = predictions.rows[guess_row].astype(np.float64)
     key = common[group]
-    azimuth_error = np.abs(a[:, 3] - b[:, 3])
+    azimuth_error = apart(a, b)
     distance_error = np.abs(a[:, 4] - b[:, 4])
     relative_error = distance_error / (a[:, 4] + EPS)
     azimuth_right = azimuth_error <= DOA_THRESHOLD_DEG
@@ -297,7 +303,7 @@ def pair_rows(
     in_truth: Integers,
     predictions: Groups,
     in_guess: Integers,
-    cost: Callable[[npt.NDArray[Any], npt.NDArray[Any]], Floats],
+    cost: Apart,
 ) -> tuple[Integers, Integers, Integers]:
     """Return the reference row, the predicted row and the common group of every matched pair.
 
@@ -329,3 +335,15 @@ def pair_rows(
 def _azimuth_difference(truth: npt.NDArray[Any], guess: npt.NDArray[Any]) -> Floats:
     """Return the differences of azimuth of official rows, as exact whole numbers."""
     return np.abs(truth[..., 3].astype(np.float64) - guess[..., 3].astype(np.float64))
+
+
+def _sphere_rows(events: Events) -> Rows:
+    """Return official rows with azimuths all around and, as a seventh column, elevations, in whole degrees."""
+    height = np.zeros(len(events)) if events.elevation_deg is None else events.elevation_deg
+    rows = np.column_stack([official_rows(events), np.rint(height).astype(np.int32)])
+    rows[:, 3] = np.rint(events.azimuth_deg)
+    return rows
+
+
+def _great_circle(truth: npt.NDArray[Any], guess: npt.NDArray[Any]) -> Floats:
+    return SPHERE.error_deg(truth[..., 3], guess[..., 3], truth[..., 6], guess[..., 6])

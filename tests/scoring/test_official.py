@@ -1,6 +1,7 @@
 import json
 import math
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,19 @@ def test_float_events_score_as_the_csv_will_hold_them():
     assert score_events(prediction, reference, n_classes=1).f_score == 1.0
     prediction.azimuth_deg[:] = 20.6
     assert score_events(prediction, reference, n_classes=1).f_score == 0.0
+
+
+def test_directions_all_around_are_compared_on_the_sphere():
+    rows = [(0, 0, 0, 170, 100, 0), (1, 0, 0, 0, 100, 0), (2, 0, 0, 0, 100, 0), (9, 0, 0, 0, 100, 0)]
+    reference, prediction = (replace(table([rows], ["x"]), elevation_deg=np.array([0, 80, 0, 0.0])) for _ in range(2))
+    prediction.azimuth_deg[:] = [-175, 90, 180, 0]  # across the seam; far round but near the pole; behind
+    reference.azimuth_deg[0] = 170
+    scores = score_events(prediction, reference, n_classes=1)
+    near = math.degrees(math.acos(math.sin(math.radians(80)) ** 2))
+    assert scores.doa_error_deg == pytest.approx((15 + near + 180) / 3)
+    assert scores.f_score == pytest.approx(2 / 3)
+    folded = score_events(replace(prediction, elevation_deg=None), replace(reference, elevation_deg=None), n_classes=1)
+    assert folded.doa_error_deg == pytest.approx((15 + 90 + 0) / 3)
 
 
 def test_scores_do_not_depend_on_the_order_of_clips():
