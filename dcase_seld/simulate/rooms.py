@@ -1,16 +1,15 @@
 """Simulated rooms: what a coincident first-order microphone hears of a source somewhere in a shoebox.
 
-The early part comes from pyroomacoustics' image sources; each image arrives with the gains of its direction in W, Y, Z
-and X (ACN order, X to the front, Y to the left, SN3D). The late part is a diffuse field: independent noises that decay
-as the room does, of power 1 in W and 1/3 in Y, Z and X. So the left and right cardioids L = W + Y and R = W - Y of the
-late part correlate with (1 - 1/3) / (1 + 1/3) = 0.5, as in a real diffuse room.
+The early part is made of image sources (J. B. Allen, D. A. Berkley, 1979); each arrives with the gains of its direction
+in W, Y, Z and X (ACN order, X to the front, Y to the left, SN3D). The late part is a diffuse field: independent noises
+that decay as the room does, of power 1 in W and 1/3 in Y, Z and X. So the left and right cardioids L = W + Y and
+R = W - Y of the late part correlate with (1 - 1/3) / (1 + 1/3) = 0.5, as in a real diffuse room.
 """
 
 from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,22 +56,34 @@ def _masks(size: int) -> npt.NDArray[np.float32]:
 
 SPEED_OF_SOUND = 343.0
 
-SURFACES = {
-    "walls": (
-        "brickwork",
-        "rough_concrete",
-        "plasterboard",
-        "gypsum_board",
-        "wooden_lining",
-        "glass_window",
-        "double_glazing_10mm",
-        "curtains_fabric",
-        "blinds_half_open",
-    ),
-    "ceiling": ("plasterboard", "rough_concrete", "ceiling_plasterboard", "ceiling_fissured_tile", "wooden_lining"),
-    "floor": ("marble_floor", "linoleum_on_concrete", "stage_floor", "carpet_cotton", "carpet_thin", "carpet_hairy"),
+MATERIALS = {
+    "brickwork": (0.01, 0.02, 0.02, 0.03, 0.03, 0.04),
+    "rough_concrete": (0.02, 0.03, 0.03, 0.03, 0.04, 0.07),
+    "plasterboard": (0.15, 0.1, 0.06, 0.04, 0.04, 0.05),
+    "gypsum_board": (0.3, 0.69, 1.0, 0.81, 0.66, 0.62),
+    "wooden_lining": (0.27, 0.23, 0.22, 0.15, 0.1, 0.07),
+    "glass_window": (0.1, 0.05, 0.04, 0.03, 0.03, 0.03),
+    "double_glazing_10mm": (0.1, 0.07, 0.05, 0.03, 0.02, 0.02),
+    "curtains_fabric": (0.1, 0.38, 0.63, 0.52, 0.55, 0.65),
+    "blinds_half_open": (0.03, 0.09, 0.24, 0.46, 0.79, 0.76),
+    "ceiling_plasterboard": (0.2, 0.15, 0.1, 0.08, 0.04, 0.02),
+    "ceiling_fissured_tile": (0.49, 0.53, 0.53, 0.75, 0.92, 0.99),
+    "marble_floor": (0.01, 0.01, 0.01, 0.02, 0.02, 0.02),
+    "linoleum_on_concrete": (0.02, 0.03, 0.03, 0.03, 0.03, 0.02),
+    "stage_floor": (0.1, 0.07, 0.06, 0.06, 0.06, 0.06),
+    "carpet_cotton": (0.07, 0.31, 0.49, 0.81, 0.66, 0.54),
+    "carpet_thin": (0.02, 0.04, 0.08, 0.2, 0.35, 0.4),
+    "carpet_hairy": (0.11, 0.14, 0.37, 0.43, 0.27, 0.25),
 }
-"""Names in pyroomacoustics' table of materials."""
+"""Energy absorption in the six octave bands. Source: M. Vorländer, Auralization, 2008, by pyroomacoustics' names."""
+
+_MATERIALS = list(MATERIALS)
+
+SURFACES = {
+    "walls": _MATERIALS[:9],
+    "ceiling": ["plasterboard", "rough_concrete", "ceiling_plasterboard", "ceiling_fissured_tile", "wooden_lining"],
+    "floor": _MATERIALS[11:],
+}
 
 SINC_HALF = 8
 """Half length in samples of the windowed sinc that puts an image between two samples."""
@@ -251,30 +262,42 @@ def late_response(room: Room, mixing_s: float, channels: int, tail: int) -> Resp
 
 
 def _images(room: Room, source_m: Floats) -> tuple[Floats, Floats]:
-    """Return image positions (I, 3) and their amplitude damping (bands, I)."""
-    box = _shoebox(room)
-    box.sources.clear()
-    box.add_source(list(source_m))
-    box.image_source_model()
-    source = box.sources[0]
-    return np.asarray(source.images.T, dtype=np.float64), np.asarray(source.damping[: len(BANDS_HZ)], dtype=np.float64)
+    """Return image positions (I, 3) and their amplitude damping (bands, I), in single precision as pyroomacoustics."""
+    number = _reflections(room.reflections)
+    size, source = np.asarray(room.size_m, np.float32), np.asarray(source_m, np.float32)
+    mirrored = np.where(number % 2 == 1, size - source, source)
+    return np.asarray(number.astype(np.float32) * size + mirrored, np.float64), _damping(room)
+
+
+@functools.lru_cache(maxsize=16)
+def _reflections(order: int) -> npt.NDArray[np.int64]:
+    """Return (I, 3): how often, and towards which side, every image is reflected along x, y and z."""
+    span = np.arange(-order, order + 1)
+    z, y, x = np.meshgrid(span, span, span, indexing="ij")
+    kept = np.abs(x) + np.abs(y) + np.abs(z) <= order
+    return np.stack([x[kept], y[kept], z[kept]], axis=1)
 
 
 @functools.lru_cache(maxsize=256)
-def _shoebox(room: Room) -> Any:
-    """Return the room as pyroomacoustics has it, with its microphone and no source."""
-    import pyroomacoustics as pra
-
-    names = ("west", "east", "south", "north", "floor", "ceiling")
-    materials = {
-        name: pra.Material({"coeffs": list(values), "center_freqs": list(BANDS_HZ)})
-        for name, values in zip(names, room.absorption, strict=True)
-    }
-    box = pra.ShoeBox(
-        list(room.size_m), fs=SAMPLE_RATE, materials=materials, max_order=room.reflections, air_absorption=False
-    )
-    box.add_microphone(list(room.microphone_m))
-    return box
+def _damping(room: Room) -> Floats:
+    """Return (bands, I): what the walls leave of every image's amplitude, wherever in the room the source is."""
+    number = _reflections(room.reflections)
+    kept = np.sqrt(np.float32(1.0) - np.asarray(room.absorption, np.float32))
+    powers = [np.ones_like(kept)]
+    for _ in range(room.reflections):
+        powers.append(powers[-1] * kept)
+    table = np.stack(powers)
+    # A path of n reflections along an axis meets the wall of its side once more than the other where n is odd.
+    few, many = np.abs(number) // 2, (np.abs(number) + 1) // 2
+    damping = np.ones((kept.shape[1], len(number)), np.float32)
+    for axis in range(3):
+        positive = number[:, axis] > 0
+        for wall, times in (
+            (2 * axis, np.where(positive, few[:, axis], many[:, axis])),
+            (2 * axis + 1, np.where(positive, many[:, axis], few[:, axis])),
+        ):
+            damping *= table[times, wall].T
+    return damping.astype(np.float64)
 
 
 @functools.lru_cache(maxsize=128)
@@ -297,12 +320,8 @@ def _diffuse_field(room: Room, channels: int, number: int) -> Response:
 
 def _absorption(surface: str, rng: np.random.Generator) -> Floats:
     """Return the (6,) octave-band absorption of a random material of a kind of surface."""
-    from pyroomacoustics.parameters import materials_absorption_table
-
     names = SURFACES[surface]
-    entry = materials_absorption_table[names[int(rng.integers(len(names)))]]
-    coefficients, centres = entry["coeffs"], entry["center_freqs"]
-    values = np.interp(np.log2(BANDS_HZ), np.log2(centres[: len(coefficients)]), coefficients)
+    values = np.asarray(MATERIALS[names[int(rng.integers(len(names)))]])
     return np.asarray(np.clip(values * rng.uniform(0.8, 1.25), 0.01, 0.95))
 
 

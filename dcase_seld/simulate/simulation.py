@@ -20,7 +20,7 @@ from dcase_seld.core.files import remove_unfinished, write_text
 from dcase_seld.core.work import share_work
 from dcase_seld.simulate.clip_maker import Job, Maker
 
-BATCH = 8
+BATCH = 4
 """Clips that a process makes before it reports."""
 
 SOUNDS = ".sounds"

@@ -1,9 +1,20 @@
 import numpy as np
+import pyroomacoustics as pra
 import pytest
 
 from dcase_seld.core.task import SAMPLE_RATE
 from dcase_seld.simulate.config import RoomsConfig
-from dcase_seld.simulate.rooms import direction, early_response, response, sample_room, sample_source
+from dcase_seld.simulate.rooms import (
+    BANDS_HZ,
+    MATERIALS,
+    SURFACES,
+    _images,
+    direction,
+    early_response,
+    response,
+    sample_room,
+    sample_source,
+)
 
 CONFIG = RoomsConfig()
 
@@ -24,6 +35,30 @@ def direct(response_, distance_m):
     """The first 2 ms after the direct sound's arrival."""
     start = int(distance_m / 343.0 * SAMPLE_RATE) - 8
     return response_[:, max(0, start) : start + 48]
+
+
+def test_images_are_those_of_pyroomacoustics_to_the_bit():
+    names = ("west", "east", "south", "north", "floor", "ceiling")
+    for seed, room in enumerate([*rooms(6), *rooms(2, reflections=3), *rooms(1, reflections=1)]):
+        place = sample_source(room, CONFIG, np.random.default_rng([seed, 1]))
+        walls = zip(names, room.absorption, strict=True)
+        made = {name: pra.Material({"coeffs": list(a), "center_freqs": list(BANDS_HZ)}) for name, a in walls}
+        order = room.reflections
+        box = pra.ShoeBox(room.size_m, SAMPLE_RATE, materials=made, max_order=order, air_absorption=False)
+        box.add_microphone(list(room.microphone_m))
+        box.add_source(list(place))
+        box.image_source_model()
+        images, damping = _images(room, place)
+        assert np.array_equal(images, box.sources[0].images.T) and len(images) > 6
+        assert np.array_equal(damping, box.sources[0].damping[: len(BANDS_HZ)])
+
+
+def test_materials_are_those_of_the_published_table():
+    table = pra.parameters.materials_absorption_table
+    for name, absorption in MATERIALS.items():
+        assert tuple(table[name]["coeffs"][:6]) == absorption
+        assert tuple(table[name]["center_freqs"][:6]) == BANDS_HZ
+    assert set(MATERIALS) == {name for names in SURFACES.values() for name in names}
 
 
 def test_the_late_field_of_left_and_right_correlates_as_in_a_diffuse_room():
