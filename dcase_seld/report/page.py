@@ -14,7 +14,7 @@ from dcase_seld import __version__
 from dcase_seld.core.events import name_parts
 from dcase_seld.core.files import write_text
 from dcase_seld.report.gather import Run, difference
-from dcase_seld.report.sections import all_sections
+from dcase_seld.report.sections import all_sections, heading
 from dcase_seld.scoring.figures import FIGURES, shown
 
 
@@ -129,19 +129,21 @@ def _tiles(run: Run) -> str:
 
 
 def _scores(runs: Sequence[Run]) -> str:
-    titles = "".join(f"<th>{escape(one.title)}</th>" for one in FIGURES.values())
+    compared = comparable(runs)
+    had = {one.name for run in runs for one in shown(run.track)}
+    columns = {name: one for name, one in FIGURES.items() if compared or name in had}
+    titles = "".join(f"<th>{heading(one)}</th>" for one in columns.values())
     rows = []
     for run in runs:
         cells = [f'<th scope="row">{escape(run.name)}</th>']
-        for name, one in FIGURES.items():
+        for name, one in columns.items():
             low, high = _bounds(run, name)
             within = f"<small>{one.text(low)} … {one.text(high)}</small>" if math.isfinite(low) else ""
             cells.append(f"<td>{one.text(run.scores.figures[name])}{within}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    compared = comparable(runs)
     for row in PUBLISHED if compared else ():
         cells = [f'<th scope="row">{escape(row.system)}</th>']
-        cells += [f"<td>{one.text(row.figures.get(name))}</td>" for name, one in FIGURES.items()]
+        cells += [f"<td>{one.text(row.figures.get(name))}</td>" for name, one in columns.items()]
         rows.append(f'<tr class="published">{"".join(cells)}</tr>')
     unit = runs[0].unit
     note = f"Small: 95 % intervals, jackknife that leaves out one {unit} at a time."
@@ -191,7 +193,7 @@ def _differences(runs: Sequence[Run]) -> Iterator[str]:
             verdict = ("better" if better else "worse") if sure else "not told apart"
             change, low, high = (one.change(entry[key]) for key in ("value", "low", "high"))
             rows.append(
-                f'<tr><th scope="row">{escape(one.title)}</th><td>{change}</td><td>{low} … {high}</td>'
+                f'<tr><th scope="row">{heading(one)}</th><td>{change}</td><td>{low} … {high}</td>'
                 f'<td class="{verdict.split()[0]}">{verdict}</td></tr>'
             )
         units = next(iter(result.values()))["units"]

@@ -13,7 +13,7 @@ from dcase_seld.report.charts import Series, bars, heatmap, lines
 from dcase_seld.report.errors import BUDGET, Pairs, budget, calibration, confusion, errors_by, onscreen_table, pair
 from dcase_seld.report.examples import chosen_clips, example
 from dcase_seld.report.gather import Run
-from dcase_seld.scoring.figures import FIGURES
+from dcase_seld.scoring.figures import FIGURES, Figure
 
 
 def all_sections(runs: Sequence[Run], examples: int) -> Iterator[tuple[str, str]]:
@@ -47,6 +47,11 @@ def _classes(runs: Sequence[Run]) -> str:
     return _grid(grid) + (note if never else "")
 
 
+def heading(figure: Figure) -> str:
+    """Return a figure's title as HTML, its unit never alone on a line."""
+    return escape(figure.label) + (f"\u00a0{escape(figure.unit)}" if figure.unit else "")
+
+
 def _budget(runs: Sequence[Run]) -> str:
     """Return F with one fault at a time put right, and what to work on."""
     rows, heads, advice = {name: "" for name in BUDGET}, "", []
@@ -55,7 +60,7 @@ def _budget(runs: Sequence[Run]) -> str:
         ranking = FIGURES["f_score" if run.track == "a" else "f_score_onscreen"]
         for one in (FIGURES["f_score"], ranking) if ranking.onscreen and len(runs) == 1 else (ranking,):
             of = f"{escape(run.name)}<br/>" if len(runs) > 1 else ""
-            heads += f'<th scope="col">{of}{escape(one.title)}</th>'
+            heads += f'<th scope="col">{of}{heading(one)}</th>'
             before = found["as it is"].figures[one.name] or 0.0
             for name in BUDGET:
                 value = found[name].figures[one.name] if name in found else None
@@ -67,10 +72,16 @@ def _budget(runs: Sequence[Run]) -> str:
         gains = after - before_it
         worst = [run.taxonomy.classes[index] for index in np.argsort(-gains, kind="stable")[:3] if gains[index] > 0]
         of = f"{run.name}: " if len(runs) > 1 else ""
-        words = f"{BUDGET[most]} Most of it lies in {', '.join(worst)}." if worst else "Nothing is left to put right."
+        named = ", ".join(f"“{name}”" for name in worst)
+        words = f"{BUDGET[most]} Most of it lies in {named}." if worst else "Nothing is left to put right."
         advice.append(f"<p><b>{escape(of + words)}</b></p>")
     ceiling = '<p class="note">Each row is the official score of the predictions with that one fault put right.'
-    body = "".join(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>' for name, cells in rows.items())
+    flags = any(run.track != "a" for run in runs)
+    body = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>'
+        for name, cells in rows.items()
+        if flags or name != "true on-screen flags"
+    )
     return (
         f'{"".join(advice)}<div class="scroll"><table><thead><tr><th></th>{heads}</tr></thead><tbody>{body}</tbody>'
         f"</table></div>{ceiling} Gains overlap and do not add up. The last row is the ceiling: below 100 % where a "

@@ -68,7 +68,7 @@ def test_a_users_metric_stands_wherever_figures_stand(own, tmp_path):
     first, second = Run("first", GUESS, TRUTH), Run("second", TRUTH, TRUTH)
     assert difference(first, second)["hit_rate"]["value"] == pytest.approx(0.25)
     write_report([first, second], tmp_path / "r.html", examples=0)
-    page = (tmp_path / "r.html").read_text()
+    page = (tmp_path / "r.html").read_text().replace("\u00a0", " ")
     assert page.count("hits %") >= 3 and "<b>75.0 %</b><span>hits</span>" in page
 
     row = {"row": "a", "against": None, "clips": 3, "unit": "clip", "figures": {"hit_rate": {"value": 0.75}}}
