@@ -38,8 +38,10 @@ def answer(text: str, content: Any, json_file: Path | None) -> None:
     from dcase_seld.core.files import write_json
 
     if json_file is not None and str(json_file) == "-":
-        click.echo(json.dumps(content, indent=1, allow_nan=False))
+        plain = json.loads(json.dumps(content), parse_constant=lambda name: None)  # NaN and infinities
+        click.echo(json.dumps(plain, indent=1))
         return
     if json_file is not None:
         write_json(json_file, content)
-    click.echo(text)
+    if text:
+        click.echo(text)

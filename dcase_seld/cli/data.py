@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from dcase_seld.cli import answer
+
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -66,7 +68,7 @@ def download(
 
 @data.command()
 @click.argument("folder", type=EXISTING)
-@click.option("--json", "json_file", type=FILE, help="Write the whole report to this file too.")
+@click.option("--json", "json_file", type=FILE, help="Write the whole report to this file too; -: print it as JSON.")
 @click.option("--seconds", default="5", show_default=True, help="Length of every clip, or 'any'.")
 @click.option("--no-video", is_flag=True, help="Do not open the videos, only pair them.")
 @click.option("--most", default=5, show_default=True, help="Cases shown of each kind of problem.")
@@ -95,15 +97,14 @@ def check(
         raise click.BadParameter(f"{seconds!r} is neither a number nor 'any'.", param_hint="--seconds") from None
     wanted = Wanted(_taxonomy(taxonomy, folder), length, look_into_videos=not no_video)
     report = check_corpus(folder, wanted, workers, quiet)
-    _write_json(json_file, report.to_json())
-    click.echo("\n".join(report.lines(most)))
+    answer("\n".join(report.lines(most)), report.to_json(), json_file)
     sys.exit(0 if report.ok else 1)
 
 
 @data.command()
 @click.argument("folder", type=EXISTING)
 @click.option("--picture", type=FILE, help="Write a picture (PNG) to this file.")
-@click.option("--json", "json_file", type=FILE, help="Write all figures to this file.")
+@click.option("--json", "json_file", type=FILE, help="Write all figures to this file; -: print them as JSON.")
 @click.option("--split", default="all", show_default=True, help="Of a store only: train, val, test, eval or all.")
 @taxonomy_option
 def stats(folder: Path, picture: Path | None, json_file: Path | None, split: str, taxonomy: Path | None) -> None:
@@ -124,12 +125,12 @@ def stats(folder: Path, picture: Path | None, json_file: Path | None, split: str
     for row in table_rows(found):
         table.add_row(*row)
     console = Console(width=None if sys.stdout.isatty() else 110)
-    console.print(table)
-    click.echo(summary(found))
-    _write_json(json_file, found.to_json())
+    with console.capture() as drawn:
+        console.print(table)
+    answer(drawn.get() + summary(found), found.to_json(), json_file)
     if picture is not None:
         draw(found, picture)
-        click.echo(f"picture: {picture}")
+        click.echo(f"picture: {picture}", err=str(json_file) == "-")
 
 
 @data.command()
@@ -229,10 +230,3 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise SeldError(f"{path} must hold a mapping of fields.", "Write one `field: value` a line.")
     return content
-
-
-def _write_json(path: Path | None, content: dict[str, Any]) -> None:
-    from dcase_seld.core.files import write_json
-
-    if path is not None:
-        write_json(path, content)

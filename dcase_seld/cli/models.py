@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dcase_seld.cli import plugin_option
+from dcase_seld.cli import answer, plugin_option
 from dcase_seld.core.classes import load_taxonomy
 from dcase_seld.core.errors import SeldError, listing
-from dcase_seld.core.files import write_json
 from dcase_seld.core.task import Task, load_task
 from dcase_seld.core.work import say
 from dcase_seld.pretrained.catalogue import KNOWN_MODELS, cache_folder, pulled_others
@@ -106,7 +105,12 @@ def make_random(kind: str, folder: Path, tiny: bool, seed: int) -> None:
     "--video-frames", type=click.IntRange(1), default=5, show_default=True, help="Video frames of a 5-s clip."
 )
 @click.option("--video-tokens", type=click.IntRange(1), default=577, show_default=True, help="Tokens per video frame.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the numbers to this file.")
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    help="Also write the numbers to this file; -: print them as JSON.",
+)
 def model_summary(
     source: Path,
     wanted: tuple[str, ...],
@@ -135,10 +139,10 @@ def model_summary(
             tokens_per_frame=video_tokens,
             depth=depth,
         )
-        _print(name, summary)
+        if str(json_file) != "-":
+            _print(name, summary)
         written[name] = {**asdict(summary), "training_bytes": summary.training_bytes}
-    if json_file is not None:
-        write_json(json_file, written)
+    answer("", written, json_file)
 
 
 def _networks(source: Path, wanted: tuple[str, ...], overrides: tuple[str, ...]) -> list[tuple[str, Any, Task, int]]:

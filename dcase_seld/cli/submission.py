@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from dcase_seld.cli import answer
+
 HARMLESS = {"report-missing", "clip-count"}
 """What may be left open when a package is written: the report comes last."""
 
@@ -89,7 +91,12 @@ def package_submission(
     help="Folder of the evaluation set: every clip in it must have a CSV file, and no other.",
 )
 @click.option("--templates", type=click.Path(path_type=Path), help="Folder with your own layout.yaml.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the findings to this file.")
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    help="Also write the findings to this file; -: print them as JSON.",
+)
 def check_submission(zip_file: Path, evaluation: Path | None, templates: Path | None, json_file: Path | None) -> None:
     """Check a submission zip against every rule.
 
@@ -97,18 +104,14 @@ def check_submission(zip_file: Path, evaluation: Path | None, templates: Path | 
     there is no error (warnings do not count), 1 if there is one. The zip is read as a stream, so it may be large, and
     nothing is unpacked to disk.
     """
-    from dcase_seld.core.files import write_json
     from dcase_seld.submission.check import check_submission as check
     from dcase_seld.submission.layout import load_layout
 
     findings, summary = check(zip_file, load_layout(templates), evaluation)
-    for line in findings.lines():
-        click.echo(line)
-    for label, system in summary.items():
-        click.echo(f"{label}: {system['clips']:,} clips, {system['events']:,} rows")
+    lines = list(findings.lines())
+    lines += [f"{label}: {system['clips']:,} clips, {system['events']:,} rows" for label, system in summary.items()]
     verdict = "ready to submit" if findings.errors == 0 else "not ready"
-    click.echo(f"{zip_file}: {verdict}; {findings.errors} error(s), {findings.warnings} warning(s)")
-    if json_file is not None:
-        write_json(json_file, {"zip": str(zip_file), **findings.to_json(), "systems": summary})
+    lines.append(f"{zip_file}: {verdict}; {findings.errors} error(s), {findings.warnings} warning(s)")
+    answer("\n".join(lines), {"zip": str(zip_file), **findings.to_json(), "systems": summary}, json_file)
     if findings.errors:
         sys.exit(1)
