@@ -2,7 +2,9 @@
 
 On a machine that is busy otherwise the processor time says more: two free cores make 2,000 / (ms per clip) clips/s.
 
-Run: python benchmarks/simulate.py [clips]
+Run: python benchmarks/simulate.py [clips] [SOUNDS]
+
+SOUNDS is a folder of recordings, one sub-folder per class; without it the sounds are made, which takes longer.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ from dcase_seld.simulate.config import ClipCounts, PictureConfig, SceneConfig, S
 from dcase_seld.simulate.simulation import simulate
 
 
-def job(out: Path, clips: int, video: bool = False) -> Job:
+def job(out: Path, clips: int, video: bool = False, sounds: Path | None = None) -> Job:
     scene = parse_config(SceneConfig, {"polyphony": {"weights": [0, 0, 1]}}, "scene")
     counts = ClipCounts(train=clips, test=0)
     shown = PictureConfig() if video else None
-    return Job(out, DCASE2025, None, SoundsConfig(), scene, counts, 0, (1.0,) * len(DCASE2025), video=shown)
+    return Job(out, DCASE2025, sounds, SoundsConfig(), scene, counts, 0, (1.0,) * len(DCASE2025), video=shown)
 
 
 def processor_s() -> float:
@@ -33,17 +35,17 @@ def processor_s() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in spent)
 
 
-def main(clips: int) -> None:
+def main(clips: int, sounds: Path | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         rates, processor_ms = {}, {}
         for video in (False, True):
             for workers in (1, 2):
                 start, spent = time.perf_counter(), processor_s()
-                simulate(job(Path(folder) / f"with{workers}{video}", clips, video), workers=workers)
+                simulate(job(Path(folder) / f"with{workers}{video}", clips, video, sounds), workers=workers)
                 rates[workers, video] = clips / (time.perf_counter() - start)
                 processor_ms[workers, video] = 1000 * (processor_s() - spent) / clips
         # What a process reaches once it has made its sounds and rooms: the rate of a large set.
-        maker = Maker(job(Path(folder) / "with1False", clips))
+        maker = Maker(job(Path(folder) / "with1False", clips, sounds=sounds))
         chosen = range(min(clips, 60))
         for index in chosen:
             maker.make("train", index)
@@ -63,4 +65,4 @@ def main(clips: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 400)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 400, Path(sys.argv[2]) if len(sys.argv) > 2 else None)

@@ -20,8 +20,8 @@ from dcase_seld.core.files import remove_unfinished, write_text
 from dcase_seld.core.work import share_work
 from dcase_seld.simulate.clip_maker import Job, Maker
 
-BATCH = 4
-"""Clips that a process makes before it reports."""
+FEWEST, MOST = 4, 32
+"""Clips that a process makes before it reports: the more there are to make, the more."""
 
 SOUNDS = ".sounds"
 """Folder in the corpus that holds dry sounds, mapped by all processes, while clips are made."""
@@ -60,6 +60,17 @@ def missing_clips(job: Job) -> Iterator[tuple[str, int]]:
                 yield fold, index
 
 
+def split_by_room(job: Job, clips: Sequence[tuple[str, int]], most: int) -> list[list[tuple[str, int]]]:
+    """Return the clips (fold, index) in batches of at most `most`, each of one room, room after room.
+
+    The late field of a room costs as much as a clip, and is made once where its clips are made one after the other.
+    """
+    of_room: dict[tuple[str, int], list[tuple[str, int]]] = {}
+    for fold, index in clips:
+        of_room.setdefault((fold, index % job.room_count(fold)), []).append((fold, index))
+    return [room[i : i + most] for room in of_room.values() for i in range(0, len(room), most)]
+
+
 def _make_missing(job: Job, sounds: Path, workers: int, quiet: bool) -> None:
     """Make the clips without a label file; `sounds` is the folder of dry sounds that have been loaded."""
     from dcase_seld.core.work import progress
@@ -71,11 +82,11 @@ def _make_missing(job: Job, sounds: Path, workers: int, quiet: bool) -> None:
         if workers <= 1 or len(missing) <= ALONE:
             if missing:
                 maker = Maker(job, sounds)
-            for fold, index in missing:
+            for fold, index in (clip for batch in split_by_room(job, missing, len(missing)) for clip in batch):
                 maker.make(fold, index)
                 advance()
             return
-        batches = [missing[i : i + BATCH] for i in range(0, len(missing), BATCH)]
+        batches = split_by_room(job, missing, min(max(FEWEST, len(missing) // (8 * workers)), MOST))
         for count in share_work(_make_batch, batches, workers, "simulates", _start, (job, sounds)):
             advance(count)
 

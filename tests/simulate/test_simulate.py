@@ -19,7 +19,7 @@ from dcase_seld.simulate.clip_maker import Job, Maker
 from dcase_seld.simulate.config import ClipCounts, SceneConfig, SoundsConfig
 from dcase_seld.simulate.render import _convolve_all, hear_scene, label_scene, render_scene, to_stereo
 from dcase_seld.simulate.scenes import read_prior
-from dcase_seld.simulate.simulation import SOUNDS, simulate
+from dcase_seld.simulate.simulation import SOUNDS, missing_clips, simulate, split_by_room
 from dcase_seld.simulate.sound_bank import procedural_bank
 from dcase_seld.stages.data import SIMULATE_STAGE as STAGE
 from dcase_seld.stages.data import SimulateConfig
@@ -159,6 +159,13 @@ def test_one_and_two_processes_and_an_interrupted_run_write_the_same_files(tmp_p
     simulate(job(folder, clips=(10, 4)), workers=1)
     assert digest(folder) == expected
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in untouched.items())
+
+
+def test_clips_of_a_room_are_made_together(tmp_path):
+    ten = job(tmp_path, clips=(10, 4))  # four rooms, and two for test
+    batches = split_by_room(ten, [clip for clip in missing_clips(ten) if clip != ("train", 4)], 2)
+    train = [[0, 8], [1, 5], [9], [2, 6], [3, 7]]
+    assert batches == [[("train", i) for i in b] for b in train] + [[("test", i) for i in b] for b in ([0, 2], [1, 3])]
 
 
 def test_convolutions_made_together_are_those_made_alone_to_the_bit():
