@@ -50,9 +50,13 @@ def score(
     prediction: Events | PathLike,
     reference: Events | PathLike,
     *,
+    task: Literal["dcase2025", "dcase2024", "dcase2023"] = "dcase2025",
     track: Literal["a", "b"] = "b",
     average: Literal["macro", "micro"] = "macro",
     protocol: Literal["official", "complete"] = "official",
+    jackknife: Literal["clip", "recording"] | None = None,
+    taxonomy: PathLike | None = None,
+    frames: int | None = 50,
     n_classes: int = 13,
 ) -> Scores:
     """Return the challenge's scores of predictions; fractions are 0–1, errors degrees and centimetres.
@@ -60,21 +64,40 @@ def score(
     Args:
         prediction: events, or a path for `read_events`.
         reference: the same of the labels; clips are matched by name.
+        task: the challenge's edition; those before 2025 take folders of their own CSV files, or events with elevations.
         track: "a" (audio only: no on-screen figures) or "b".
         average: mean over classes, or all classes pooled.
         protocol: "official" is the challenge's own scorer; "complete" counts every frame of every clip.
-        n_classes: number of classes.
+        jackknife: add 95 % intervals by leaving out one clip, or all clips of one recording, at a time.
+        taxonomy: a YAML file of the classes; by default the one beside a folder of references, else `n_classes`.
+        frames: label frames of a clip in CSV files (100 ms each); None: any length.
+        n_classes: number of classes where there is no taxonomy.
 
     Raises:
         SeldError: a file is wrong, or a predicted clip has no reference.
     """
+    from dcase_seld.core.classes import load_taxonomy, taxonomy_beside
     from dcase_seld.core.events import Events
-    from dcase_seld.scoring.official import score_events
+    from dcase_seld.scoring.official import edition_scores, score_events
 
+    own = taxonomy if taxonomy is not None or isinstance(reference, Events) else taxonomy_beside(Path(reference))
+    classes = n_classes if own is None else len(load_taxonomy(Path(own)))
+    if task != "dcase2025":
+        from dcase_seld.scoring.editions import count_sources, read_sources, sources_of
+
+        guess, truth = (
+            sources_of(item) if isinstance(item, Events) else read_sources(Path(item), task, reference=annotated)
+            for item, annotated in ((prediction, False), (reference, True))
+        )
+        clips, sums = count_sources(guess, truth, task=task, n_classes=classes, protocol=protocol)
+        how = {"task": task, "average": average, "protocol": protocol}
+        return edition_scores(clips, sums, jackknife=jackknife is not None, **how)
     tables = [
-        item if isinstance(item, Events) else read_events(item, n_classes=n_classes) for item in (prediction, reference)
+        item if isinstance(item, Events) else read_events(item, n_classes=classes, frames=frames)
+        for item in (prediction, reference)
     ]
-    return score_events(*tables, n_classes=n_classes, average=average, protocol=protocol, track=track)
+    settings = {"average": average, "protocol": protocol, "track": track, "jackknife": jackknife}
+    return score_events(*tables, n_classes=classes, **settings)  # type: ignore[arg-type]
 
 
 def load_model(

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.registry import METRICS, is_loading
 from dcase_seld.scoring.counts import COUNTS
+from dcase_seld.scoring.editions import SUMS
 
 Floats = npt.NDArray[np.float64]
 
@@ -232,6 +233,43 @@ def figures(sums: Floats, average: Average) -> tuple[dict[str, Floats], dict[str
         count = known.sum(axis=-1)
         overall[name] = np.asarray(np.where(known, value, 0.0).sum(axis=-1) / np.where(count > 0, count, np.nan))
     return overall, classwise
+
+
+def edition_figures(sums: Floats, task: str, average: str) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """Return overall figures (...,) and class-wise ones (..., C) of sums (len(SUMS), ..., C); NaN: undefined.
+
+    The error rate is one number for all classes; class-wise SELD scores hold it too.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rate = sums[-1].sum(axis=-1) / sums[SUMS.index("references")].sum(axis=-1)
+        classwise = _made_of(sums, task, rate[..., None])
+        if average == "micro":
+            return _made_of(sums.sum(axis=-1), task, rate), classwise
+    overall = {}
+    for name, value in classwise.items():
+        known = ~np.isnan(value)
+        count = known.sum(axis=-1)
+        overall[name] = np.where(known, value, 0.0).sum(axis=-1) / np.where(count > 0, count, np.nan)
+    return {**overall, "ER": rate}, classwise
+
+
+def _made_of(sums: Floats, task: str, rate: Floats) -> dict[str, Floats]:
+    """Return the figures of sums (len(SUMS), ...)."""
+    n = dict(zip(SUMS, sums, strict=True))
+    f_score = np.nan_to_num(n["hit"] / (n["match"] + 0.5 * (n["extra"] + n["miss"])))
+    recall = np.nan_to_num(n["match"] / (n["match"] + n["miss"]))
+    angle = n["angle"] / n["match"]
+    found = {"ER": np.broadcast_to(rate, f_score.shape), "F": f_score}
+    if task == "dcase2023":
+        angle = np.where(n["match"] > 0, angle, 180.0)
+        seld = np.stack([found["ER"], 1 - f_score, angle / 180, 1 - recall]).mean(axis=0)
+        return {**found, "LE_deg": angle, "LR": recall, "SELD": seld}
+    relative = n["relative"] / n["match"]
+    parts = np.stack([1 - f_score, angle / 180, relative])
+    known = ~np.isnan(parts)
+    seld = np.where(known, parts, 0.0).sum(axis=0) / known.sum(axis=0)
+    return {**found, "DOAE_deg": angle, "distance_error_m": n["distance"] / n["match"], "RDE": relative, "LR": recall,
+            "SELD": seld}  # fmt: skip
 
 
 def epoch_columns() -> tuple[str, ...]:

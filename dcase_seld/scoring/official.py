@@ -15,10 +15,10 @@ from dcase_seld.core.csv_rows import Limits
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.event_files import in_batches
 from dcase_seld.core.events import Events
+from dcase_seld.scoring import intervals
 from dcase_seld.scoring.counts import Counts, Protocol, count_events
-from dcase_seld.scoring.editions import SUMS
-from dcase_seld.scoring.figures import FIGURES, Average, Figure, Floats, align, figures, shown
-from dcase_seld.scoring.intervals import all_but_one, interval_of
+from dcase_seld.scoring.figures import FIGURES, Average, Figure, Floats, align, edition_figures, figures, shown
+from dcase_seld.scoring.intervals import By
 
 
 def check_clips(
@@ -197,6 +197,7 @@ def score_events(
     average: Average = "macro",
     protocol: Protocol = "official",
     track: str = "b",
+    jackknife: By | None = None,
 ) -> Scores:
     """Return the challenge's scores of predictions; clips are matched by name.
 
@@ -209,6 +210,7 @@ def score_events(
         average: "macro" or "micro".
         protocol: "official" or "complete", see counts.PROTOCOLS.
         track: "b", or "a" for no on-screen figures.
+        jackknife: what is left out at a time for 95 % intervals, "clip" or "recording"; None: no intervals.
 
     Raises:
         SeldError: a predicted clip is not among the references, or a setting is none of those above.
@@ -217,11 +219,13 @@ def score_events(
         ("average", average, get_args(Average)),
         ("protocol", protocol, get_args(Protocol)),
         ("track", track, ("a", "b")),
+        ("jackknife", jackknife, (*get_args(By), None)),
     ):
         if value not in known:
-            raise SeldError(f"{name} is {value!r}.", f"Give one of {', '.join(known)}.")
+            raise SeldError(f"{name} is {value!r}.", f"Give one of {listing(known)}.")
     counts = count_events(prediction, reference, n_classes=n_classes, protocol=protocol)
-    return scores_of(counts, average=average, protocol=protocol, track=track)
+    bounds = None if jackknife is None else intervals.jackknife(counts, average=average, track=track, by=jackknife)
+    return scores_of(counts, average=average, protocol=protocol, track=track, jackknife=bounds)
 
 
 def scores_of(
@@ -274,57 +278,22 @@ def format_scores(scores: Scores, class_names: Sequence[str], columns: Sequence[
     return "\n".join([title, lines[0], rule, *lines[1:overall], rule, *lines[overall:]])
 
 
-def edition_figures(sums: Floats, task: str, average: str) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """Return overall figures (...,) and class-wise ones (..., C) of sums (len(SUMS), ..., C); NaN: undefined.
-
-    The error rate is one number for all classes; class-wise SELD scores hold it too.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rate = sums[-1].sum(axis=-1) / sums[SUMS.index("references")].sum(axis=-1)
-        classwise = _made_of(sums, task, rate[..., None])
-        if average == "micro":
-            return _made_of(sums.sum(axis=-1), task, rate), classwise
-    overall = {}
-    for name, value in classwise.items():
-        known = ~np.isnan(value)
-        count = known.sum(axis=-1)
-        overall[name] = np.where(known, value, 0.0).sum(axis=-1) / np.where(count > 0, count, np.nan)
-    return {**overall, "ER": rate}, classwise
-
-
-def _made_of(sums: Floats, task: str, rate: Floats) -> dict[str, Floats]:
-    """Return the figures of sums (len(SUMS), ...)."""
-    n = dict(zip(SUMS, sums, strict=True))
-    f_score = np.nan_to_num(n["hit"] / (n["match"] + 0.5 * (n["extra"] + n["miss"])))
-    recall = np.nan_to_num(n["match"] / (n["match"] + n["miss"]))
-    angle = n["angle"] / n["match"]
-    found = {"ER": np.broadcast_to(rate, f_score.shape), "F": f_score}
-    if task == "dcase2023":
-        angle = np.where(n["match"] > 0, angle, 180.0)
-        seld = np.stack([found["ER"], 1 - f_score, angle / 180, 1 - recall]).mean(axis=0)
-        return {**found, "LE_deg": angle, "LR": recall, "SELD": seld}
-    relative = n["relative"] / n["match"]
-    parts = np.stack([1 - f_score, angle / 180, relative])
-    known = ~np.isnan(parts)
-    seld = np.where(known, parts, 0.0).sum(axis=0) / known.sum(axis=0)
-    return {**found, "DOAE_deg": angle, "distance_error_m": n["distance"] / n["match"], "RDE": relative, "LR": recall,
-            "SELD": seld}  # fmt: skip
-
-
 def edition_scores(
     clips: Sequence[str], sums: Floats, *, task: str, average: str, protocol: str, jackknife: bool
 ) -> Scores:
     """Return the figures, class-wise ones and, on request, 95 % jackknife intervals of both (one clip out)."""
     overall, classwise = edition_figures(sums.sum(axis=1), task, average)
-    intervals: dict[str, Any] | None = None
+    bounds_of: dict[str, Any] | None = None
     if jackknife:
         units = np.arange(len(clips))
-        parts, class_parts = edition_figures(all_but_one(sums, units), task, average)
-        intervals = {}
+        parts, class_parts = edition_figures(intervals.all_but_one(sums, units), task, average)
+        bounds_of = {}
         for name, value in overall.items():
-            estimate, error, bounds = interval_of(float(value), parts[name], 0.95)
-            each = [interval_of(float(v), class_parts[name][:, c], 0.95)[2] for c, v in enumerate(classwise[name])]
-            intervals[name] = {
+            estimate, error, bounds = intervals.interval_of(float(value), parts[name], 0.95)
+            each = [
+                intervals.interval_of(float(v), class_parts[name][:, c], 0.95)[2] for c, v in enumerate(classwise[name])
+            ]
+            bounds_of[name] = {
                 "value": float(value), "estimate": estimate, "std_err": error, "interval": bounds, "classwise": each
             }  # fmt: skip
     return Scores(
@@ -334,7 +303,7 @@ def edition_scores(
         clips=len(clips),
         figures={name: float(value) for name, value in overall.items()},
         classwise={name: value.tolist() for name, value in classwise.items()},
-        jackknife=intervals,
+        jackknife=bounds_of,
         task=task,
     )
 

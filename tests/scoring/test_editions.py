@@ -14,6 +14,7 @@ from edition_scorer import frame_sums, segment_sums
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import dcase_seld
 from dcase_seld.cli.score import score
 from dcase_seld.core.csv_rows import parse_numbers
 from dcase_seld.core.errors import SeldError
@@ -256,3 +257,19 @@ def test_any_bytes_are_rows_or_a_mistake_with_a_line(data):
         assert np.isfinite(rows).all() and (rows[:, :2] >= 0).all()
     else:
         assert mistake.line >= 1 and mistake.problem and mistake.remedy and not len(rows)
+
+
+def test_python_call_scores_editions_own_classes_and_intervals(folders):
+    case = GOLDEN / "2024" / "typical"
+    expected = json.loads((case / "expected.json").read_text())["macro"]
+    found = dcase_seld.score(case / "prediction", case / "reference", task="dcase2024", jackknife="clip")
+    assert pytest.approx(expected["SELD"], rel=1e-8) == found.SELD and found.jackknife["F"]["value"] == found.F
+    header = "frame,class,source,azimuth,distance,onscreen\n"
+    for side in ("pred", "ref"):
+        for name in ("a", "b"):
+            (folders / side / f"{name}.csv").write_text(f"{header}60,1,0,5,100,0\n61,1,0,5,100,0\n")
+    (folders / "ref" / "taxonomy.yaml").write_text("classes: [Robin, Wren]\n")
+    found = dcase_seld.score(folders / "pred", folders / "ref", frames=None, jackknife="clip")
+    assert len(found.classwise["f_score"]) == 2 and found.jackknife["f_score"]["interval"] == [0.5, 0.5]
+    with pytest.raises(SeldError, match="jackknife is 'clips'"):
+        dcase_seld.score(folders / "pred", folders / "ref", frames=None, jackknife="clips")
