@@ -1,11 +1,14 @@
-"""Frozen encoders: their speed, the error of flipping the token grid for mirrored frames, and a linear probe.
+"""Frozen encoders: their speed, the error of flipping the token grid for mirrored frames, a linear probe, and voices.
 
 Run: python benchmarks/embed.py speed [--clips 8] [--rounds 3]
+     python benchmarks/embed.py cores [--clips 64] [--workers 1 2] [--rounds 3]
+     python benchmarks/embed.py voices SOUNDS
      python benchmarks/embed.py mirror [PICTURES] [--model FOLDER_OR_NAME]
      python benchmarks/embed.py probe SOUNDS [--onnx MODEL.onnx [--output TENSOR] [--scale 0.0479 --zero-point 144]]
 
 Without `--model`, networks of the published size with random weights are made: right for speed, not for meaning.
-Without `--onnx`, the probe is of YAMNet (`dcase-seld models pull yamnet`), whose milliseconds per clip are told too.
+`cores` and `voices` need what `dcase-seld models pull yamnet voice` fetches. Without `--onnx`, the probe is of YAMNet,
+whose milliseconds per clip are told too.
 SOUNDS has one sub-folder per class; files are grouped by the part of their name before the first "_" (a collection or a
 speaker), and no group is in training and in test at once.
 """
@@ -13,16 +16,20 @@ speaker), and no group is in training and in test at once.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import torch
 
+from dcase_seld.infer.devices import kept_memory, pytorch_threads
+from dcase_seld.infer.embed import SOUND_CLIPS_AT_ONCE, embed_sound
 from dcase_seld.media.audio import read_audio
 from dcase_seld.pretrained.clap import load_clap
 from dcase_seld.pretrained.encoder import (
@@ -33,6 +40,7 @@ from dcase_seld.pretrained.encoder import (
     YamnetTokensConfig,
     build_encoder,
     pad_window,
+    parse_tokens_config,
 )
 from dcase_seld.pretrained.owlvit import OwlVit, load_owlvit, pool_grid
 from dcase_seld.pretrained.transformers_models import import_transformers, make_random_model
@@ -76,6 +84,44 @@ def speed(clips: int, rounds: int) -> None:
     print(f"CLAP log-mel        {1e3 * medians[0]:8.1f} ms/clip   transformers' extractor takes {ratio:.1f} x as long")
     print(f"CLAP, whole         {1e3 * medians[2]:8.1f} ms/clip   30,000 clips: {30_000 * medians[2] / 3600:.1f} h")
     print(f"OWL-ViT, 577 tokens {1e3 * medians[3]:8.1f} ms/frame  150,000 frames: {150_000 * medians[3] / 3600:.1f} h")
+
+
+def cores(clips: int, workers: list[int], rounds: int) -> None:
+    """Print clips per second, and per second of processor time, embedded by so many workers in alternating rounds."""
+    clip = np.random.default_rng(0).integers(-3000, 3000, (5 * RATE, 2), np.int16)
+    source = SimpleNamespace(sound=lambda rows: np.repeat(clip[None], len(rows), axis=0), name_of=str)
+    nowhere = SimpleNamespace(write=lambda *given: None)
+    rows = [(0, range(clips))]
+    encoders = {kind: build_encoder(parse_tokens_config({"kind": kind}, kind), RATE) for kind in ("yamnet", "voice")}
+    told: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    for _ in range(rounds + 1):  # the first one warms up
+        for (kind, encoder), count in itertools.product(encoders.items(), workers):
+            began, spent = time.perf_counter(), time.process_time()
+            with pytorch_threads(1), kept_memory():
+                embed_sound(source, encoder, nowhere, rows, lambda number: None, count, SOUND_CLIPS_AT_ONCE // 4)
+            rates = clips / (time.perf_counter() - began), clips / (time.process_time() - spent)
+            told.setdefault((kind, count), []).append(rates)
+    for (kind, count), rates in told.items():
+        best, each = (max(values) for values in zip(*rates[1:], strict=True))
+        print(f"{kind:8} {count:3} workers {best:8.1f} clips/s {each:8.1f} clips per second of processor time")
+
+
+def voices(sounds: Path) -> None:
+    """Print how many recordings of female and male speech the voice network is right about, by mean posterior."""
+    encoder, right, total = build_encoder(parse_tokens_config({"kind": "voice"}, "voice"), RATE), 0, 0
+    for name in ("female_speech", "male_speech"):
+        folders = [
+            folder for folder in sounds.iterdir() if folder.name.split("_", 1)[-1] == name or folder.name == name
+        ]
+        files = sorted(file for folder in folders for file in folder.iterdir())
+        wanted = [file for file in files if file.suffix.lower() in (".wav", ".flac", ".ogg", ".mp3")]
+        hits = 0
+        for file in wanted:
+            wave = torch.from_numpy(read_audio(file, rate=RATE, resample=True, mono="duplicate"))[None, :, : 20 * RATE]
+            hits += (float(encoder.encode(wave)[0, :, 0].mean()) > 0) == (name == "female_speech")
+        right, total = right + hits, total + len(wanted)
+        print(f"{name:14} {hits:4} of {len(wanted):4} recordings")
+    print(f"accuracy {right / max(total, 1):.3f}")
 
 
 def example_pictures(folder: Path | None) -> list[np.ndarray]:
@@ -164,6 +210,11 @@ def main() -> None:
     flipping = commands.add_parser("mirror")
     flipping.add_argument("pictures", type=Path, nargs="?")
     flipping.add_argument("--model")
+    sharing = commands.add_parser("cores")
+    sharing.add_argument("--clips", type=int, default=64)
+    sharing.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    sharing.add_argument("--rounds", type=int, default=3)
+    commands.add_parser("voices").add_argument("sounds", type=Path)
     probing = commands.add_parser("probe")
     probing.add_argument("sounds", type=Path)
     probing.add_argument("--onnx")
@@ -173,6 +224,10 @@ def main() -> None:
     given = parser.parse_args()
     if given.command == "speed":
         speed(given.clips, given.rounds)
+    elif given.command == "cores":
+        cores(given.clips, given.workers, given.rounds)
+    elif given.command == "voices":
+        voices(given.sounds)
     elif given.command == "mirror":
         with tempfile.TemporaryDirectory() as scratch:
             if given.model is None:

@@ -133,7 +133,7 @@ def run_detections(config: DetectionsConfig, inputs: Inputs, out: Path, context:
     from dcase_seld.core.classes import queries_of
     from dcase_seld.core.task import LABEL_RATE, sample_times
     from dcase_seld.core.work import progress, say
-    from dcase_seld.infer.devices import single_device
+    from dcase_seld.infer.devices import pytorch_threads, single_device
     from dcase_seld.pretrained.owlvit import load_detector
     from dcase_seld.store.store import Store
     from dcase_seld.vision.objects import DETECTIONS, ClipObjects, detect_in_video, read_detections
@@ -162,7 +162,8 @@ def run_detections(config: DetectionsConfig, inputs: Inputs, out: Path, context:
         times = sample_times(float(store.frames[index]) / LABEL_RATE, config.fps)
         return detect_in_video(detector, store.videos[index], times, classes, limits)
 
-    with progress("detections", len(names), "clips", context.quiet) as advance:
+    bar = progress("detections", len(names), "clips", context.quiet)
+    with bar as advance, pytorch_threads(context.workers):
         DETECTIONS.write(out, names, look, facts, advance)
     clips = read_detections([out], store.taxonomy)
     return {
