@@ -142,6 +142,8 @@ def status(recipe: Path, overrides: tuple[str, ...], work: Path) -> None:
     plan = make_plan(recipe, registry(), work, overrides)
     if plan.about:
         click.echo(plan.about)
+    for note in plan.notes:
+        say(f"note: {note}")
     print_states(plan, set(plan.steps))
 
 

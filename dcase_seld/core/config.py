@@ -128,7 +128,8 @@ def settings_of(entry: type, kind: str) -> type[Config]:
 class Ref:
     """Marks a config field that names a step or several: `Annotated[str, Ref("store")]`, `Annotated[list[str], ...]`.
 
-    `kinds` are the kinds of folder that the named step may produce.
+    `kinds` are the kinds of folder that the named step may produce. With `Outside` beside it, a path to such a folder
+    will do, or the name of a network that the package carries; its contents are then part of the fingerprint.
     """
 
     kinds: tuple[str, ...]

@@ -33,12 +33,28 @@ class OutsideData:
         files: how many files it holds (hidden ones and unfinished files are passed over).
         size: their bytes.
         digest: hash of their names, sizes and contents.
+        listing: hash of their names, sizes and mtimes.
     """
 
     path: Path
     files: int
     size: int
     digest: str
+    listing: str = ""
+
+
+def listing_of(path: Path) -> str:
+    """Return a hash of the names, sizes and mtimes of a file or folder: another one means that something changed.
+
+    Raises:
+        SeldError: the path does not exist or cannot be read.
+    """
+    return _hash_listing(sorted(_list_files(path)))
+
+
+def _hash_listing(found: list[tuple[str, int, int]]) -> str:
+    text = "".join(f"{name}\0{size}\0{mtime}\n" for name, size, mtime in found)
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=_HASH_SIZE).hexdigest()
 
 
 def outside_data(path: Path, cache_folder: Path, quiet: bool = True) -> OutsideData:
@@ -72,7 +88,8 @@ def outside_data(path: Path, cache_folder: Path, quiet: bool = True) -> OutsideD
     total = hashlib.blake2b(digest_size=_HASH_SIZE)
     for name, size, _ in found:
         total.update(f"{name}\0{size}\0{known[name][2]}\n".encode("utf-8", "surrogateescape"))
-    return OutsideData(path, len(found), sum(size for _, size, _ in found), total.hexdigest())
+    size = sum(size for _, size, _ in found)
+    return OutsideData(path, len(found), size, total.hexdigest(), _hash_listing(found))
 
 
 def identity(step: Step, fingerprints: Mapping[str, str], outside: Mapping[Path, OutsideData]) -> dict[str, Any]:

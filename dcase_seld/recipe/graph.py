@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from dcase_seld.core.config import Config, describe_errors
+from dcase_seld.core.config import Config, describe_errors, known_networks
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.registry import loaded_plugins
 from dcase_seld.recipe.load import Recipe
@@ -168,10 +168,13 @@ def _look_up(
                     recipe.complain(where, f"step {text!r} makes {produced!r}, but {kinds!r} is read here{hint}")
             elif mark.outside:
                 located[place] = _locate(text, recipe.path.parent)
+                if mark.ref is not None and not located[place].exists() and text in (known := known_networks()):
+                    located[place] = known[text]
                 outside[mark.name] = (*outside.get(mark.name, ()), located[place])
                 path = located[place]
                 if missing is not None and not mark.run_time and where not in recipe.unknown and not path.exists():
                     others = [other for other in recipe.steps if other != name] if mark.ref is not None else []
+                    others += known_networks() if mark.ref is not None and "checkpoint" in mark.ref.kinds else []
                     missing.setdefault(path, []).append((where, _not_there(text, path, others)))
             else:
                 recipe.complain(where, f"no step {text!r}{_near(text, [s for s in recipe.steps if s != name])}")
@@ -186,10 +189,11 @@ def _locate(text: str, recipe_folder: Path) -> Path:
 
 
 def _not_there(text: str, path: Path, steps: list[str]) -> str:
-    """Return what is said of outside data that does not exist; `steps` could have been meant instead."""
+    """Return what is said of outside data that does not exist; `steps` (or networks) could have been meant."""
     where = "" if Path(text).is_absolute() else ", seen from the current directory, nor beside the recipe"
     near = difflib.get_close_matches(text, steps, n=1)
-    hint = f"; did you mean the step {near[0]!r}?" if near else ", and no step has this name" if steps else ""
+    what = "the network" if near and near[0] in known_networks() else "the step"
+    hint = f"; did you mean {what} {near[0]!r}?" if near else ", and no step has this name" if steps else ""
     return f"there is no file or folder {path}{where}{hint}"
 
 

@@ -120,7 +120,8 @@ def load_recipe(
     """
     path = Path(path)
     text = _read(path)
-    recipe = Recipe(name=path.stem, path=path)
+    # A folder that begins with a dot would be none of the recipes' (work/.results, work/.outside).
+    recipe = Recipe(name=f"dot_{path.stem.lstrip('.')}" if path.stem.startswith(".") else path.stem, path=path)
     reader = _Reader(recipe, os.environ if environment is None else environment)
     data = reader.read(text)
     if not isinstance(data, dict):

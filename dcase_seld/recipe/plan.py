@@ -144,12 +144,14 @@ class Plan:
         work: the work directory.
         steps: step name → its state.
         outside: outside path → what is known of it.
+        notes: what its user should know of the recipe: keys of older versions.
     """
 
     name: str
     path: Path
     about: str
     work: Path
+    notes: tuple[str, ...] = ()
     steps: dict[str, PlannedStep] = field(default_factory=dict)
     outside: dict[Path, OutsideData] = field(default_factory=dict)
 
@@ -182,7 +184,7 @@ def make_plan(
     """
     recipe = load_recipe(path, overrides)
     steps = build(recipe, registry, check_outside=True)
-    plan = Plan(recipe.name, recipe.path, recipe.about, Path(work).absolute())
+    plan = Plan(recipe.name, recipe.path, recipe.about, Path(work).absolute(), tuple(recipe.notes))
     plan.outside = _look_outside(steps, plan.work, quiet)
     fingerprints: dict[str, str] = {}
     for name, step in steps.items():

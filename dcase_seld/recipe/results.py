@@ -147,6 +147,12 @@ def held_by(folder: Path) -> Holder | None:
     return holder if holder.alive() else None
 
 
+def drop_stale_lock(folder: Path) -> None:
+    """Remove the lock of a finished result that a killed process left."""
+    if lock_path(folder).exists() and held_by(folder) is None:
+        lock_path(folder).unlink(missing_ok=True)
+
+
 def lock_path(folder: Path) -> Path:
     """Return the lock file of a result folder: beside it, so that the folder holds results only."""
     return folder.with_name(f"{folder.name}.lock")

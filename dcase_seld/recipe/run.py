@@ -13,9 +13,10 @@ from typing import Any
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.files import link, remove_unfinished
 from dcase_seld.core.work import core_count, duration, say
+from dcase_seld.recipe.fingerprint import listing_of
 from dcase_seld.recipe.graph import Registry, ancestors, descendants
 from dcase_seld.recipe.plan import Plan, look, make_plan
-from dcase_seld.recipe.results import NAME, held_by, locked, write_receipt
+from dcase_seld.recipe.results import NAME, drop_stale_lock, held_by, locked, write_receipt
 from dcase_seld.recipe.stage import Context
 
 PAUSE_S = 0.2
@@ -88,9 +89,12 @@ def run_recipe(
         for name in todo:
             follow_step(plan, name, replace(context, quiet=True))
         return plan, todo
+    for note in plan.notes if not options.quiet else ():
+        say(f"note: {note}")
     for name in plan.steps:
         if name in chosen and name not in todo:
             link(plan.link(name), plan.steps[name].folder)
+            drop_stale_lock(plan.steps[name].folder)
     for number, name in enumerate(todo, 1):
         if not options.quiet:
             planned = plan.steps[name]
@@ -149,6 +153,7 @@ def make_step(plan: Plan, name: str, context: Context, force: bool = False) -> N
         except Exception as error:
             error.add_note(f"in step {name} ({stage.name}) of {plan.path}; its unfinished folder is {folder}")
             raise
+        _require_unchanged(plan, name)
         finished = time.time()
         planned.receipt = write_receipt(
             folder,
@@ -170,6 +175,26 @@ def make_step(plan: Plan, name: str, context: Context, force: bool = False) -> N
             },
         )
         planned.why = ""
+
+
+def _require_unchanged(plan: Plan, name: str) -> None:
+    """Refuse to call a result done whose outside data changed meanwhile; nobody knows what it is of: it is removed.
+
+    Raises:
+        SeldError: sizes or times of files are not what they were when the run began.
+    """
+    planned = plan.steps[name]
+    for path in {path for paths in planned.step.outside.values() for path in paths if path in plan.outside}:
+        try:
+            same = listing_of(path) == plan.outside[path].listing
+        except SeldError:
+            same = False
+        if not same:
+            shutil.rmtree(planned.folder)
+            raise SeldError(
+                f"step {name} ({planned.step.stage.name}): {path} changed while the recipe ran; nothing was kept.",
+                "Run the recipe again when the data no longer changes.",
+            )
 
 
 def seconds(plan: Plan, name: str) -> float:

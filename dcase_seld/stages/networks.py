@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from dcase_seld.core.config import Config, Ref, RunTime
+from dcase_seld.core.config import Config, Outside, Ref, RunTime
 from dcase_seld.infer.settings import EnsembleConfig
 from dcase_seld.recipe.stage import Context, Inputs, Stage
 from dcase_seld.train.config import TrainConfig
@@ -17,8 +17,12 @@ class TrainStageConfig(TrainConfig):
     """A train step of a recipe."""
 
     data: Annotated[str | list[str], Ref("store")] = Field(description="the prepare step, or several that are mixed")
-    init: Annotated[str | None, Ref("checkpoint")] = Field(default=None, description="a train step to start from")
-    teacher: Annotated[str | None, Ref("checkpoint")] = Field(
+    init: Annotated[str | None, Ref("checkpoint"), Outside()] = Field(
+        default=None,
+        description="where to start from: a train step, the folder of one, or the name of a network that the package "
+        "carries (default)",
+    )
+    teacher: Annotated[str | None, Ref("checkpoint"), Outside()] = Field(
         default=None,
         description="a train step whose network, with tokens or larger, this one learns to answer like, beside the "
         "labels (loss.teacher_weight); the step needs the tokens of both",
@@ -48,7 +52,9 @@ TRAIN_STAGE = Stage("train", "checkpoint", TrainStageConfig, run_train, shared=T
 class EnsembleStageConfig(EnsembleConfig):
     """An ensemble step of a recipe."""
 
-    members: Annotated[str | list[str], Ref("checkpoint")] = Field(description="train steps")
+    members: Annotated[str | list[str], Ref("checkpoint"), Outside()] = Field(
+        description="train steps, folders of such, or names of networks that the package carries"
+    )
     data: Annotated[str | None, Ref("store")] = Field(
         default=None, description="the prepare step whose validation clips decide; null: nothing is tuned"
     )
@@ -89,8 +95,9 @@ class PredictStageConfig(Config):
     """A predict step of a recipe."""
 
     data: Annotated[str, Ref("store")] = Field(description="the prepare step")
-    members: Annotated[str | list[str], Ref("checkpoint", "ensemble")] = Field(
-        description="train steps whose outputs are averaged, or one ensemble step"
+    members: Annotated[str | list[str], Ref("checkpoint", "ensemble"), Outside()] = Field(
+        description="train steps whose outputs are averaged, or one ensemble step; folders of such, or names of "
+        "networks that the package carries, too"
     )
     split: Literal["train", "val", "test", "eval", "all"] = Field(
         default="test", description="which clips of the store"

@@ -149,6 +149,9 @@ def _train(
     fabric.barrier()
     position, scaler = load_state(out / "state", network, optimizer, average) or (Position(), {})
     fabric.strategy.precision.load_state_dict(scaler)
+    if chief and position.history:
+        # A kill between an epoch's checkpoint and its tables would lose them where no epoch follows.
+        write_tables(out, position.history, network.taxonomy.classes)
     if position.step and not quiet:
         say(f"goes on at epoch {position.epoch + 1}, update {position.step} of {steps}")
     names = part_names(config, guide is not None)

@@ -1,15 +1,19 @@
+import dataclasses
 import json
 import os
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
+import toy_stages
 from toy_stages import REGISTRY
 
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.files import follow, link
+from dcase_seld.recipe.graph import Registry
 from dcase_seld.recipe.plan import make_plan
-from dcase_seld.recipe.results import read_receipt
+from dcase_seld.recipe.results import leftovers, lock_path, read_receipt
 from dcase_seld.recipe.run import RunOptions, run_recipe
 
 QUIET = RunOptions(quiet=True)
@@ -164,3 +168,41 @@ def test_what_a_later_step_lacks_is_told_before_the_first_one_runs(tmp_path):
     assert not list(work.glob(".results/*"))
     # What is not to run is not asked.
     assert run(recipe, work, until="a")[1] == ["a"]
+
+
+def test_data_that_changes_while_it_is_read_gives_no_receipt(tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "a.txt").write_text("5")
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(f"steps:\n  first: {{stage: numbers, source: {data}}}\n")
+    read = toy_stages.write_numbers
+
+    def meddle(config, inputs, out, context):
+        facts = read(config, inputs, out, context)
+        (data / "a.txt").write_text("7")
+        return facts
+
+    stage = dataclasses.replace(toy_stages.REGISTRY.load("numbers"), run=meddle)
+    meddled = Registry(("numbers",), lambda name: stage)
+    with pytest.raises(SeldError, match="changed while the recipe ran; nothing was kept"):
+        run_recipe(recipe, meddled, tmp_path / "work")
+    assert not list((tmp_path / "work/.results").glob("numbers-*/*"))
+    plan, ran = run(recipe, tmp_path / "work")
+    assert ran == ["first"] and json.loads((plan.steps["first"].folder / "numbers.json").read_text())[-1] == 7.0
+
+
+def test_a_recipe_whose_name_begins_with_a_dot_keeps_its_results(tmp_path):
+    for name in (".results.yaml", ".mine.yaml"):
+        (tmp_path / name).write_text("steps:\n  first: {stage: numbers}\n")
+        plan, _ = run(tmp_path / name, tmp_path / "work")
+        assert plan.link("first").exists() and not plan.name.startswith(".")
+    assert leftovers(tmp_path / "work") == []
+
+
+def test_the_lock_of_a_killed_run_does_not_stay_beside_a_finished_result(recipe, tmp_path):
+    plan, _ = run(recipe, tmp_path / "work")
+    lock = lock_path(plan.steps["sum"].folder if "sum" in plan.steps else next(iter(plan.steps.values())).folder)
+    lock.write_text(json.dumps({"pid": 2**22 + 1, "host": socket.gethostname(), "born": "1", "since": "then"}))
+    run(recipe, tmp_path / "work")
+    assert not lock.exists()

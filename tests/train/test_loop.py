@@ -223,3 +223,15 @@ def test_a_teacher_with_tokens_guides_a_network_without(store: Path, tmp_path: P
     other = TrainConfig(**options(model={**MODEL, "frontend": {"features": ["log_mel"], "hop": 600, "mels": 16}}))  # type: ignore[arg-type]
     with pytest.raises(SeldError, match=r"model\.frontend of the teacher"):
         train(other, [store], tmp_path / "other", tokens=tokens, teacher=teacher, device="cpu")
+
+
+def test_tables_that_a_kill_kept_from_being_written_are_written_on_resuming(store: Path, tmp_path: Path) -> None:
+    """The kill falls between the last epoch's checkpoint and its tables."""
+    kill = "import os, signal\nimport dcase_seld.train.loop as loop\n"
+    kill += "loop.write_tables = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\nconfig, store"
+    script = TRAIN.replace("config, store", kill)
+    words = [sys.executable, "-c", script, json.dumps(options(epochs=1)), str(store), str(tmp_path / "out")]
+    done = subprocess.run(words, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL and not (tmp_path / "out/epochs.csv").exists()
+    trained(store, tmp_path / "out", epochs=1)
+    assert len(read_epochs(tmp_path / "out/epochs.csv")) == 1 and (tmp_path / "out/classwise.csv").exists()
