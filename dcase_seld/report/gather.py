@@ -243,7 +243,7 @@ def _scored(folder: Path, receipt: dict[str, Any], name: str) -> Run:
     known = set(reference.clips)
     prediction = prediction.select_clips([clip for clip in prediction.clips if clip in known])
     steps = tuple(_history(results, folder.name, receipt))
-    simulated = is_simulated(Path(str(store.facts.get("corpus", "")))) or any(
+    simulated = is_simulated(Path(str(store.facts.get("corpus") or data_folder))) or any(
         made.stage == "simulate" for made in _history(results, data_folder.name, read_receipt(data_folder) or {})
     )
     notes = [SIMULATED] if simulated else []

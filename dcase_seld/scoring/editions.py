@@ -41,6 +41,9 @@ _COLUMNS: dict[str, dict[str, tuple[int, ...]]] = {
     "dcase2023": {"polar": (5, 6), "polar-cm": (5, 6), "cartesian": (6, 7)},
 }
 
+METRES_BELOW = 0.2
+"""Metres: where all sources are nearer, centimetres were probably meant to be metres."""
+
 LOOKS_LIKE_CM = 30.0
 """Median of predicted distances above which "metres" are doubted."""
 
@@ -110,6 +113,10 @@ def read_sources(folder: Path, task: str, *, reference: bool = False, form: str 
             f"the median of the predicted distances is {median:.0f} m, read as metres like the official program does; "
             "if these are centimetres, give --format polar-cm."
         )
+    farthest = float(np.nanmax(table[:, 7])) if np.isfinite(table[:, 7]).any() else 0.0
+    if "polar-cm" in found_forms and 0 < farthest < METRES_BELOW:
+        side = "references" if reference else "predictions"
+        notes.append(f"all distances of the {side} are below {100 * METRES_BELOW:.0f} cm: they look like metres.")
     if reference and not len(table):
         notes.append("the references hold no event at all: there is nothing to find, and no figure says anything.")
     at_zero = np.count_nonzero(table[:, 7] == 0)

@@ -17,6 +17,7 @@ from dcase_seld.core.event_files import in_batches
 from dcase_seld.core.events import Events
 from dcase_seld.scoring import intervals
 from dcase_seld.scoring.counts import Counts, Protocol, count_events
+from dcase_seld.scoring.editions import METRES_BELOW
 from dcase_seld.scoring.figures import FIGURES, Average, Figure, Floats, align, edition_figures, figures, shown
 from dcase_seld.scoring.intervals import By
 
@@ -140,10 +141,6 @@ class Remarks:
                     "official CSV holds whole centimetres."
                 )
         return found
-
-
-METRES_BELOW = 0.2
-"""Metres: where all sources are nearer, centimetres were probably meant to be metres."""
 
 
 @dataclass(frozen=True)

@@ -152,6 +152,7 @@ def test_formats_are_told_by_the_columns_or_asked_for(folders):
     assert found["F"] == 0 and "--format polar-cm" in said and "250 m" in said
     found, said = command(folders, centimetres, "--format", "polar-cm")
     assert found["RDE"] == pytest.approx(0.25) and "note" not in said
+    assert "predictions are below 20 cm" in command(folders, polar, "--format", "polar-cm")[1]
     old = command(folders, "0,1,0,15,0\n", task="dcase2023")[0]
     assert old["LE_deg"] == pytest.approx(5) and old["F"] == 1
     assert command(folders, "0,1,0,2,0.5,0,2.5\n", task="dcase2023")[0]["LE_deg"] == pytest.approx(4.036243)
