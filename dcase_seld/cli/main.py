@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import importlib
 import os
@@ -16,6 +17,7 @@ COMMANDS = {
     "run": ("dcase_seld.cli.recipes:run", "Run a recipe: every step that is not up to date."),
     "status": ("dcase_seld.cli.recipes:status", "Say what is done, what would run, and why."),
     "clean": ("dcase_seld.cli.recipes:clean", "List, and with --yes remove, results that no recipe uses."),
+    "recipes": ("dcase_seld.cli.recipes:recipes", "List the recipes that come along, or copy one to change."),
     "runs": ("dcase_seld.cli.recipes:runs", "Compare finished training runs in one table."),
     "score": ("dcase_seld.cli.score:score", "Score predictions against references with the challenge's metrics."),
     "report": (
@@ -75,6 +77,15 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the words name; of an unknown one, say which is near."""
+        near = difflib.get_close_matches(args[0], COMMANDS, n=1) if args and args[0] not in COMMANDS else []
+        if near and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0]!r}; did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""

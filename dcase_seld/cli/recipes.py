@@ -15,6 +15,7 @@ import click
 from dcase_seld.cli import plugin_option
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.work import say
+from dcase_seld.recipe.load import shipped_recipes
 
 if TYPE_CHECKING:
     from dcase_seld.recipe.graph import Registry
@@ -174,6 +175,43 @@ def clean(work: Path, recipe: str | None, yes: bool) -> None:
         click.echo(f"removed {len(found)} results, {total:,.1f} MB")
     else:
         click.echo(f"{len(found)} unused results, {total:,.1f} MB" + ("; --yes removes them" if found else ""))
+
+
+@click.group(name="recipes", invoke_without_command=True)
+@click.pass_context
+def recipes(context: click.Context) -> None:
+    """List the recipes that the package carries; each can be run by its name, or copied to be changed."""
+    if context.invoked_subcommand is None:
+        shipped = shipped_recipes()
+        width = max(map(len, shipped), default=0)
+        for name, file in shipped.items():
+            about = re.search(
+                r"^about:\s*(?:>-?\s*)?(.+?)(?=\n\S|\n\n|\Z)", file.read_text(encoding="utf-8"), re.M | re.S
+            )
+            click.echo(f"{name:{width}}  {' '.join(about[1].split()) if about else ''}")
+
+
+@recipes.command(name="copy")
+@click.argument("name")
+@click.argument("target", required=False, type=click.Path(path_type=Path))
+def copy_recipe(name: str, target: Path | None) -> None:
+    """Copy the recipe NAME to TARGET (default: NAME.yaml here), to be changed."""
+    import difflib
+
+    from dcase_seld.core.files import write_text
+
+    shipped = shipped_recipes()
+    if name not in shipped:
+        near = difflib.get_close_matches(name, shipped, n=1)
+        hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(shipped)}."
+        raise SeldError(f"The package carries no recipe {name!r}.", hint)
+    target = Path(f"{Path(name).name}.yaml") if target is None else target
+    target = target / f"{Path(name).name}.yaml" if target.is_dir() else target
+    if target.exists():
+        raise SeldError(f"{target} is there already.", "Give another place to copy to.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_text(target, shipped[name].read_text(encoding="utf-8"))
+    click.echo(f"{target}    (run it with: dcase-seld run {target})")
 
 
 @click.command()

@@ -107,10 +107,26 @@ def parse_value(text: str) -> Any:
         raise SeldError(f"--set: {text!r} is not a YAML value.", "Quote it, e.g. --set 'step.key=\"a: b\"'.") from error
 
 
+def shipped_recipes() -> dict[str, Path]:
+    """Return the recipes that the package carries: name → file ("ablations/small" for one in a sub-folder)."""
+    package = Path(__file__).parent.parent
+    # In a wheel they lie in the package, in a clone beside it.
+    folder = next((place for place in (package / "recipes", package.parent / "recipes") if place.is_dir()), None)
+    files = sorted(folder.rglob("*.yaml")) if folder is not None else []
+    return {file.relative_to(folder).with_suffix("").as_posix(): file for file in files if folder is not None}
+
+
+def find_recipe(place: Path | str) -> Path:
+    """Return the file of a recipe: a path, or the name of a recipe that the package carries."""
+    if not Path(place).exists() and (shipped := shipped_recipes().get(str(place).removesuffix(".yaml"))) is not None:
+        return shipped
+    return Path(place)
+
+
 def load_recipe(
     path: Path | str, overrides: Sequence[str] = (), environment: Mapping[str, str] | None = None
 ) -> Recipe:
-    """Return the recipe of a YAML file, with `step.key=value` overrides applied.
+    """Return the recipe of a YAML file, or of one that the package carries, with `step.key=value` overrides applied.
 
     Problems that leave the rest readable (duplicate or unknown keys, unset variables, wrong overrides) are kept in
     `Recipe.problems`, so that they are reported together with those of the steps' configurations.
@@ -118,7 +134,7 @@ def load_recipe(
     Raises:
         SeldError: the file cannot be read, or is not YAML.
     """
-    path = Path(path)
+    path = find_recipe(path)
     text = _read(path)
     # A folder that begins with a dot would be none of the recipes' (work/.results, work/.outside).
     recipe = Recipe(name=f"dot_{path.stem.lstrip('.')}" if path.stem.startswith(".") else path.stem, path=path)
@@ -158,12 +174,9 @@ def _read(path: Path) -> str:
             raise SeldError(f"{path} is larger than {LARGEST_RECIPE:,} bytes: not a recipe.", "Give a recipe's YAML.")
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.y*ml")], n=1)
-        hint = (
-            f"Did you mean {path.parent / near[0]}?"
-            if near
-            else "Give the path of a recipe, e.g. recipes/quickstart.yaml."
-        )
+        names = [*(str(p) for p in path.parent.glob("*.y*ml")), *shipped_recipes()]
+        near = difflib.get_close_matches(str(path), names, n=1) or difflib.get_close_matches(path.stem, names, n=1)
+        hint = f"Did you mean {near[0]}?" if near else "`dcase-seld recipes` lists those that the package carries."
         raise SeldError(f"There is no recipe {path}.", hint) from error
     except (OSError, UnicodeDecodeError) as error:
         raise SeldError(f"{path} cannot be read as text: {error}.", "Give the path of a recipe in UTF-8.") from error

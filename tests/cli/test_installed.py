@@ -1,0 +1,60 @@
+"""What an installation carries: recipes and networks are found and run from any folder."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dcase_seld.recipe.load import load_recipe, shipped_recipes
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Return a folder with the package as a wheel would hold it."""
+    folder = tmp_path_factory.mktemp("installed")
+    source = folder / "source"
+    names = ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in")
+    source.mkdir()
+    for name in names:
+        shutil.copy(ROOT / name, source / name)
+    for name in ("dcase_seld", "recipes"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    words = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(folder / "lib")]
+    subprocess.run(words, cwd=source, check=True, capture_output=True)
+    shutil.rmtree(source)
+    return folder / "lib"
+
+
+def call(installed, folder, *words):
+    return subprocess.run(
+        [sys.executable, "-m", "dcase_seld", *words], cwd=folder, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+    )  # fmt: skip
+
+
+def test_recipes_are_listed_copied_and_run_by_name(installed, tmp_path):
+    listed = call(installed, tmp_path, "recipes")
+    names = [line.split()[0] for line in listed.stdout.splitlines()]
+    assert names == list(shipped_recipes()) and {"quickstart", "track_a", "track_b_eval", "ablations/small"} <= {*names}
+    assert all(len(line.split(maxsplit=1)) == 2 for line in listed.stdout.splitlines()), "each has its line"
+    assert call(installed, tmp_path, "recipes", "copy", "track_a").returncode == 0
+    assert (tmp_path / "track_a.yaml").read_text() == (ROOT / "recipes/track_a.yaml").read_text()
+    again = call(installed, tmp_path, "recipes", "copy", "track_a")
+    assert again.returncode == 1 and "is there already" in again.stderr
+    assert "Did you mean quickstart?" in call(installed, tmp_path, "recipes", "copy", "quikstart").stderr
+    dry = call(installed, tmp_path, "run", "quickstart", "--dry-run")
+    assert dry.returncode == 0 and "steps would run" in dry.stdout
+    assert "Did you mean quickstart?" in call(installed, tmp_path, "run", "quikstart", "--dry-run").stderr
+    assert "did you mean 'predict'?" in call(installed, tmp_path, "perdict").stderr
+
+
+def test_a_file_of_the_users_goes_before_a_recipe_of_the_same_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("quickstart").path == shipped_recipes()["quickstart"]
+    (tmp_path / "quickstart.yaml").write_text("steps:\n  mine: {stage: simulate}\n")
+    assert list(load_recipe("quickstart.yaml").steps) == ["mine"]
