@@ -15,9 +15,9 @@ from dcase_seld.core.event_files import official_rows
 from dcase_seld.core.events import COLUMNS, Events, stack
 from dcase_seld.core.task import DOA_THRESHOLD_DEG, RELATIVE_DISTANCE_THRESHOLD
 from dcase_seld.report.gather import Run
-from dcase_seld.scoring.counts import COUNTS, match
+from dcase_seld.scoring.counts import COUNTS, Counts, count_events, match
 from dcase_seld.scoring.figures import FIGURES
-from dcase_seld.scoring.official import Scores, score_events
+from dcase_seld.scoring.official import Scores, scores_of
 
 Indices = npt.NDArray[np.int64]
 
@@ -57,13 +57,21 @@ def pair(prediction: Events, reference: Events, n_classes: int) -> Pairs:
         guess * n_classes + prediction.class_index,
         prediction.azimuth_deg,
     )
-    left_a = np.setdiff1d(np.arange(len(reference)), a)
-    left_b = np.setdiff1d(np.arange(len(prediction)), b)
+    left_a, left_b = _others(len(reference), a), _others(len(prediction), b)
     i, j = _match(truth[left_a], reference.azimuth_deg[left_a], guess[left_b], prediction.azimuth_deg[left_b])
     other_a, other_b = left_a[i], left_b[j]
     near = np.abs(reference.azimuth_deg[other_a] - prediction.azimuth_deg[other_b]) <= DOA_THRESHOLD_DEG
     other_a, other_b = other_a[near], other_b[near]
-    return Pairs(a, b, other_a, other_b, np.setdiff1d(left_a, other_a), np.setdiff1d(left_b, other_b))
+    missed = _others(len(reference), a, other_a)
+    return Pairs(a, b, other_a, other_b, missed, _others(len(prediction), b, other_b))
+
+
+def _others(size: int, *rows: Indices) -> Indices:
+    """Return the numbers below `size` that are not among `rows`."""
+    left = np.ones(size, np.bool_)
+    for some in rows:
+        left[some] = False
+    return np.flatnonzero(left)
 
 
 def _match(
@@ -253,11 +261,11 @@ def changed_predictions(run: Run) -> dict[str, Events]:
         return column
 
     near = np.abs(truth.azimuth_deg[a] - guess.azimuth_deg[b]) <= DOA_THRESHOLD_DEG
-    left_a, left_b = np.setdiff1d(np.arange(len(truth)), a[near]), np.setdiff1d(np.arange(len(guess)), b[near])
+    left_a, left_b = _others(len(truth), a[near]), _others(len(guess), b[near])
     i, j = _match(
         in_truth[left_a], truth.azimuth_deg[left_a], in_guess[left_b], guess.azimuth_deg[left_b], DOA_THRESHOLD_DEG
     )
-    missed = truth.take(np.setdiff1d(np.arange(len(truth)), a))
+    missed = truth.take(_others(len(truth), a))
     azimuth, distance = put("azimuth_deg"), put("distance_m")
     return {
         "as it is": guess,
@@ -279,19 +287,35 @@ def _as_scored(table: Events) -> Events:
     return replace(plain, azimuth_deg=rows[:, 3].astype(np.float64), distance_m=rows[:, 4] / 100.0)
 
 
+BUDGET_CLIPS = 2048
+"""Clips whose changed predictions are in memory at a time."""
+
+
 def budget(run: Run) -> dict[str, Scores]:
     """Return row → the scores of the changed predictions; the on-screen row only where the track has flags."""
+    protocol: Any = run.protocol
+    clips = run.reference.clips if protocol == "complete" else run.prediction.clips
+    given = set(run.prediction.clips)
+    sums: dict[str, Any] = {name: 0.0 for name in BUDGET if run.track != "a" or name != "true on-screen flags"}
+    scored: list[str] = []
+    for start in range(0, len(clips), BUDGET_CLIPS):
+        names = clips[start : start + BUDGET_CLIPS]
+        prediction = run.prediction.select_clips([name for name in names if name in given])
+        part = replace(run, prediction=prediction, reference=run.reference.select_clips(names))
+        changed = changed_predictions(part)
+        for name in sums:
+            counts = count_events(changed[name], part.reference, n_classes=len(run.taxonomy), protocol=protocol)
+            sums[name] = sums[name] + counts.values.sum(axis=1, keepdims=True)
+        scored += counts.clips
     return {
-        name: score_events(
-            prediction,
-            run.reference,
-            n_classes=len(run.taxonomy),
+        name: scores_of(
+            Counts(tuple(scored), values),
             average=run.average,  # type: ignore[arg-type]
-            protocol=run.protocol,  # type: ignore[arg-type]
+            protocol=protocol,
             track=run.track,
         )
-        for name, prediction in changed_predictions(run).items()
-        if run.track != "a" or name != "true on-screen flags"
+        for name, values in sums.items()
+        if scored
     }
 
 

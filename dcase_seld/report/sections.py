@@ -57,6 +57,8 @@ def _budget(runs: Sequence[Run]) -> str:
     rows, heads, advice = {name: "" for name in BUDGET}, "", []
     for run in runs:
         found = budget(run)
+        if not found:
+            continue
         ranking = FIGURES["f_score" if run.track == "a" else "f_score_onscreen"]
         for one in (FIGURES["f_score"], ranking) if ranking.onscreen and len(runs) == 1 else (ranking,):
             of = f"{escape(run.name)}<br/>" if len(runs) > 1 else ""

@@ -177,16 +177,23 @@ def test_perfect_labels_give_everything_in_every_row_of_the_budget():
     assert "true on-screen flags" not in budget(replace(run, track="a"))
 
 
+def same(one, other):
+    return all(one.figures[name] == pytest.approx(value, rel=1e-12) for name, value in other.figures.items()) and (
+        one.classwise["f_score_onscreen"] == pytest.approx(other.classwise["f_score_onscreen"], rel=1e-12)
+    )
+
+
 @pytest.mark.parametrize("protocol", ["official", "complete"])
-def test_every_row_of_the_budget_is_a_score_and_puts_right_what_it_says(protocol):
+def test_every_row_of_the_budget_is_a_score_and_puts_right_what_it_says(protocol, monkeypatch):
+    monkeypatch.setattr("dcase_seld.report.errors.BUDGET_CLIPS", 5)
     run = replace(full_run(4), protocol=protocol)
     run = replace(run, prediction=run.prediction.select_clips(NAMES[1:]))  # one clip has no file
     changed, found = changed_predictions(run), budget(run)
     plain = score_events(run.prediction, run.reference, protocol=protocol)
-    assert found["as it is"].to_json() == plain.to_json()
+    assert same(found["as it is"], plain)
     for name, prediction in changed.items():
         again = score_events(prediction, run.reference, protocol=protocol)
-        assert again.to_json() == found[name].to_json()
+        assert same(again, found[name])
         assert again.f_score_onscreen >= plain.f_score_onscreen and name in BUDGET
     counts = {
         name: dict(zip(COUNTS, count_events(p, run.reference, protocol=protocol).values.sum(axis=(1, 2)), strict=True))
