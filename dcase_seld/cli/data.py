@@ -219,14 +219,6 @@ def _taxonomy(path: Path | None, folder: Path) -> Any:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
+    from dcase_seld.core.reading import read_yaml
 
-    from dcase_seld.core.errors import SeldError
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SeldError(f"{path} cannot be read: {error}.", "Give a readable YAML file.") from error
-    if not isinstance(content, dict):
-        raise SeldError(f"{path} must hold a mapping of fields.", "Write one `field: value` a line.")
-    return content
+    return read_yaml(path, "The configuration", "Write one `field: value` a line.")

@@ -106,14 +106,9 @@ def load_taxonomy(path: Path | None) -> Taxonomy:
     """
     if path is None:
         return DCASE2025
-    import yaml
+    from dcase_seld.core.reading import read_yaml
 
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SeldError(f"The taxonomy file {path} cannot be read: {error}.", "Give a readable YAML file.") from error
-    if not isinstance(data, dict):
-        raise SeldError(f"The taxonomy file {path} must hold a mapping.", "Write name: and classes: in it.")
+    data = read_yaml(path, "The taxonomy file", "Write name: and classes: in it.")
     data.setdefault("name", path.stem)
     return Taxonomy.from_json(data)
 

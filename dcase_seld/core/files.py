@@ -299,3 +299,33 @@ def follow(place: Path) -> Path:
     if place.is_file() and place.stat().st_size < 4096:
         return Path(os.path.normpath(place.parent / place.read_text(encoding="utf-8", errors="replace").strip()))
     return Path(os.path.normpath(place.parent / place.readlink())) if place.is_symlink() else place
+
+
+def refuse_no_weights(path: Path, remedy: str = "Fetch the weights again from their publisher.") -> None:
+    """Look at the head of a file that should hold weights: say what it is where it is something else.
+
+    Raises:
+        SeldError: it is missing, empty, no regular file, a Git LFS pointer, a web page or another text.
+    """
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise SeldError(f"{path} is no regular file; weights are expected.", remedy)
+        with path.open("rb") as stream:
+            head = stream.read(1024)
+    except OSError as error:
+        raise SeldError(f"{path} cannot be read: {error.strerror}.", remedy) from error
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not head:
+        raise SeldError(f"{path} is empty: a download broke off, or a disk was full.", remedy)
+    if start.startswith(b"version https://git-lfs"):
+        raise SeldError(
+            f"{path} is a Git LFS pointer, not weights: the repository was cloned without its large files.",
+            "Run `git lfs pull` there, or download the file itself.",
+        )
+    if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<body")):
+        raise SeldError(f"{path} is a web page (HTML), not weights: a link to a page was saved.", remedy)
+    if start.startswith(b'{"') and b"error" in start:
+        raise SeldError(
+            f"{path} is a server's error message, not weights: {start[:80].decode(errors='replace')}", remedy
+        )

@@ -189,14 +189,9 @@ def load_task(name: str, **changes: Any) -> Task:
             raise SeldError(
                 f"There is no task {name!r}, and no file of this name.", f"Tasks: {', '.join(TASKS)}; or a YAML file."
             )
-        import yaml
+        from dcase_seld.core.reading import read_yaml
 
-        try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise SeldError(f"The task file {path} cannot be read: {error}.", "Give a readable YAML file.") from error
-        if not isinstance(data, dict):
-            raise SeldError(f"The task file {path} must hold a mapping.", "Write name:, window_s: and the like in it.")
+        data = read_yaml(path, "The task file", "Write name:, window_s: and the like in it.")
         task = Task.from_json({"name": path.stem, **data})
     return replace(task, **{key: value for key, value in changes.items() if value is not None})
 

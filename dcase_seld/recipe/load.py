@@ -10,27 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dcase_seld.core import old_formats
 from dcase_seld.core.errors import SeldError
-
-KeyPath = tuple[str | int, ...]
-
-LARGEST_RECIPE = 1_000_000
-
-MOST_VALUES = 100_000
+from dcase_seld.core.reading import MERGE_KEY, KeyPath, YamlReader, parse_yaml, read_text
 
 TOP_LEVEL = ("about", "plugins", "steps")
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}\n]*))?\}")
 
 _MARK = re.compile("\ue000([0-9]+)\ue001")
-
-_PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null")}
-
-MERGE_KEY = "<<"
-"""YAML's key for taking over another mapping's keys; those written beside it win."""
 
 _STEP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
@@ -76,25 +64,6 @@ class Recipe:
             del self.lines[known]
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain scalars on a safe loader: `1e-3` is a number, `off` a word, `010` ten."""
-
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - the library's own way to change them
-
-
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
-    ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+."),
-    ("null", r"~|null|Null|NULL|", "~nN\0"),
-):
-    _firsts: list[Any] = [*_first, ""] if _tag == "null" else list(_first)
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _firsts)
-
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value, 10))
-
-
 def parse_value(text: str) -> Any:
     """Return a value written in a recipe's YAML, as `--set` takes it.
 
@@ -102,8 +71,8 @@ def parse_value(text: str) -> Any:
         SeldError: the text is not YAML.
     """
     try:
-        return yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
+        return parse_yaml(text, "--set")
+    except SeldError as error:
         raise SeldError(f"--set: {text!r} is not a YAML value.", "Quote it, e.g. --set 'step.key=\"a: b\"'.") from error
 
 
@@ -169,98 +138,52 @@ def load_recipe(
 
 
 def _read(path: Path) -> str:
-    try:
-        if path.stat().st_size > LARGEST_RECIPE:
-            raise SeldError(f"{path} is larger than {LARGEST_RECIPE:,} bytes: not a recipe.", "Give a recipe's YAML.")
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
+    if path.parent.is_dir() and not path.exists():
         names = [*(str(p) for p in path.parent.glob("*.y*ml")), *shipped_recipes()]
         near = difflib.get_close_matches(str(path), names, n=1) or difflib.get_close_matches(path.stem, names, n=1)
         hint = f"Did you mean {near[0]}?" if near else "`dcase-seld recipes` lists those that the package carries."
-        raise SeldError(f"There is no recipe {path}.", hint) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise SeldError(f"{path} cannot be read as text: {error}.", "Give the path of a recipe in UTF-8.") from error
+        raise SeldError(f"There is no recipe {path}.", hint)
+    return read_text(path, remedy="Give the path of a recipe in UTF-8.")
 
 
-class _Reader:
-    """Turns YAML nodes into plain data, noting lines, duplicates and variables on the way."""
+class _Reader(YamlReader):
+    """The YAML reader of recipes, noting lines, duplicates and variables on the way."""
 
     def __init__(self, recipe: Recipe, environment: Mapping[str, str]) -> None:
+        super().__init__(str(recipe.path))
         self.recipe = recipe
         self.environment = environment
         self.variables: list[re.Match[str]] = []
-        self.values = 0
 
     def read(self, text: str) -> Any:
+        """Return the data of a recipe's text."""
         # YAML's flow mappings cannot hold the braces of ${VAR}: private characters stand for it while YAML is parsed.
         if "\ue000" in text:
             raise SeldError(f"{self.recipe.path} holds the private character U+E000.", "Remove it.")
-        text = _VARIABLE.sub(self._stand_in, text)
-        loader: Any = None
-        try:
-            loader = _Loader(text)
-            node = loader.get_single_node()
-            return None if node is None else self._value(loader, node, ())
-        except yaml.MarkedYAMLError as error:
-            line = "" if error.problem_mark is None else f":{error.problem_mark.line + 1}"
-            raise SeldError(f"{self.recipe.path}{line}: not readable as YAML: {error.problem}.", "Mend it.") from error
-        except yaml.YAMLError as error:
-            raise SeldError(f"{self.recipe.path}: not readable as YAML: {error}.", "Mend it.") from error
-        except RecursionError as error:
-            raise SeldError(f"{self.recipe.path} is nested too deeply for a recipe.", "Mend it.") from error
-        finally:
-            if loader is not None:
-                loader.dispose()
+        return super().read(_VARIABLE.sub(self._stand_in, text))
+
+    def placed(self, where: KeyPath, line: int) -> None:
+        """Note in which line a value is written; what a merge key takes over stands where it is taken over."""
+        self.recipe.lines[tuple(key for key in where if key != MERGE_KEY)] = line
+
+    def replaced(self, where: KeyPath, old: Any) -> None:
+        """Drop the lines of what is no longer there."""
+        self.recipe.lines.pop(tuple(key for key in where if key != MERGE_KEY), None)
+        for key, value in old.items() if isinstance(old, dict) else enumerate(old) if isinstance(old, list) else ():
+            self.replaced((*where, key), value)
+
+    def twice(self, where: KeyPath, line: int) -> None:
+        """Note a key that is given again."""
+        first = self.recipe.lines.get(where)
+        self.recipe.problems.append(f"line {line}: {'.'.join(map(str, where))}: given twice (first in line {first})")
+
+    def text(self, value: str, where: KeyPath) -> str:
+        """Return a text with its variables filled in."""
+        return self._substitute(value, tuple(key for key in where if key != MERGE_KEY))
 
     def _stand_in(self, match: re.Match[str]) -> str:
         self.variables.append(match)
         return f"\ue000{len(self.variables) - 1}\ue001"
-
-    def _value(self, loader: Any, node: yaml.Node, where: KeyPath) -> Any:
-        self.values += 1
-        if self.values > MOST_VALUES:  # aliases of aliases grow without bound
-            raise yaml.MarkedYAMLError(problem=f"more than {MOST_VALUES:,} values", problem_mark=node.start_mark)
-        self.recipe.lines.setdefault(where, node.start_mark.line + 1)
-        if node.tag not in _PLAIN:
-            raise yaml.MarkedYAMLError(problem="recipes use no tags (!…)", problem_mark=node.start_mark)
-        if isinstance(node, yaml.MappingNode):
-            inherited = self._inherited(loader, node, where)
-            mapping: dict[Any, Any] = {}
-            for key_node, value_node in node.value:
-                key = loader.construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else str(key_node.tag)
-                if key == MERGE_KEY:
-                    continue
-                place = (*where, key)
-                if key in inherited:
-                    del inherited[key]
-                    self.recipe.forget(place)
-                if key in mapping:
-                    first = self.recipe.lines.get(place)
-                    self.recipe.problems.append(
-                        f"line {key_node.start_mark.line + 1}: {'.'.join(map(str, place))}: "
-                        f"given twice (first in line {first})"
-                    )
-                    continue
-                self.recipe.lines[place] = key_node.start_mark.line + 1
-                mapping[key] = self._value(loader, value_node, place)
-            return {**inherited, **mapping}
-        if isinstance(node, yaml.SequenceNode):
-            return [self._value(loader, item, (*where, index)) for index, item in enumerate(node.value)]
-        value = loader.construct_object(node)
-        return self._substitute(value, where) if isinstance(value, str) else value
-
-    def _inherited(self, loader: Any, node: yaml.MappingNode, where: KeyPath) -> dict[Any, Any]:
-        """Return what a mapping takes over by `<<: *other` or `<<: [*one, *other]`, of which the first named wins."""
-        inherited: dict[Any, Any] = {}
-        for key_node, value_node in node.value:
-            if key_node.value != MERGE_KEY:
-                continue
-            given = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
-            for other in reversed(given):
-                if not isinstance(other, yaml.MappingNode):
-                    raise yaml.MarkedYAMLError(problem="<< takes mappings", problem_mark=other.start_mark)
-                inherited |= self._value(loader, other, where)
-        return inherited
 
     def _substitute(self, text: str, where: KeyPath) -> str:
         def value_of(mark: re.Match[str]) -> str:

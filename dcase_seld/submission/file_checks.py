@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import yaml
 
 from dcase_seld.core.csv_rows import Limits, Rows, parse_careful, parse_files
 from dcase_seld.core.errors import SeldError
+from dcase_seld.core.reading import parse_yaml
 from dcase_seld.core.task import ONSCREEN_LIMIT_DEG
 from dcase_seld.submission.archive import Findings
-from dcase_seld.submission.layout import Layout, Track, load_yaml
+from dcase_seld.submission.layout import Layout, Track
 
 BATCH_FILES = 1_000
 
@@ -120,19 +120,13 @@ _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 def check_meta(data: bytes, where: str, label: str, track: Track | None, layout: Layout, findings: Findings) -> Any:
     """Find everything that is wrong in a meta file; return its data, or None if it cannot be read."""
     try:
-        meta = load_yaml(data.decode("utf-8-sig"), "The file")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(data.decode("utf-8-sig"), yaml.SafeLoader)):
-            findings.error("meta-yaml", where, "uses aliases (*name), which can unfold without end; write values out")
-            return None
+        meta = parse_yaml(data.decode("utf-8-sig"), "The file", version="1.1")
     except UnicodeDecodeError:
         findings.error("meta-yaml", where, "is not UTF-8 text")
         return None
     except SeldError as broken:
         line = re.search(r"line (\d+)", broken.problem)
         findings.error("meta-yaml", where, broken.problem, int(line.group(1)) if line else None)
-        return None
-    except RecursionError:
-        findings.error("meta-yaml", where, "is nested too deeply")
         return None
     if not isinstance(meta, dict):
         findings.error("meta-yaml", where, "holds no fields")

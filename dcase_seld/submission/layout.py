@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from dcase_seld.core.config import Config, parse_config
 from dcase_seld.core.errors import SeldError
+from dcase_seld.core.reading import parse_yaml, read_text
 
 BUILT_IN = Path(__file__).parent / "templates"
 """The templates that come with the package; a folder of one's own may replace any of them, file by file."""
@@ -79,10 +80,7 @@ def template(name: str, folder: Path | None) -> str:
         SeldError: it cannot be read.
     """
     path = BUILT_IN / name if folder is None or not (folder / name).is_file() else folder / name
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SeldError(f"The template {path} cannot be read: {error}.", "Give a readable text file.") from error
+    return read_text(path)
 
 
 def load_layout(folder: Path | None = None) -> Layout:
@@ -95,24 +93,10 @@ def load_layout(folder: Path | None = None) -> Layout:
         raise SeldError(
             f"The folder of templates {folder} is not there.", "Give a folder with layout.yaml, meta.yaml, …"
         )
-    return parse_config(Layout, load_yaml(template("layout.yaml", folder), "layout.yaml"), "layout.yaml")
+    return parse_config(Layout, parse_yaml(template("layout.yaml", folder), "layout.yaml", QUOTES), "layout.yaml")
 
 
-def load_yaml(text: str, where: str) -> Any:
-    """Return the data of a YAML text; `!!null` with a text behind it is None.
-
-    Raises:
-        SeldError: it is no YAML; names the line.
-    """
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or "not readable"
-        raise SeldError(
-            f"{where}{line} is no valid YAML: {problem}.", "Check indentation, colons and quotes."
-        ) from error
+QUOTES = "Check indentation, colons and quotes."
 
 
 def plain(name: str) -> str:
@@ -203,13 +187,8 @@ def load_team(path: Path | None) -> Team:
         SeldError: lists everything that is wrong in the file.
     """
     file = path or BUILT_IN / "team.yaml"
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SeldError(
-            f"The team file {file} cannot be read: {error}.", "Copy submission/team.yaml and fill it in."
-        ) from error
-    return parse_config(Team, load_yaml(text, str(file)), str(file))
+    text = read_text(file, remedy="Copy submission/team.yaml and fill it in.")
+    return parse_config(Team, parse_yaml(text, str(file), QUOTES), str(file))
 
 
 _NAME = re.compile(r"\$\{(\w+)\}")

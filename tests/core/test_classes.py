@@ -29,7 +29,7 @@ def test_folders_of_a_sound_bank_are_recognised(folder, index):
         ("classes: bell", "'classes'"),
         ("- bell", "mapping"),
         ("classes: [A, a]", "distinct"),
-        ("{", "cannot be read"),
+        ("{", "not readable as YAML"),
         ("classes: [A]\nfolders: a", "'folders'"),
     ],
 )
@@ -41,5 +41,5 @@ def test_what_is_no_list_of_classes_is_refused(tmp_path, text, words):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(SeldError, match="cannot be read"):
+    with pytest.raises(SeldError, match="There is no file"):
         load_taxonomy(tmp_path / "nowhere.yaml")

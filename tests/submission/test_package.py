@@ -197,7 +197,7 @@ def test_team_files_are_checked_all_at_once(tmp_path):
         (tmp_path / "team.yaml").write_text(text.replace(*change))
         with pytest.raises(SeldError, match=words):
             load_team(tmp_path / "team.yaml")
-    with pytest.raises(SeldError, match="cannot be read"):
+    with pytest.raises(SeldError, match="There is no file"):
         load_team(tmp_path / "nowhere.yaml")
 
 
