@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from math import gcd
 from pathlib import Path
 from typing import Any
@@ -161,10 +162,7 @@ def _inspect(clip: Clip, audio: AudioOptions, n_classes: int) -> tuple[int, Even
 
 def _named(events: Events, name: str) -> Events:
     """Return a one-clip table whose clip has the clip's name."""
-    return events if events.clips == (name,) else Events((name,), *(getattr(events, c) for c in _COLUMNS))
-
-
-_COLUMNS = ("clip", "frame", "class_index", "source", "azimuth_deg", "distance_m", "onscreen")
+    return events if events.clips == (name,) else replace(events, clips=(name,))
 
 
 def _save_table(path: Path, **columns: npt.NDArray[Any]) -> None:

@@ -150,12 +150,16 @@ def _groups(
     cells, tracks = active.shape
     members = np.eye(tracks, dtype=np.bool_) & active[:, None, :]
     first = np.broadcast_to(np.arange(tracks), (cells, tracks)).copy()
-    if tracks != 3:
+    if tracks == 1:
         return members, first
     unit = vector / np.maximum(np.linalg.norm(vector, axis=-1, keepdims=True), 1e-10)
-    cosine = np.stack([(unit[:, a] * unit[:, b]).sum(-1) for a, b in _PAIRS], 1)
+    together = _PAIRS if tracks == 3 else _PAIRS[:1]
+    cosine = np.stack([(unit[:, a] * unit[:, b]).sum(-1) for a, b in together], 1)
     angle = np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))
-    similar = np.stack([active[:, a] & active[:, b] for a, b in _PAIRS], 1) & (angle < unify_deg)
+    similar = np.stack([active[:, a] & active[:, b] for a, b in together], 1) & (angle < unify_deg)
+    if tracks == 2:
+        members[similar[:, 0]] = [[True, True], [False, False]]
+        return members, first
     pairs = similar.sum(1)
     for index, (a, b) in enumerate(_PAIRS):
         rows = np.flatnonzero((pairs == 1) & similar[:, index])

@@ -55,6 +55,13 @@ class SeldTarget(NamedTuple):
         """Return the target with every field changed alike."""
         return SeldTarget(*map(change, self))
 
+    def of_tracks(self, tracks: int) -> SeldTarget:
+        """Return the target of a network with `tracks` tracks: the first sources of each class and frame."""
+        if tracks >= self.distance.shape[3]:
+            return self
+        fields = [field[:, :, :, :tracks] for field in self[1:]]
+        return SeldTarget(self.count.clamp(max=tracks), *fields)
+
 
 class Tokens(NamedTuple):
     """What a frozen encoder said about the clips of a batch.

@@ -134,7 +134,7 @@ def write_balance(root: Path, parts: Sequence[str], split_of: Mapping[str, str],
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["split", "class", "clips", "frames", "onscreen_share"])
     for part in parts:
-        events = read_folder(root / "metadata_dev" / part, n_classes=len(taxonomy))
+        events = read_folder(root / "metadata_dev" / part, n_classes=len(taxonomy), frames=None)
         split_of_clip = np.asarray([split_of["_".join(name.split("_")[:2])] for name in events.clips])
         for split in sorted(set(split_of_clip)):
             for index, name in enumerate(taxonomy.classes):

@@ -98,6 +98,7 @@ def adpit_loss(
     Source: K. Shimada et al., "Multi-ACCDOA", ICASSP 2022; the official baseline program for the normalisation.
     """
     predicted_distance = output.distance.float()
+    target = target.of_tracks(predicted_distance.shape[3])
     if log_distance:
         predicted_distance = torch.log1p(predicted_distance)
         target = target._replace(distance=torch.log1p(target.distance))
@@ -219,6 +220,7 @@ def make_loss(config: TrainConfig, sources: Sequence[StoreSource]) -> Callable[[
         parts = official(output, target)
         if not own and share == 1.0:
             return parts
+        target = target.of_tracks(output.distance.shape[3])
         weights = {name: share * parts.weights.get(name, 1.0) for name in parts.terms}
         terms = {**parts.terms, **{name: term(output, target) for name, term in own.items()}}
         return parts._replace(terms=terms, weights={**weights, **{name: config.loss.terms[name] for name in own}})

@@ -1,0 +1,109 @@
+"""Other tasks than the challenge's: longer windows with tokens, four channels and all directions, fewer tracks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import MODEL
+
+from dcase_seld.core.config import parse_config
+from dcase_seld.core.events import Events
+from dcase_seld.core.task import TASKS
+from dcase_seld.infer.predictor import Predictor
+from dcase_seld.model.heads import decode
+from dcase_seld.model.types import SeldOutput
+from dcase_seld.pretrained.transformers_models import make_random_model
+from dcase_seld.recipe.stage import Context
+from dcase_seld.stages import data, networks, results, tokens
+from dcase_seld.store.store import Store, noise_store
+from dcase_seld.train.config import TrainConfig
+from dcase_seld.train.loop import train
+
+CONTEXT = Context(device="cpu", workers=1)
+
+
+def made(stage, out: Path, inputs: dict[str, list[Path]], **fields):
+    """Run a stage into `out`, as a recipe does, and return what it says."""
+    out.mkdir(parents=True)
+    given = {name: str(name) for name in inputs} | fields
+    return stage.run(parse_config(stage.config, given, out.name), inputs, out, CONTEXT)
+
+
+@pytest.mark.slow
+def test_ten_seconds_with_tokens_from_simulation_to_the_score(tmp_path: Path) -> None:
+    at = {name: tmp_path / name for name in ("scenes", "data", "tokens", "train", "predict", "csv", "score")}
+    made(
+        data.SIMULATE_STAGE, at["scenes"], {}, seconds=10, clips={"train": 4, "test": 1}, rooms={"train": 2, "test": 1}
+    )
+    facts = made(data.PREPARE_STAGE, at["data"], {"corpus": [at["scenes"]]}, window_s=10)
+    assert facts["clips"] == 5 and Store.open(at["data"]).frames.tolist() == [100] * 5
+    make_random_model("clap", tmp_path / "clap", seed=0)
+    model = {"kind": "clap", "path": str(tmp_path / "clap"), "tokens": 3}
+    made(tokens.EMBED_STAGE, at["tokens"], {"data": [at["data"]]}, model=model)
+    inputs = {"data": [at["data"]], "tokens": [at["tokens"]]}
+    fields = {"epochs": 1, "batch_size": 2, "tensorboard": False}
+    summary = made(networks.TRAIN_STAGE, at["train"], inputs, model={**MODEL, "fusion": ["clap"]}, **fields)
+    assert np.isfinite(summary["val"]["f_score"])
+    # A threshold that noise passes, so that frames of the second half are decoded too.
+    members = {**inputs, "members": [at["train"]]}
+    facts = made(networks.PREDICT_STAGE, at["predict"], members, threshold=0.001, tta="swap")
+    events = Events.load(at["predict"] / "events.npz")
+    assert facts["clips"] == 1 and events.frame.max() == 99
+    made(networks.EXPORT_STAGE, at["csv"], {"events": [at["predict"]]}, track="a")
+    scores = made(results.SCORE_STAGE, at["score"], {"csv": [at["csv"]], "data": [at["data"]]}, track="a")
+    assert scores["clips"] == 1
+
+
+FOA = {
+    **MODEL,
+    "track": "a",
+    "frontend": {"features": ["log_mel", "intensity_vector", "stpacc"], "hop": 600, "mels": 16},
+}
+
+
+@pytest.mark.parametrize("direction", ["cartesian", "polar"])
+def test_four_channels_and_the_whole_sphere(tmp_path: Path, direction: str) -> None:
+    store = noise_store(tmp_path / "store", 20, task=TASKS["dcase2024"], rows=5)
+    model = {**FOA, "head": {"hidden": 16, "direction": direction}}
+    augment = {"swap": 0.5, "gain": 0.5, "mixup": 0.5, "mask": 0.5, "filter": 0.5, "frame_swap": 0.5}
+    config = TrainConfig(model=model, epochs=1, batch_size=8, ema=0.9, augment=augment, tensorboard=False)
+    (tmp_path / "out").mkdir()
+    summary = train(config, [store], tmp_path / "out", device="cpu")
+    assert np.isfinite(summary["val"]["f_score"])
+    predictor = Predictor.load([tmp_path / "out"], tta="swap").with_threshold(1e-4)
+    network = predictor.networks[0]
+    assert network.head.dimensions == 3 and network.task == TASKS["dcase2024"]
+    assert network.frontend.channels == ("w", "y", "z", "x", "iv_y", "iv_z", "iv_x", "stpacc")
+    events = predictor.events(predictor.open_store(Store.open(store), "val"))
+    assert len(events) and events.elevation_deg is not None
+    assert np.abs(events.elevation_deg).max() <= 90 and np.abs(events.azimuth_deg).max() > 90
+    assert np.unique(events.elevation_deg).size > 1
+
+
+def test_directions_of_a_sphere_are_decoded_and_near_tracks_are_one() -> None:
+    direction = torch.zeros(1, 1, 1, 3, 3)
+    direction[..., 0, :] = torch.tensor([0.0, 0.6, 0.6])
+    direction[..., 1, :] = torch.tensor([0.0, 0.62, 0.58])
+    direction[..., 2, :] = torch.tensor([-0.7, -0.001, 0.0])
+    events = decode(SeldOutput(direction, torch.ones(1, 1, 1, 3), None), ["clip"], geometry="sphere")
+    assert len(events) == 2 and events.elevation_deg is not None
+    order = np.argsort(events.azimuth_deg)
+    assert np.abs(events.azimuth_deg[order] - [-179.9, 90.0]).max() < 0.1
+    assert np.abs(events.elevation_deg[order] - [0.0, 44.0]).max() < 0.1
+
+
+@pytest.mark.parametrize("tracks", [1, 2])
+def test_a_head_of_fewer_tracks_trains_and_says_a_source_once(tmp_path: Path, tracks: int) -> None:
+    # Many rows of one class and frame, so that targets hold three sources.
+    store = noise_store(tmp_path / "store", 20, rows=3000)
+    model = {**MODEL, "track": "b", "head": {"hidden": 16, "tracks": tracks}}
+    (tmp_path / "out").mkdir()
+    config = TrainConfig(model=model, epochs=1, batch_size=8, augment={"mixup": 0.5}, tensorboard=False)
+    summary = train(config, [store], tmp_path / "out", device="cpu")
+    assert np.isfinite(summary["val"]["f_score"])
+    predictor = Predictor.load([tmp_path / "out"], tta="swap").with_threshold(1e-4)
+    output, _ = next(predictor.outputs(predictor.open_store(Store.open(store), "val")))
+    assert output.distance.shape[3] == tracks
+    same = torch.tensor([0.8, 0.1]).expand(1, 1, 1, tracks, 2)
+    assert len(decode(SeldOutput(same, torch.ones(1, 1, 1, tracks), None), ["clip"])) == 1
