@@ -78,7 +78,8 @@ def score(
     """
     from dcase_seld.core.classes import load_taxonomy, taxonomy_beside
     from dcase_seld.core.events import Events
-    from dcase_seld.scoring.official import edition_scores, score_events
+    from dcase_seld.core.work import say
+    from dcase_seld.scoring.official import Remarks, edition_scores, score_events
 
     own = taxonomy if taxonomy is not None or isinstance(reference, Events) else taxonomy_beside(Path(reference))
     classes = n_classes if own is None else len(load_taxonomy(Path(own)))
@@ -89,6 +90,8 @@ def score(
             sources_of(item) if isinstance(item, Events) else read_sources(Path(item), task, reference=annotated)
             for item, annotated in ((prediction, False), (reference, True))
         )
+        for note in (*guess.notes_of(classes), *truth.notes_of(classes)):
+            say(f"note: {note}")
         clips, sums = count_sources(guess, truth, task=task, n_classes=classes, protocol=protocol)
         how = {"task": task, "average": average, "protocol": protocol}
         return edition_scores(clips, sums, jackknife=jackknife is not None, **how)
@@ -97,7 +100,12 @@ def score(
         for item in (prediction, reference)
     ]
     settings = {"average": average, "protocol": protocol, "track": track, "jackknife": jackknife}
-    return score_events(*tables, n_classes=classes, **settings)  # type: ignore[arg-type]
+    scores = score_events(*tables, n_classes=classes, **settings)  # type: ignore[arg-type]
+    remarks = Remarks()
+    remarks.add(*tables)
+    for line in remarks.lines(protocol):
+        say(f"note: {line}")
+    return scores
 
 
 def load_model(

@@ -126,8 +126,8 @@ class Remarks:
             found.append("the references hold no event at all: there is nothing to find, and no figure says anything.")
         elif self.unheard[0] and protocol == "official":
             found.append(
-                f"{self.unheard[0]:,} predicted rows lie in {self.unheard[1]:,} clips in which nothing is annotated: "
-                "the official protocol does not count them, --protocol complete does."
+                f"{self.unheard[0]:,} predicted rows lie in {self.unheard[1]:,} clip(s) in which nothing is annotated: "
+                "the official protocol does not count them, the protocol complete does."
             )
         if self.at_zero:
             found.append(

@@ -141,7 +141,7 @@ def small(folder, pred, ref):
         (
             {"a": ["0,1,0,4,100,0"], "b": ["0,1,0,4,100,0", "1,1,0,4,100,0"]},
             {"a": ["0,1,0,4,100,0"], "b": []},
-            "2 predicted rows lie in 1 clips in which nothing is annotated",
+            "2 predicted rows lie in 1 clip(s) in which nothing is annotated",
         ),
         ({"a": ["0,1,0,4,3,0"]}, {"a": ["0,1,0,4,300,0"]}, "all distances of the predictions are below 20 cm"),
         ({"a": ["0,1,0,4,300,0"]}, {"a": ["0,1,0,4,3,0"]}, "all distances of the references are below 20 cm"),

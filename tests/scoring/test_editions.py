@@ -260,7 +260,10 @@ def test_any_bytes_are_rows_or_a_mistake_with_a_line(data):
         assert mistake.line >= 1 and mistake.problem and mistake.remedy and not len(rows)
 
 
-def test_python_call_scores_editions_own_classes_and_intervals(folders):
+def test_python_call_scores_editions_own_classes_and_intervals(folders, capsys):
+    (folders / "pred" / "a.csv").write_text("0,1,0,10,0,250\n")
+    assert dcase_seld.score(folders / "pred", folders / "ref", task="dcase2024").F == 0
+    assert "--format polar-cm" in capsys.readouterr().err
     case = GOLDEN / "2024" / "typical"
     expected = json.loads((case / "expected.json").read_text())["macro"]
     found = dcase_seld.score(case / "prediction", case / "reference", task="dcase2024", jackknife="clip")
@@ -272,5 +275,9 @@ def test_python_call_scores_editions_own_classes_and_intervals(folders):
     (folders / "ref" / "taxonomy.yaml").write_text("classes: [Robin, Wren]\n")
     found = dcase_seld.score(folders / "pred", folders / "ref", frames=None, jackknife="clip")
     assert len(found.classwise["f_score"]) == 2 and found.jackknife["f_score"]["interval"] == [0.5, 0.5]
+    assert capsys.readouterr().err == ""
+    (folders / "ref" / "b.csv").write_text(f"{header}60,1,0,5,0,0\n61,1,0,5,100,0\n")
+    dcase_seld.score(folders / "pred", folders / "ref", frames=None)
+    assert "1 of 4 annotated rows have distance 0" in capsys.readouterr().err
     with pytest.raises(SeldError, match="jackknife is 'clips'"):
         dcase_seld.score(folders / "pred", folders / "ref", frames=None, jackknife="clips")
