@@ -100,9 +100,9 @@ def test_nothing_is_loaded_that_the_user_did_not_name(made, tmp_path):
     done = call(made, "status", "own.yaml")
     assert done.returncode == 1 and "the plug-in ideas.py is needed; name it yourself with --plugin" in done.stderr
     checkpoint = str(made / "work" / "own" / "train")
-    done = call(tmp_path, "predict", str(made), "--checkpoint", checkpoint, "--out", "o")
-    assert done.returncode == 1 and "needs the plug-in ideas.py, and nothing loads code by itself" in done.stderr
     wave = next((made / "work" / "own" / "scenes").rglob("*.wav"))
+    done = call(tmp_path, "predict", str(wave), "--checkpoint", checkpoint, "--out", "o")
+    assert done.returncode == 1 and "needs the plug-in ideas.py, and nothing loads code by itself" in done.stderr
     named = {"DCASE_SELD_PLUGINS": str(made / "ideas.py")}
     done = call(tmp_path, "predict", str(wave), "--checkpoint", checkpoint, "--out", "o", "--device", "cpu", **named)
     assert done.returncode == 0, done.stderr
