@@ -281,3 +281,32 @@ def test_python_call_scores_editions_own_classes_and_intervals(folders, capsys):
     assert "1 of 4 annotated rows have distance 0" in capsys.readouterr().err
     with pytest.raises(SeldError, match="jackknife is 'clips'"):
         dcase_seld.score(folders / "pred", folders / "ref", frames=None, jackknife="clips")
+
+
+def test_two_hundred_minutes_are_scored_in_a_second(tmp_path):
+    """Processor time of the whole program, with intervals, on long decimals as networks write them; 0.9 s alone."""
+    rng = np.random.default_rng(6)
+    count = 900  # 1.5 sources a frame
+    frame, sound = np.sort(rng.integers(0, 600, count)), rng.integers(0, 13, count)
+    azimuth, elevation = rng.integers(-180, 181, count), rng.integers(-40, 41, count)
+    flat = np.cos(np.radians(elevation))
+    vectors = np.stack([flat * np.cos(np.radians(azimuth)), flat * np.sin(np.radians(azimuth))], axis=1)
+    vectors = np.column_stack([vectors, np.sin(np.radians(elevation))]) + rng.normal(0, 0.1, (count, 3))
+    whole = zip(frame.tolist(), sound.tolist(), strict=True)
+    texts = {"ref": "", "pred": ""}
+    for k, (f, c) in enumerate(whole):
+        texts["ref"] += f"{f},{c},0,{azimuth[k]},{elevation[k]},200\n"
+        texts["pred"] += f"{f},{c},0,{','.join(map(repr, vectors[k].tolist()))},{2 + 0.001 * k!r}\n"
+    for side, text in texts.items():
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "mix000.csv").write_text(text)
+        for number in range(1, 200):
+            (tmp_path / side / f"mix{number:03d}.csv").hardlink_to(tmp_path / side / "mix000.csv")
+    code = (
+        "import resource, sys; from dcase_seld.cli.score import score\n"
+        f"score(['--task', 'dcase2024', '--jackknife', '--pred', {str(tmp_path / 'pred')!r},"
+        f" '--ref', {str(tmp_path / 'ref')!r}], standalone_mode=False)\n"
+        "print(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout.splitlines()[-1]) < 4, "seconds of processor time on a busy machine"
