@@ -26,7 +26,7 @@ import torch
 
 from dcase_seld.infer.devices import kept_memory
 from dcase_seld.model.network import build_model
-from dcase_seld.model.types import ModelInput, SeldTarget
+from dcase_seld.model.types import ModelInput
 from dcase_seld.scoring.figures import read_epochs
 from dcase_seld.store.source import open_sources
 from dcase_seld.store.store import noise_store
@@ -50,7 +50,7 @@ TURN = 4
 
 def our_steps(config, sources, fabric):
     """Yield the seconds of each update of our trainer, data included."""
-    network = build_model(config.model, sources[0].store.taxonomy, 0)
+    network = build_model(config.model, sources[0].task, 0)
     set_statistics(network, sources, 64, fabric.device)
     loss = partial(adpit_loss, onscreen_loss="masked", positive_weight=3.0)
     wrapped, optimizer = fabric.setup(network, make_optimizer(network, config))
@@ -74,9 +74,9 @@ def our_steps(config, sources, fabric):
 
 def plain_steps(config, sources, fabric, change=lambda network: network):
     """Yield the seconds of each update of a plain loop: everything in memory, no augmentation, no clipping."""
-    network = change(build_model(config.model, sources[0].store.taxonomy, 0))
+    network = change(build_model(config.model, sources[0].task, 0))
     set_statistics(network, sources, 64, fabric.device)
-    everything = make_batches(config.model_copy(update={"batch_size": len(sources[0].indices)}), sources, fabric)
+    everything = make_batches(config.model_copy(update={"batch_size": len(sources[0].clips)}), sources, fabric)
     whole = next(everything.epoch(0))
     features = network.frontend.standardise(whole.input.features.float())
     network.frontend.standardise = lambda standardised: standardised
@@ -89,7 +89,7 @@ def plain_steps(config, sources, fabric, change=lambda network: network):
             start = now()
             chosen = order[first : first + config.batch_size]
             output = network(ModelInput(features=features[chosen]))
-            parts = adpit_loss(output, SeldTarget(target.number[chosen], target.source[chosen]), positive_weight=3.0)
+            parts = adpit_loss(output, type(target)(*(field[chosen] for field in target)), positive_weight=3.0)
             optimizer.zero_grad()
             parts.total.backward()
             optimizer.step()
@@ -110,7 +110,7 @@ def as_usually_written(network):
     return network
 
 
-def _contiguous_forward(encoder, features, vision=None, vision_mask=None):
+def _contiguous_forward(encoder, features, tokens=None):
     x = encoder.convolutions(features).transpose(1, 2).flatten(2)
     x = torch.tanh(encoder.gru(x)[0])
     half = x.shape[-1] // 2
@@ -133,7 +133,7 @@ def work(pipe, name, config, store, threads):
     torch.set_num_threads(threads)
     fabric = make_fabric(config, "cpu")
     sources = open_sources([store], [], ["train"], frozenset())
-    add_cached_features(sources, build_model(config.model, sources[0].store.taxonomy).frontend, fabric, True)
+    add_cached_features(sources, build_model(config.model, sources[0].task).frontend, fabric, True)
     steps, memory = RUNS[name]
     with memory():
         made = steps(config, sources, fabric)
@@ -179,7 +179,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         store = noise_store(Path(folder) / "store", arguments.clips)
         sources = open_sources([store], [], ["train"], frozenset())
-        frontend = build_model(config.model, sources[0].store.taxonomy).frontend
+        frontend = build_model(config.model, sources[0].task).frontend
         add_cached_features(sources, frontend, make_fabric(config, "cpu"), True)
         seconds, memory = in_turns(config, store, arguments.threads, arguments.turns)
         speed = {name: arguments.batch / np.median(found, axis=0) for name, found in seconds.items()}

@@ -152,5 +152,6 @@ def network_features(network: SeldNetwork, cached: Tensor | None, wave: Tensor |
         return cached.to(device, non_blocking=True).float()
     assert wave is not None
     with torch.autocast(device.type, enabled=False):
-        features: Tensor = network.frontend.extract(wave.to(device, non_blocking=True))
+        sound = ModelInput(wave=wave.to(device, non_blocking=True)).floats().wave
+        features: Tensor = network.frontend.extract(sound)
         return features

@@ -86,7 +86,8 @@ class ModelInput(NamedTuple):
     """What a SELD network may look at; what a model does not use may be missing.
 
     Attributes:
-        wave: (B, channels, S) float in [-1, 1] at the sample rate of the front end, or None when `features` is given.
+        wave: (B, channels, S) float in [-1, 1] at the sample rate of the front end, or None when `features` is given;
+            int16 on its way to a device, see `floats`.
         features: (B, A, T', F), the front end's UNstandardised output (a cache of it), or None.
         tokens: what frozen encoders said, by the encoder's name ("yamnet", "clap", "owlvit", …).
     """
@@ -103,6 +104,14 @@ class ModelInput(NamedTuple):
     def replace(self, **fields: Any) -> Self:
         """Return the input with some fields replaced."""
         return self._replace(**fields)
+
+    def floats(self) -> ModelInput:
+        """Return the input with int16 sound, as files hold it, in [-1, 1], and with tokens in single precision."""
+        wave = self.wave
+        if wave is not None and wave.dtype == torch.int16:
+            wave = wave.to(torch.float32, memory_format=torch.contiguous_format).mul_(1.0 / 32768.0)
+        tokens = {name: one._replace(values=one.values.float()) for name, one in self.tokens.items()}
+        return self._replace(wave=wave, tokens=tokens)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ModelInput:
         """Return the same input on another device."""

@@ -140,6 +140,8 @@ class Batches:
         drop_last: leave out the last batch where it is not full (always so for several processes that shuffle).
         ahead: batches that a thread reads while the model works; 0: none.
         pin: return page-locked tensors, which travel to a CUDA device without waiting.
+        raw: leave sound in int16 and tokens as they are stored: half the bytes to travel (`ModelInput.floats`).
+        sound: False: read no sound, which is on the device already (`ResidentSound`).
     """
 
     def __init__(
@@ -156,6 +158,8 @@ class Batches:
         drop_last: bool = False,
         ahead: int = 2,
         pin: bool = False,
+        raw: bool = False,
+        sound: bool = True,
     ) -> None:
         self.sources: list[Source] = list(sources) if isinstance(sources, Sequence) else [sources]
         if not self.sources or not all(len(source.windows) for source in self.sources):
@@ -164,6 +168,7 @@ class Batches:
         self.shuffle_seed, self.sampling = shuffle_seed, sampling or Sampling()
         self.rank, self.world_size, self.drop_last = rank, world_size, drop_last
         self.mirror, self.ahead, self.pin = mirror, ahead, pin
+        self.raw, self.sound = raw, sound
         refuse_unlike(self.sources, mirror)
         self._last: tuple[int, Ints] | None = None
 
@@ -215,13 +220,17 @@ class Batches:
         back = np.argsort(np.concatenate([here for here, _ in parts])) if len(parts) > 1 else None
         rows = [(self.sources[number], chosen[here, 1]) for here, number in parts]
         windows = _joined([source.windows[row] for source, row in rows], back)
-        if self.sources[0].cached:
+        if not self.sound:
+            made = ModelInput()
+        elif self.sources[0].cached:
             made = ModelInput(features=torch.from_numpy(_joined([s.features(row) for s, row in rows], back)))
         else:
             pcm = torch.from_numpy(_joined([source.sound(row) for source, row in rows], back)).transpose(1, 2)
-            made = ModelInput(wave=pcm.to(torch.float32, memory_format=torch.contiguous_format).mul_(1.0 / 32768.0))
+            made = ModelInput(wave=pcm)
         made = made.replace(tokens=self._tokens(rows, back, mirror=False))
-        mirrored = self._tokens(rows, back, mirror=True) if self.mirror else {}
+        mirrored = ModelInput(tokens=self._tokens(rows, back, mirror=True) if self.mirror else {})
+        if not self.raw:
+            made, mirrored = made.floats(), mirrored.floats()
         targets = [source.target(row) for source, row in rows] if self.targets else []
         batch = Batch(
             made,
@@ -231,15 +240,62 @@ class Batches:
             torch.from_numpy(windows[:, 0].copy()),
             torch.from_numpy(windows[:, 1].copy()),
             torch.from_numpy(chosen[:, 0].copy()),
-            ModelInput(tokens=mirrored) if mirrored else None,
+            mirrored if mirrored.tokens else None,
         )
         return _pinned(batch) if self.pin else batch
 
     def _tokens(self, rows: Sequence[tuple[Source, Ints]], back: Ints | None, mirror: bool) -> dict[str, Tokens]:
-        """Return the tokens of a batch by encoder, in single precision."""
+        """Return the tokens of a batch by encoder."""
         found = [source.tokens(row, mirror) for source, row in rows]
-        together = {name: _merged([part[name] for part in found], back) for name in found[0]}
-        return {name: tokens._replace(values=tokens.values.float()) for name, tokens in together.items()}
+        return {name: _merged([part[name] for part in found], back) for name in found[0]}
+
+
+class ResidentSound:
+    """The sound of sources' stores on a device, from which the windows of batches are gathered there.
+
+    Args:
+        sources: as of the batches, which then need no `sound`.
+        device: where the stores shall live, as int16.
+    """
+
+    def __init__(self, sources: Sequence[StoreSource], device: torch.device) -> None:
+        stores = {source.store.folder: source.store for source in sources}
+        lengths = [len(store.pcm) for store in stores.values()]
+        base = dict(zip(stores, np.cumsum([0, *lengths]).tolist(), strict=False))
+        self._pcm = torch.empty(sum(lengths), sources[0].store.channels, dtype=torch.int16, device=device)
+        for folder, store in stores.items():
+            for first in range(0, len(store.pcm), CHUNK_SAMPLES):
+                part = torch.from_numpy(store.pcm[first : first + CHUNK_SAMPLES].copy())
+                self._pcm[base[folder] + first :][: len(part)] = part.to(device)
+        self._places = [
+            (base[source.store.folder] + source.store.first_sample, source.store.samples, source.task.samples_per_frame)
+            for source in sources
+        ]
+        self._length = sources[0].window_frames * sources[0].task.samples_per_frame
+
+    @staticmethod
+    def size(sources: Sequence[StoreSource]) -> int:
+        """Return the bytes that the sound of the sources' stores takes."""
+        return sum(store.pcm.nbytes for store in {source.store.folder: source.store for source in sources}.values())
+
+    def wave(self, batch: Batch) -> Tensor:
+        """Return (B, channels, S) int16 of a batch's windows, zeros beyond a clip's end."""
+        rows = list(zip(batch.source.tolist(), batch.index.tolist(), batch.start.tolist(), strict=True))
+        places = [
+            (
+                self._places[s][0][clip] + start * self._places[s][2],
+                self._places[s][1][clip] - start * self._places[s][2],
+            )
+            for s, clip, start in rows
+        ]
+        first, left = torch.tensor(places).to(self._pcm.device, non_blocking=True)[:, :, None].unbind(1)
+        step = torch.arange(self._length, device=self._pcm.device)
+        sound = self._pcm[(first + step).clamp(max=len(self._pcm) - 1)]
+        return torch.where((step < left)[..., None], sound, 0).to(torch.int16).transpose(1, 2)
+
+
+CHUNK_SAMPLES = 2**22
+"""Samples that travel to a device at once."""
 
 
 def _joined(blocks: Sequence[npt.NDArray], back: Ints | None) -> npt.NDArray:  # type: ignore[type-arg]

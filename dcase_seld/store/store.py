@@ -96,6 +96,16 @@ class Store:
         return self.task.sample_rate
 
     @property
+    def pcm(self) -> Int16:
+        """Return a read-only view (samples of all clips, channels) of the audio file."""
+        return self._pcm
+
+    @property
+    def first_sample(self) -> Ints:
+        """Return (clips + 1,) where each clip's sound begins in `pcm`, and its end."""
+        return self._first
+
+    @property
     def _sample_bytes(self) -> int:
         return 2 * self.channels
 

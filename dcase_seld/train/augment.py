@@ -1,7 +1,8 @@
 """Augmentation on the training device, of sound, labels and tokens together.
 
 Every function takes `which`, (B,) bool: the clips that undergo it. Waveforms are used where there are some, else the
-front end's cached features. Random numbers are drawn on the CPU, so a seed gives the same clips on every device.
+front end's cached features. Random numbers are drawn on the CPU, so a seed gives the same clips on every device; they
+travel there without waiting, and nothing is asked back.
 """
 
 from __future__ import annotations
@@ -56,29 +57,29 @@ class Augment:
         def drawn(probability: float) -> Tensor:
             return torch.rand(size, generator=generator) < probability
 
-        if config.mixup and (which := drawn(config.mixup)).any():
+        if config.mixup and (which := drawn(config.mixup)).numpy().any():
             partner = torch.randperm(size, generator=generator)
             inputs, target, mirror = mix(inputs, target, which, partner, mirror)
-        if config.swap and (which := drawn(config.swap)).any():
+        if config.swap and (which := drawn(config.swap)).numpy().any():
             inputs, target = swap(inputs, target, which, self.frontend, mirror)
-        if config.frame_swap and (which := drawn(config.frame_swap)).any():
+        if config.frame_swap and (which := drawn(config.frame_swap)).numpy().any():
             inputs, target = frame_swap(inputs, target, which, torch.rand(size, generator=generator))
-        if config.gain and (which := drawn(config.gain)).any():
+        if config.gain and (which := drawn(config.gain)).numpy().any():
             level_db = (2 * torch.rand(size, generator=generator) - 1) * config.gain_db
             inputs = gain(inputs, torch.where(which, level_db, 0.0), self.frontend)
         for name, probability in config.own.items():
-            if (which := drawn(probability)).any():
-                inputs, target = AUGMENTATIONS[name](inputs, target, which.to(target.count.device), generator)
+            if (which := drawn(probability)).numpy().any():
+                inputs, target = AUGMENTATIONS[name](inputs, target, _there(which, target.count), generator)
         if config.mask or config.filter:
             inputs = extracted(inputs, self.frontend)
             assert inputs.features is not None
             features = inputs.features
-            if config.filter and (which := drawn(config.filter)).any():
+            if config.filter and (which := drawn(config.filter)).numpy().any():
                 curve = filter_curves(size, features.shape[-1], config, generator)
                 features = shift_levels(features, torch.where(which[:, None], curve, 0.0)[:, None], self.frontend)
-            if config.mask and (which := drawn(config.mask)).any():
+            if config.mask and (which := drawn(config.mask)).numpy().any():
                 hidden = mask_stripes(features, config, self.frontend.config.frames_per_label, generator)
-                features = mask_levels(features, hidden & which[:, None, None], self.frontend)
+                features = mask_levels(features, hidden, self.frontend, which)
             inputs = inputs.replace(features=features)
         return inputs, target
 
@@ -110,15 +111,14 @@ def swap(
         for name, one in inputs.tokens.items()
     }
     direction = target.direction.clone()
-    direction[..., 1] *= torch.where(which, -1.0, 1.0).to(direction)[:, None, None, None]
+    direction[..., 1] *= _there(torch.where(which, -1.0, 1.0), direction)[:, None, None, None]
     return inputs.replace(**changed), target._replace(direction=direction)
 
 
 def mirrored_wave(wave: Tensor, frontend: FrontEnd) -> Tensor:
     """Return (B, channels, S), sound with left and right exchanged."""
     order, sign = frontend.format.mirror_order, frontend.format.mirror_sign
-    turned = wave[:, list(order)]
-    return turned if all(one > 0 for one in sign) else turned * wave.new_tensor(sign)[:, None]
+    return torch.stack([wave[:, row] if one > 0 else -wave[:, row] for row, one in zip(order, sign, strict=True)], 1)
 
 
 def frame_swap(inputs: ModelInput, target: SeldTarget, which: Tensor, where: Tensor) -> tuple[ModelInput, SeldTarget]:
@@ -139,15 +139,15 @@ def frame_swap(inputs: ModelInput, target: SeldTarget, which: Tensor, where: Ten
     if steps < 2:
         return inputs, target
     cut = 1 + (where * (steps - 1)).long().clamp(max=steps - 2)
-    shift = torch.where(which, cut, 0).tolist()
+    shift = _there(torch.where(which, cut, 0), target.count)[:, None]
+    row = torch.arange(len(which), device=shift.device)[:, None]
 
     def rolled(value: Tensor, axis: int = 1) -> Tensor:
         if value.shape[axis] % steps:
             return value
         per_step = value.shape[axis] // steps
-        return torch.stack(
-            [torch.roll(v, -s * per_step, axis - 1) if s else v for v, s in zip(value, shift, strict=True)]
-        )
+        place = (torch.arange(value.shape[axis], device=shift.device) + shift * per_step) % value.shape[axis]
+        return value.movedim(axis, 1)[row, place].movedim(1, axis).contiguous()
 
     wave, features = (None if value is None else rolled(value, 2) for value in (inputs.wave, inputs.features))
     turned = {name: one.map(rolled) for name, one in inputs.tokens.items()}
@@ -158,7 +158,7 @@ def gain(inputs: ModelInput, level_db: Tensor, frontend: FrontEnd) -> ModelInput
     """Return clips louder by `level_db` (B,) dB, the same in both channels."""
     wave, features = inputs.wave, inputs.features
     if wave is not None:
-        wave = wave * (10.0 ** (level_db.to(wave) / 20.0))[:, None, None]
+        wave = wave * (10.0 ** (_there(level_db, wave).to(wave.dtype) / 20.0))[:, None, None]
     if features is not None:
         features = shift_levels(features, level_db[:, None, None], frontend)
     return inputs.replace(wave=wave, features=features)
@@ -179,7 +179,7 @@ def mix(
     if inputs.wave is None:
         raise SeldError("Augmentation by mixup needs waveforms; cached features cannot be added.", "Set mixup: 0.")
     device = target.count.device
-    which, partner = which.to(device), partner.to(device)
+    which, partner = _there(which, target.count), _there(partner, target.count)
     tracks = target.distance.shape[3]
     added = target.map(lambda field: field[partner])
     total = target.count + added.count
@@ -237,32 +237,33 @@ def filter_curves(size: int, bands: int, config: AugmentConfig, generator: torch
 
 
 def mask_stripes(features: Tensor, config: AugmentConfig, per_label: int, generator: torch.Generator) -> Tensor:
-    """Return (B, T', F) bool on the CPU: True inside random stripes of time and of mel bands.
+    """Return (B, T', F) bool: True inside random stripes of time and of mel bands.
 
     Source: D. S. Park et al., SpecAugment: a simple data augmentation method for automatic speech recognition, 2019.
     """
     size, _, steps, bands = features.shape
     time = _stripes(size, config.time_masks, steps, min(steps, config.time_mask_frames * per_label), generator)
     band = _stripes(size, config.band_masks, bands, max(1, round(config.band_mask_share * bands)), generator)
-    return time[:, :, None] | band[:, None, :]
+    return _there(time, features)[:, :, None] | _there(band, features)[:, None, :]
 
 
-def mask_levels(features: Tensor, hidden: Tensor, frontend: FrontEnd) -> Tensor:
+def mask_levels(features: Tensor, hidden: Tensor, frontend: FrontEnd, which: Tensor | None = None) -> Tensor:
     """Return features (B, A, T', F) whose levels are the training set's mean where `hidden` (B, T', F).
 
     Left and right keep their difference (so do mid and side), and channels that are no levels stay as they are.
+    `which`, (B,) bool on the CPU, are the clips that are masked; None: all.
     """
-    which = hidden.flatten(1).any(1)
+    which = torch.ones(len(features), dtype=torch.bool) if which is None else which
     mean = frontend.mean.to(features)
 
     def masked(few: Tensor) -> Tensor:
-        inside = hidden[which].to(few.device)
+        inside = hidden.index_select(0, _rows(which, hidden))
         for pair in TOGETHER:
             rows = [frontend.channels.index(name) for name in pair if name in frontend.channels]
             if rows:
                 # Adding two channels is several times as fast as a mean over their axis.
                 common = sum((few[:, row] for row in rows[1:]), few[:, rows[0]]) / len(rows)
-                level = mean[rows].mean(0)
+                level = torch.stack([mean[row] for row in rows]).mean(0)
                 for row in rows:
                     few[:, row] = torch.where(inside, (few[:, row] - common).add_(level), few[:, row])
         return few
@@ -272,9 +273,10 @@ def mask_levels(features: Tensor, hidden: Tensor, frontend: FrontEnd) -> Tensor:
 
 def shift_levels(features: Tensor, level_db: Tensor, frontend: FrontEnd) -> Tensor:
     """Return features (B, A, T', F) whose level channels are raised by `level_db`, broadcast to (B, T', F)."""
-    rows = [index for index, name in enumerate(frontend.channels) if name in frontend.levels]
-    out = features.clone()
-    out[:, rows] = features[:, rows] + level_db.to(features)[:, None]
+    out, shift = features.clone(), _there(level_db, features).to(features.dtype)
+    for index, name in enumerate(frontend.channels):
+        if name in frontend.levels:
+            out[:, index] += shift
     return out
 
 
@@ -289,10 +291,20 @@ def _stripes(size: int, count: int, length: int, widest: int, generator: torch.G
 
 def _replaced(which: Tensor, plain: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
     """Return `plain` with its clips in `which` (B,), on the CPU, replaced by what `change` makes of a copy of them."""
-    rows = which.nonzero()[:, 0].to(plain.device)
+    rows = _rows(which, plain)
     return plain.index_copy(0, rows, change(plain.index_select(0, rows)))
 
 
 def _choose(which: Tensor, changed: Tensor, plain: Tensor) -> Tensor:
     """Return `changed` for the clips in `which` (B,), `plain` for the others."""
-    return torch.where(which.to(plain.device).view(-1, *[1] * (plain.ndim - 1)), changed, plain)
+    return torch.where(_there(which, plain).view(-1, *[1] * (plain.ndim - 1)), changed, plain)
+
+
+def _rows(which: Tensor, like: Tensor) -> Tensor:
+    """Return the numbers of the clips in `which` (B,), counted on the CPU, on the device of `like`."""
+    return _there(torch.from_numpy(np.flatnonzero(which.numpy())), like)
+
+
+def _there(drawn: Tensor, like: Tensor) -> Tensor:
+    """Return numbers drawn on the CPU on the device of `like`, without waiting for it."""
+    return drawn.to(like.device, non_blocking=True)

@@ -210,6 +210,14 @@ class TrainConfig(Config):
         ge=1,
         description="weight updates between checkpoints; one is also written at the end of each epoch",
     )
+    data_on: Annotated[Literal["auto", "device", "host"], RunTime()] = Field(
+        default="auto",
+        description="where the stores' sound lives: on the training device, or in files; auto: on a CUDA device whose "
+        "free memory it fits into `data_share` times",
+    )
+    data_share: Annotated[float, RunTime()] = Field(
+        default=0.4, gt=0, le=0.9, description="share of the device's free memory that the sound may take"
+    )
     tensorboard: Annotated[bool, RunTime()] = Field(default=True, description="write TensorBoard curves")
 
     @field_validator("model", mode="before")

@@ -35,6 +35,7 @@ from dcase_seld.train.setup import (
     make_batches,
     make_fabric,
     make_optimizer,
+    resident_sound,
     set_statistics,
     training_mode,
     val_batches,
@@ -130,7 +131,8 @@ def _train(
     if init is None:
         set_statistics(network, sources, min(64, config.batch_size), fabric.device)
     loss = make_loss(config, sources)
-    batches = make_batches(config, sources, fabric)
+    resident = resident_sound(config, sources, fabric.device)
+    batches = make_batches(config, sources, fabric, resident)
     augment = Augment(config.augment, network.frontend)
     steps_per_epoch = len(batches)
     steps = steps_per_epoch * config.epochs
@@ -187,7 +189,9 @@ def _train(
                 rate = learning_rate(position.step, steps, config.lr, config.schedule)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                sums += training_step(fabric, wrapped, optimizer, batch, loss, augment, config, position.step, guide)
+                sums += training_step(
+                    fabric, wrapped, optimizer, batch, loss, augment, config, position.step, guide, resident
+                )
                 if average is not None:
                     average.update(network, position.step)
                 position.batch, position.step = position.batch + 1, position.step + 1

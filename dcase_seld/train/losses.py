@@ -6,6 +6,7 @@ with the smallest error counts. Letters: B clips, T label frames, C classes, N t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from itertools import product
@@ -121,7 +122,7 @@ def adpit_loss(
         weight, over_active = 1.0 if onscreen_weight is None else onscreen_weight, frozenset[str]()
     else:
         entropy = functional.binary_cross_entropy_with_logits(
-            logits, chosen.onscreen, pos_weight=logits.new_tensor(positive_weight), reduction="none"
+            logits, chosen.onscreen, pos_weight=logits.new_full((), positive_weight), reduction="none"
         )
         mask = sounding.to(entropy.dtype)[..., None]
         onscreen = (entropy * mask).sum() / (active * logits.shape[-1]).clamp(min=1)
@@ -141,17 +142,24 @@ def assign(direction: Tensor, distance: Tensor, target: SeldTarget) -> SeldTarge
     tracks, axes = distance.shape[3], direction.shape[-1]
     parts = (target.direction, target.distance[..., None], target.onscreen[..., None])
     source = torch.cat([part.to(direction.dtype) for part in parts], -1)
-    chosen = source[..., :1, :].expand_as(source).clone()
-    # The few class-frames with a choice are worked out.
-    several = target.count > 1
+    count, candidates = target.count.flatten(), source.flatten(0, 2)
+    chosen = candidates[:, :1].expand_as(candidates)
     permutations, incidence, sources = _permutations(tracks, direction.device)
-    predicted = torch.cat((direction[several], distance[several][..., None]), -1)
-    candidates = source[several]
+    predicted = torch.cat((direction, distance[..., None]), -1).flatten(0, 2)
+    # On a CPU the few class-frames with a choice are worked out; elsewhere all, since asking which ones would wait.
+    several = torch.from_numpy(np.flatnonzero(count.numpy() > 1)) if count.device.type == "cpu" else None
+    if several is not None:
+        count, predicted, candidates = (part.index_select(0, several) for part in (count, predicted, candidates))
     # A permutation's error is a sum of N of the N·N errors between a track and a source.
     pairwise = (predicted[:, :, None] - candidates[:, None, :, : axes + 1]).square().sum(-1)
-    total = (pairwise.flatten(1) @ incidence).masked_fill(sources != target.count[several][:, None], torch.inf)
+    total = (pairwise.flatten(1) @ incidence).masked_fill(sources != count[:, None], torch.inf)
     order = permutations[total.argmin(1)]
-    chosen[several] = candidates.gather(1, order[..., None].expand(*order.shape, axes + 2))
+    taken = candidates.gather(1, order[..., None].expand(*order.shape, axes + 2))
+    if several is not None:
+        chosen = chosen.clone().index_copy_(0, several, taken)
+    else:
+        chosen = torch.where((count > 1)[:, None, None], taken, chosen)
+    chosen = chosen.view(source.shape)
     return SeldTarget(target.count, chosen[..., :axes], chosen[..., axes], chosen[..., axes + 1])
 
 
@@ -184,8 +192,9 @@ def teacher_term(output: SeldOutput, taught: SeldOutput, active_weight: float, l
     # (B, T, C, N, N): the error between every track of the two.
     pairwise = (directions[..., :, None, :] - wanted[..., None, :, :]).square().sum(-1)
     pairwise = pairwise + (mine[..., :, None] - theirs[..., None, :]).square() * activity[..., None, :]
-    _, incidence, sources = _permutations(mine.shape[-1], mine.device)
-    error = (pairwise.flatten(-2) @ incidence[:, sources == mine.shape[-1]]).amin(-1)
+    # The last ones are those of as many sources as tracks.
+    incidence = _permutations(mine.shape[-1], mine.device)[1][:, -math.factorial(mine.shape[-1]) :]
+    error = (pairwise.flatten(-2) @ incidence).amin(-1)
     weight = 1.0 + (active_weight - 1.0) * activity.amax(-1)
     term: Tensor = (error * weight).sum() / (mine.numel() * (directions.shape[-1] + 1))
     return term

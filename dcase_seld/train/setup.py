@@ -19,7 +19,7 @@ from dcase_seld.core.work import progress
 from dcase_seld.model.frontend import FrontEnd
 from dcase_seld.model.network import SeldNetwork, network_features
 from dcase_seld.model.weights import load_model, model_folder, read_facts
-from dcase_seld.store.batches import Batches, Sampling
+from dcase_seld.store.batches import Batches, ResidentSound, Sampling
 from dcase_seld.store.source import StoreSource
 from dcase_seld.store.store import Store
 from dcase_seld.store.tokens import TokenReader, TokenSpec, TokenWriter
@@ -51,6 +51,9 @@ def make_fabric(config: TrainConfig, device: str) -> Fabric:
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
     if config.precision == "fp16" and on_cpu:
         raise SeldError("precision fp16 needs a CUDA device; this training runs on a CPU.", "Use bf16 or fp32.")
+    if not on_cpu:
+        # What stays in float32 is rounded to TF32 where it is multiplied, as convolutions are anyway.
+        torch.set_float32_matmul_precision("high")
     try:
         return Fabric(
             accelerator=accelerator,
@@ -151,8 +154,9 @@ def make_optimizer(network: nn.Module, config: TrainConfig) -> torch.optim.Optim
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-    # On CPUs one kernel for all steps of an update takes a quarter of the time; with CUDA's, fp16 could not be clipped.
-    fused = all(parameter.device.type == "cpu" for parameter in trained)
+    # One kernel for all steps of an update; but with fp16's scaler, gradients could not be clipped before it.
+    kinds = {parameter.device.type for parameter in trained}
+    fused = kinds == {"cpu"} or (kinds == {"cuda"} and (config.precision != "fp16" or config.clip_norm == 0))
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.lr, fused=fused or None)
 
 
@@ -224,7 +228,31 @@ def build_cache(store: Store, frontend: FrontEnd, quiet: bool = True) -> None:
     writer.finish()
 
 
-def make_batches(config: TrainConfig, sources: Sequence[StoreSource], fabric: Fabric) -> Batches:
+def resident_sound(config: TrainConfig, sources: Sequence[StoreSource], device: torch.device) -> ResidentSound | None:
+    """Return the sources' sound on the training device, where it shall live there, or None.
+
+    Raises:
+        SeldError: data_on is device, and its memory is too small.
+    """
+    if config.data_on == "host" or any(source.cached for source in sources):
+        return None
+    if device.type != "cuda":
+        return ResidentSound(sources, device) if config.data_on == "device" else None
+    need, free = ResidentSound.size(sources), torch.cuda.mem_get_info(device)[0]
+    if need <= config.data_share * free:
+        return ResidentSound(sources, device)
+    if config.data_on == "device":
+        raise SeldError(
+            f"data_on is device, but the sound takes {need / 1e9:.1f} GB of {free / 1e9:.1f} GB that are free there, "
+            f"more than data_share {config.data_share:g} of it.",
+            "Set data_on: auto or host, or raise data_share.",
+        )
+    return None
+
+
+def make_batches(
+    config: TrainConfig, sources: Sequence[StoreSource], fabric: Fabric, resident: ResidentSound | None = None
+) -> Batches:
     """Return the training batches of this process; a batch over all processes has `config.batch_size` clips.
 
     Raises:
@@ -247,6 +275,8 @@ def make_batches(config: TrainConfig, sources: Sequence[StoreSource], fabric: Fa
         drop_last=True,
         mirror=config.augment.swap > 0,
         pin=fabric.device.type == "cuda",
+        raw=fabric.device.type != "cpu",
+        sound=resident is None,
     )
     if not len(batches):
         clips = sum(len(source.clips) for source in sources)
@@ -264,6 +294,8 @@ def val_batches(config: TrainConfig, sources: Sequence[StoreSource], fabric: Fab
         batch_size=max(1, config.batch_size // (fabric.world_size * config.accumulate)),
         rank=fabric.global_rank,
         world_size=fabric.world_size,
+        pin=fabric.device.type == "cuda",
+        raw=fabric.device.type != "cpu",
     )
 
 

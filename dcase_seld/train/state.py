@@ -49,16 +49,22 @@ class WeightAverage:
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
         self.values = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+        self._pairs: list[list[list[Tensor]]] | None = None
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
         """Move the average towards the network's weights after update `step` (from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for name, tensor in network.state_dict().items():
-            if tensor.is_floating_point():
-                self.values[name].lerp_(tensor, 1 - decay)
-            else:
-                self.values[name].copy_(tensor)
+        if self._pairs is None:
+            # Optimizer and batch norm write in place: the lists of all tensors are made once.
+            found = [(self.values[name], tensor) for name, tensor in network.state_dict().items()]
+            floats = [pair for pair in found if pair[1].is_floating_point()]
+            whole = [pair for pair in found if not pair[1].is_floating_point()]
+            self._pairs = [[list(side) for side in zip(*pairs, strict=True)] for pairs in (floats, whole)]
+        (mean, now), counted = self._pairs
+        torch._foreach_lerp_(mean, now, 1 - decay)
+        if counted:
+            torch._foreach_copy_(counted[0], counted[1])
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the averaged tensors by name."""

@@ -12,7 +12,7 @@ from dcase_seld.infer.collect import EventCollector
 from dcase_seld.model.network import SeldNetwork, network_features
 from dcase_seld.scoring.figures import FIGURES
 from dcase_seld.scoring.official import score_events
-from dcase_seld.store.batches import Batch, Batches
+from dcase_seld.store.batches import Batch, Batches, ResidentSound
 from dcase_seld.train.augment import Augment
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.losses import LossParts, teacher_term
@@ -37,7 +37,7 @@ def validate(
     """
     sums = torch.zeros(2, dtype=torch.float64)
     for batch in batches.epoch(0):
-        inputs = batch.input.to(fabric.device)
+        inputs = batch.input.to(fabric.device, non_blocking=True).floats()
         if inputs.features is None:
             assert inputs.wave is not None
             inputs = inputs.replace(features=network.frontend.extract(inputs.wave))
@@ -71,10 +71,12 @@ def training_step(
     config: TrainConfig,
     step: int,
     teacher: SeldNetwork | None = None,
+    resident: ResidentSound | None = None,
 ) -> Tensor:
     """Return the loss and its terms (see `part_names`) of one weight update, computed in `config.accumulate` parts.
 
-    Everything random in it follows from (seed, step, rank), so a resumed run repeats it exactly.
+    Sound that is `resident` on the device is gathered there. Nothing in an update waits for the device. Everything
+    random in it follows from (seed, step, rank), so a resumed run repeats it exactly.
     """
     seed = _mix(config.seed, step, fabric.global_rank)
     torch.manual_seed(seed)
@@ -83,9 +85,12 @@ def training_step(
     assert target is not None
     with torch.no_grad():
         inputs = inputs.to(fabric.device, non_blocking=True)
+        if resident is not None:
+            inputs = inputs.replace(wave=resident.wave(batch))
+        inputs = inputs.floats()
         target = target.map(lambda field: field.to(fabric.device, non_blocking=True))
         if config.augment.active:
-            mirror = None if batch.mirror is None else batch.mirror.to(fabric.device)
+            mirror = None if batch.mirror is None else batch.mirror.to(fabric.device, non_blocking=True).floats()
             inputs, target = augment(inputs, target, torch.Generator().manual_seed(seed), mirror)
         features = network_features(network, inputs.features, inputs.wave, fabric.device)
         inputs = inputs.replace(wave=None, features=features)

@@ -1,0 +1,146 @@
+"""An update never waits for its device: nothing is asked back, and what travels there is small and does not block."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import MODEL, make_store
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from dcase_seld.core.task import TASKS, Task
+from dcase_seld.model.network import build_model
+from dcase_seld.model.types import ModelInput, SeldTarget, Tokens
+from dcase_seld.store.batches import Batch, Batches, ResidentSound
+from dcase_seld.store.source import StoreSource
+from dcase_seld.store.store import Store, noise_store
+from dcase_seld.train.augment import Augment
+from dcase_seld.train.config import TrainConfig
+from dcase_seld.train.loop import train
+from dcase_seld.train.losses import make_loss
+from dcase_seld.train.setup import make_optimizer
+from dcase_seld.train.state import WeightAverage
+from dcase_seld.train.step import training_step
+
+WAITS = {"aten._local_scalar_dense", "aten.item", "aten.nonzero", "aten.is_nonzero", "aten.equal", "aten.masked_select"}
+
+
+class Waits(TorchDispatchMode):
+    """Notes what would wait for the device, or travel to it while the program waits."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self.device, self.found = device, list[str]()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = str(func).rsplit(".", 1)[0]
+        tensors = [one for one in args if isinstance(one, torch.Tensor)]
+        if name in WAITS and tensors[0].device.type == self.device:
+            self.found.append(name)
+        there = kwargs.get("device")
+        moved = name == "aten._to_copy" and there is not None and tensors[0].device != torch.device(there)
+        if moved and (not kwargs.get("non_blocking") or tensors[0].device.type == "meta"):
+            self.found.append(f"{name} {tensors[0].device} to {there}")
+        if name.startswith("aten.index"):
+            places = [one for one in args[1] or [] if one is not None] if isinstance(args[1], (list, tuple)) else []
+            if any(one.device != tensors[0].device or one.dtype == torch.bool for one in places):
+                self.found.append(name)
+        return func(*args, **kwargs)
+
+
+def batch_on(task: Task, clips: int, channels: int) -> Batch:
+    """Return a batch of noise as it travels, with tokens and several sources a class."""
+    rng = np.random.default_rng(0)
+    sound = rng.integers(-3000, 3000, (clips, task.window_samples, channels)).astype(np.int16)
+    frames, classes = task.window_frames, len(task.classes)
+    axes = 3 if task.geometry == "sphere" else 2
+    fields = [torch.rand(clips, frames, classes, 3, axes), *(torch.rand(clips, frames, classes, 3) for _ in range(2))]
+    target = SeldTarget(torch.randint(0, 4, (clips, frames, classes)), *fields)
+    tokens = {"clap": Tokens(torch.rand(clips, 3, 512).half())}
+    inputs = ModelInput(wave=torch.from_numpy(sound).transpose(1, 2), tokens=tokens)
+    return Batch(inputs, target, *(torch.zeros(clips, dtype=torch.int64) for _ in range(3)))
+
+
+AUGMENT = {"swap": 0.9, "frame_swap": 0.9, "gain": 0.9, "mixup": 0.9, "mask": 0.9, "filter": 0.9}
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("name", ["dcase2025", "dcase2024"])
+def test_nothing_in_an_update_waits(tmp_path: Path, name: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On `meta` tensors have no numbers: whatever looked at one would fail."""
+    task = TASKS[name]
+    features = ["log_mel", "ild", "stpacc"] if task.channels == "stereo" else ["log_mel", "intensity_vector"]
+    model = {**MODEL, "track": "b", "frontend": {**MODEL["frontend"], "features": features}, "fusion": ["clap"]}
+    config = TrainConfig(model=model, augment=AUGMENT, ema=0.9, accumulate=1, tensorboard=False)
+    network = build_model(config.model, task).to(device)
+    optimizer, average = make_optimizer(network, config), WeightAverage(network, 0.9)
+    source = StoreSource(Store.open(noise_store(tmp_path / "store", 10, task=task)), np.arange(10))
+    loss, augment = make_loss(config, [source]), Augment(config.augment, network.frontend)
+    # Fabric knows no device "meta"; of it an update needs this.
+    fabric = SimpleNamespace(
+        device=torch.device(device),
+        world_size=1,
+        global_rank=0,
+        no_backward_sync=lambda *_, **__: nullcontext(),
+        backward=lambda total: total.backward(),
+        clip_gradients=lambda wrapped, *_, max_norm, **__: torch.nn.utils.clip_grad_norm_(
+            wrapped.module.parameters(), max_norm
+        ),
+    )
+    if device == "meta":
+        monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    batch = batch_on(task, 4, 2 if task.channels == "stereo" else 4)
+    call = type("Wrapped", (), {"__call__": lambda self, inputs: network(inputs), "module": network})()
+    training_step(fabric, call, optimizer, batch, loss, augment, config, 0)
+    average.update(network, 0)
+    with Waits(device) as waits:
+        for step in (1, 2):
+            sums = training_step(fabric, call, optimizer, batch, loss, augment, config, step)
+            average.update(network, step)
+    assert waits.found == []
+    assert sums.device.type == device and (device == "meta" or bool(torch.isfinite(sums).all()))
+
+
+def test_the_mode_sees_what_waits() -> None:
+    with Waits("cpu") as waits:
+        one = torch.ones(3)
+        float(one.sum())
+        one[one > 0]
+        torch.ones(3, device="cpu").to("meta")
+    assert {"aten._local_scalar_dense", "aten.index", "aten._to_copy cpu to meta"} <= set(waits.found)
+
+
+def test_sound_on_the_device_is_that_of_the_files(tmp_path: Path) -> None:
+    one, other = (Store.open(noise_store(tmp_path / str(seed), 10, seed=seed)) for seed in (1, 2))
+    sources = [StoreSource(one, np.arange(1, 9), frames=30), StoreSource(other, np.arange(10), frames=30)]
+    resident = ResidentSound(sources, torch.device("cpu"))
+    assert ResidentSound.size(sources) == one.pcm.nbytes + other.pcm.nbytes
+    plain = Batches(sources, 7, shuffle_seed=3)
+    silent = Batches(sources, 7, shuffle_seed=3, sound=False)
+    beyond = 0
+    for read, bare in zip(plain, silent, strict=True):
+        assert bare.input.wave is None
+        wave = ModelInput(wave=resident.wave(bare)).floats().wave
+        assert torch.equal(wave, read.input.wave)
+        beyond += int((read.start > 0).sum())
+    assert beyond > 0
+
+
+def test_where_the_sound_lives_and_how_it_travels_change_nothing(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "made", train=16, val=4, test=1)
+    found = []
+    for place in ("host", "device"):
+        (tmp_path / place).mkdir()
+        config = TrainConfig(
+            model={**MODEL, "track": "b"}, epochs=1, batch_size=8, data_on=place, augment=AUGMENT, tensorboard=False
+        )
+        train(config, [store], tmp_path / place, device="cpu")
+        found.append(load_file(tmp_path / place / "last/model.safetensors"))
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+    raw = next(iter(Batches(StoreSource(Store.open(store), np.arange(5)), 5, raw=True))).input
+    plain = next(iter(Batches(StoreSource(Store.open(store), np.arange(5)), 5))).input
+    assert raw.wave.dtype == torch.int16 and torch.equal(raw.floats().wave, plain.wave)
