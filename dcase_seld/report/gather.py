@@ -202,6 +202,10 @@ def _runs_at(path: Path, references: Path | None, track: str) -> Iterator[Run]:
             f"{path} does not exist.", "Give a recipe's folder in the work directory, e.g. work/quickstart."
         )
     receipt = read_receipt(path)
+    files = next((place for place in (path, path / "csv") if any(place.glob("*.csv"))), None)
+    if references is not None and files is not None and (receipt is None or receipt.get("produces") == "csv"):
+        yield replace(_folder_of_csv(files, references, track), name=path.absolute().name)
+        return
     if receipt is not None:
         if receipt.get("produces") != "scores":
             raise SeldError(
@@ -209,9 +213,6 @@ def _runs_at(path: Path, references: Path | None, track: str) -> Iterator[Run]:
                 f"Give the recipe's folder, {path.parent}, or its score step.",
             )
         yield _scored(follow(path), receipt, f"{receipt['recipe']}/{receipt['step']}")
-        return
-    if references is not None and any(path.glob("*.csv")):
-        yield _folder_of_csv(path, references, track)
         return
     places = sorted(place for place in path.iterdir() if place.is_symlink() or place.is_file()) if path.is_dir() else []
     found = []

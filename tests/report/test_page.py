@@ -173,6 +173,8 @@ def test_systems_of_others_are_compared_with_the_corpus_sound(finished, tmp_path
         text = out.read_text()
         assert text.count("<audio") == 4 and "data:image/jpeg" in text and "sharp/csv minus" not in text
         assert "wide/csv minus sharp/csv" in text
+    named = [run.name for run in gather([tmp_path / "wide", work / "csv_sharp"], corpus)]
+    assert named == ["wide", "csv_sharp"]  # folders that hold csv/, also those of export steps
     (corpus / "taxonomy.yaml").write_text("classes: [" + ", ".join(f"Sound {k}" for k in range(13)) + "]\n")
     assert CliRunner().invoke(main, [*words, "--out", str(out), "--examples", "0"]).exit_code == 0
     assert "Sound 12" in out.read_text() and "Knock" not in out.read_text()
