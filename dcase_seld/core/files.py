@@ -329,3 +329,14 @@ def refuse_no_weights(path: Path, remedy: str = "Fetch the weights again from th
         raise SeldError(
             f"{path} is a server's error message, not weights: {start[:80].decode(errors='replace')}", remedy
         )
+
+
+def cache_folder() -> Path:
+    """Return the folder of pulled models and compiled kernels.
+
+    It is $DCASE_SELD_CACHE, else dcase-seld in $XDG_CACHE_HOME, else in ~/.cache.
+    """
+    if own := os.environ.get("DCASE_SELD_CACHE"):
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base).expanduser() if base else Path.home() / ".cache") / "dcase-seld"

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from dcase_seld.core.errors import SeldError
-from dcase_seld.core.files import is_disk_full, write_json
+from dcase_seld.core.files import cache_folder, is_disk_full, write_json
+from dcase_seld.core.work import say
 
 
 def single_device(name: str) -> torch.device:
@@ -77,6 +79,29 @@ def pytorch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def chosen_kernels(deterministic: bool) -> Iterator[None]:
+    """Use only kernels that give the same bits each time in this block, where that is asked for."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    if deterministic:
+        # cuBLAS reads this when it is first used.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+def compile_network(network: nn.Module, quiet: bool) -> None:
+    """Let the network's kernels be fused when it first runs; what was compiled is kept for later trainings."""
+    folder = os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
+    if not quiet:
+        found = "those of earlier trainings are there" if Path(folder).is_dir() else "none are there yet: minutes"
+        say(f"compiling: the first updates take longer; fused kernels are kept in {folder} ({found})")
+    network.compile()
 
 
 def launch(fabric: Fabric, work: Callable[[Fabric], None], out: Path) -> None:

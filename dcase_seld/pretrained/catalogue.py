@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.files import cache_folder as cache_folder
 
 PACKAGE = "package "
 """Begins the source of a model whose files a Python package carries: "package NAME==VERSION"."""
@@ -163,14 +163,6 @@ def known_model(name: str) -> KnownModel:
     raise SeldError(
         f"There is no known model {name!r}.", f"Known are {listing((m.name for m in KNOWN_MODELS), most=20)}."
     )
-
-
-def cache_folder() -> Path:
-    """Return the folder of pulled models: $DCASE_SELD_CACHE, else dcase-seld in $XDG_CACHE_HOME, else in ~/.cache."""
-    if own := os.environ.get("DCASE_SELD_CACHE"):
-        return Path(own).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "dcase-seld"
 
 
 def model_folder_of(name: str) -> Path:

@@ -210,6 +210,15 @@ class TrainConfig(Config):
         ge=1,
         description="weight updates between checkpoints; one is also written at the end of each epoch",
     )
+    compile: Annotated[bool, RunTime()] = Field(
+        default=False,
+        description="fuse the network's kernels (torch.compile): the first updates of each shape are slow, unless the "
+        "cache has them; pays on GPUs",
+    )
+    deterministic: Annotated[bool, RunTime()] = Field(
+        default=False,
+        description="only kernels that give the same bits each time, also on a GPU (slower there); a CPU's always do",
+    )
     data_on: Annotated[Literal["auto", "device", "host"], RunTime()] = Field(
         default="auto",
         description="where the stores' sound lives: on the training device, or in files; auto: on a CUDA device whose "

@@ -19,7 +19,7 @@ from dcase_seld.core.errors import SeldError
 from dcase_seld.core.files import settle
 from dcase_seld.core.work import say
 from dcase_seld.infer.collect import EventCollector
-from dcase_seld.infer.devices import kept_memory, launch
+from dcase_seld.infer.devices import chosen_kernels, compile_network, kept_memory, launch
 from dcase_seld.model.network import SeldNetwork, build_model
 from dcase_seld.model.weights import load_matching, model_folder
 from dcase_seld.scoring.figures import FIGURES
@@ -90,7 +90,12 @@ def train(
 
 
 @kept_memory()
-def _train(
+def _train(fabric: Fabric, config: TrainConfig, **given: Any) -> None:
+    with chosen_kernels(config.deterministic):
+        _train_on(fabric, config, **given)
+
+
+def _train_on(
     fabric: Fabric,
     config: TrainConfig,
     stores: Sequence[Path],
@@ -144,6 +149,8 @@ def _train(
     if config.sync_batch_norm and fabric.world_size > 1 and fabric.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     optimizer = make_optimizer(network, config)
+    if config.compile:
+        compile_network(network, quiet)
     wrapped, optimizer = fabric.setup(network, optimizer)
     average = WeightAverage(network, config.ema) if config.ema > 0 else None
     if chief:

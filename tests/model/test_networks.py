@@ -1,10 +1,12 @@
 import pytest
 import torch
 from small_models import TASK, inputs, small_crnn, small_network, target, with_tokens
+from torch.nn import functional
 
 from dcase_seld.core.classes import Taxonomy
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.task import Task
+from dcase_seld.model import encoders
 from dcase_seld.model.config import CrnnConfig, SeldConfig, parse_model_config
 from dcase_seld.model.network import build_model
 from dcase_seld.model.types import Tokens
@@ -293,3 +295,13 @@ def test_compiled_network_gives_the_same_output_and_gradients():
         gradients.append({name: parameter.grad.clone() for name, parameter in model.named_parameters()})
     for name, gradient in gradients[0].items():
         assert torch.allclose(gradient, gradients[1][name], atol=1e-6), name
+
+
+@pytest.mark.parametrize("window", [(1, 2), (2, 2), (2, 3), (5, 4)])
+def test_pooling_by_a_mean_is_average_pooling(window):
+    x = torch.randn(2, 3, 21, 17, requires_grad=True)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        ours, theirs = encoders.mean_pool(x.to(memory_format=layout), window), functional.avg_pool2d(x, window)
+        assert ours.shape == theirs.shape and torch.allclose(ours, theirs, atol=1e-6)
+        grads = [torch.autograd.grad(made.square().sum(), x)[0] for made in (ours, theirs)]
+        assert torch.allclose(*grads, atol=1e-6)

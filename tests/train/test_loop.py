@@ -235,3 +235,21 @@ def test_tables_that_a_kill_kept_from_being_written_are_written_on_resuming(stor
     assert done.returncode == -signal.SIGKILL and not (tmp_path / "out/epochs.csv").exists()
     trained(store, tmp_path / "out", epochs=1)
     assert len(read_epochs(tmp_path / "out/epochs.csv")) == 1 and (tmp_path / "out/classwise.csv").exists()
+
+
+@pytest.mark.slow
+def test_fused_kernels_learn_alike_and_weights_keep_their_names(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DCASE_SELD_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "restored after the test")
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    still = {**MODEL, "track": "b", "encoder": {**MODEL["encoder"], "dropout": 0.0}}
+    still["cross_modal"] = {**MODEL["cross_modal"], "dropout": 0.0}
+    for name, compiled in (("plain", False), ("fused", True)):
+        trained(store, tmp_path / name, model=still, epochs=1, compile=compiled, deterministic=compiled)
+    assert (tmp_path / "cache" / "compiled").is_dir()
+    first, second = weights(tmp_path / "plain" / "last"), weights(tmp_path / "fused" / "last")
+    assert first.keys() == second.keys()
+    assert max(float((first[name].double() - second[name].double()).abs().max()) for name in first) < 0.05
+    assert not torch.are_deterministic_algorithms_enabled()
