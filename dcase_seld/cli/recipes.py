@@ -14,6 +14,7 @@ import click
 
 from dcase_seld.cli import plugin_option
 from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.reading import Facts, read_json
 from dcase_seld.core.work import say
 from dcase_seld.recipe.load import shipped_recipes
 
@@ -244,6 +245,16 @@ def runs(folders: tuple[Path, ...], sort: str, as_json: bool) -> None:
         _print_table(found)
 
 
+class TrainingJson(Facts):
+    """What the table of trainings needs of a summary.json."""
+
+    val: dict[str, Any]
+    criterion: str
+    seconds: float
+    parameters: int
+    epochs: int
+
+
 def find_runs(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield what each finished training in a folder says of itself, its name under "run", settings under "settings".
 
@@ -262,11 +273,7 @@ def find_runs(folder: Path) -> Iterator[dict[str, Any]]:
             directories.clear()
         directories[:] = sorted(name for name in directories if not (here / name).is_symlink())
     for result in sorted(results):
-        try:
-            summary = json.loads((result / "summary.json").read_text(encoding="utf-8"))
-            summary["val"], summary["criterion"], summary["seconds"], summary["parameters"], summary["epochs"]
-        except (OSError, ValueError, KeyError) as error:
-            raise SeldError(f"{result / 'summary.json'} cannot be read ({error}).", "Remove that folder.") from error
+        summary = read_json(result / "summary.json", TrainingJson, "Remove that folder.")
         own = str(result.relative_to(folder)) if result != folder else folder.name
         yield {"run": names.get(result.resolve(), own), "folder": str(result), **summary, "settings": _settings(result)}
 
@@ -274,8 +281,8 @@ def find_runs(folder: Path) -> Iterator[dict[str, Any]]:
 def _settings(result: Path) -> dict[str, Any]:
     """Return the flat settings in a step's receipt, if it has one."""
     try:
-        config = json.loads((result / "receipt.json").read_text(encoding="utf-8"))["config"]
-    except (OSError, ValueError, KeyError):
+        config = read_json(result / "receipt.json")["config"]
+    except (SeldError, KeyError):
         return {}
     flat: dict[str, Any] = {}
 

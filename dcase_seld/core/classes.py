@@ -8,6 +8,8 @@ from pathlib import Path
 
 from dcase_seld.core.errors import SeldError, listing
 
+MOST_CLASSES = 1_000
+
 
 @dataclass(frozen=True)
 class Taxonomy:
@@ -22,8 +24,11 @@ class Taxonomy:
     folders: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if not self.classes:
-            raise SeldError(f"The taxonomy {self.name!r} lists no class.", "List at least one class.")
+        if not 1 <= len(self.classes) <= MOST_CLASSES:
+            raise SeldError(
+                f"The taxonomy {self.name!r} lists {len(self.classes) or 'no'} class(es).",
+                f"List 1 to {MOST_CLASSES:,} classes.",
+            )
         if len(self.folders) != len(self.classes) or len(set(self.folders)) != len(self.classes):
             raise SeldError(
                 f"The taxonomy {self.name!r} needs one distinct folder name per class: "

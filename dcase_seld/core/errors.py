@@ -22,3 +22,9 @@ def listing(items: Iterable[object], most: int = 5) -> str:
     names = [str(item) for item in items]
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what a library says of a broken file, without its advice to open it unsafely."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return "it is no plain table of weights" if "weights_only" in text or "Weights only" in text else text[:300]

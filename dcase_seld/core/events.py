@@ -7,12 +7,10 @@ positive left) and distances METRES; centimetres and integers exist only in `dca
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +26,11 @@ COLUMNS = ("clip", "frame", "class_index", "source", "azimuth_deg", "distance_m"
 
 EXTRA = ("activity", "onscreen_probability", "elevation_deg")
 """Columns that a table may have."""
+
+_KINDS = {"azimuth_deg": "f", "distance_m": "f", "onscreen": "b"}
+
+LAST_FRAME = 10_000_000
+"""No recording is longer, in label frames (eleven days)."""
 
 
 @dataclass(frozen=True)
@@ -127,14 +130,22 @@ class Events:
         Raises:
             SeldError: the file is missing or is no event table.
         """
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-            return Events(clips=tuple(arrays.pop("clips").tolist()), **arrays)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error) as error:
-            raise SeldError(
-                f"{path} is not an event table ({error}).", "Give the events.npz that a predict or visual step wrote."
-            ) from error
+        from dcase_seld.core.reading import read_arrays
+
+        remedy = "Give the events.npz that a predict or visual step wrote."
+        kinds = {name: _KINDS.get(name, "iu") for name in COLUMNS}
+        arrays = read_arrays(path, {"clips": "U", **kinds}, dict.fromkeys(EXTRA, "f"), remedy)
+        clips = tuple(arrays.pop("clips").tolist())
+        lengths = {len(column) for column in arrays.values()}
+        ranges = {"clip": len(clips) - 1, "frame": LAST_FRAME, "class_index": 2**15, "source": 2**31 - 1}
+        for name, column in arrays.items():
+            low, high = (0, ranges[name]) if name in ranges else (0.0, 1e7) if name == "distance_m" else (-360, 360)
+            if len(lengths) != 1 or not bool(((column >= low) & (column <= high)).all()):
+                said = f"its columns have lengths {sorted(lengths)}" if len(lengths) != 1 else f"{name} beyond {high}"
+                raise SeldError(f"{path} is damaged: {said}.", remedy)
+        if len(set(clips)) != len(clips):
+            raise SeldError(f"{path} is damaged: a clip is named twice.", remedy)
+        return Events(clips=clips, **arrays)
 
 
 def concatenate(tables: Sequence[Events]) -> Events:

@@ -87,7 +87,7 @@ def model_config(config: Mapping[str, Any], names: Mapping[str, str] | None = No
         out["fusion"] = made
         notes += [f"{key} belongs to fusion now" for key in old]
         if fusion:
-            notes.append(f"fusion: [{', '.join(fusion)}] is {', '.join(made)} now")
+            notes.append(f"fusion: [{', '.join(map(str, fusion))}] is {', '.join(made)} now")
     if not crnn and "cross_modal" in out:
         out["cross_modal"] = cross
     return out, notes
@@ -121,6 +121,7 @@ def model_json(about: Mapping[str, Any]) -> dict[str, Any]:
 def weight_names(names: Iterator[str] | list[str], about: Mapping[str, Any]) -> dict[str, str]:
     """Return file's name of a weight → today's, for a checkpoint whose (translated) model.json is `about`."""
     fusion = about["config"].get("fusion", {}) if isinstance(about.get("config"), Mapping) else {}
+    fusion = {k: v for k, v in fusion.items() if isinstance(v, Mapping)} if isinstance(fusion, Mapping) else {}
     place = {
         "cmc1": next((f"fusion.{name}" for name, one in fusion.items() if one.get("gives") == "sound"), "cmc1"),
         "cmc2": next((f"fusion.{name}" for name, one in fusion.items() if one.get("gives") == "image"), "cmc2"),

@@ -296,7 +296,8 @@ def read_arrays(path: Path, columns: Mapping[str, str], optional: Mapping[str, s
 
     Args:
         path: the file.
-        columns: name → allowed kinds of NumPy's dtypes ("iu" whole numbers, "f", "b", "U"); all must be there.
+        columns: name → allowed kinds of NumPy's dtypes ("iu" whole numbers, "f", "b", "U", "": anything of any
+            axes); all must be there.
         optional: the same of columns that may be there; others are passed over.
         remedy: what to do about a damaged file.
 
@@ -324,6 +325,6 @@ def read_arrays(path: Path, columns: Mapping[str, str], optional: Mapping[str, s
         raise SeldError(f"{path} is damaged: {error or type(error).__name__}.", remedy) from error
     for name, kinds in {**columns, **optional}.items():
         array = found.get(name)
-        if array is not None and (array.ndim != 1 or array.dtype.kind not in kinds):
+        if array is not None and kinds and (array.ndim != 1 or array.dtype.kind not in kinds):
             raise SeldError(f"{path}: the column {name} has shape {array.shape} of {array.dtype}.", remedy)
     return found

@@ -6,6 +6,7 @@ What may differ, `Task` carries, from the store into the checkpoint.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -89,7 +90,9 @@ class Task:
     tracks: int = MAX_TRACKS
 
     def __post_init__(self) -> None:
-        frames = self.window_s * LABEL_RATE
+        if not (isinstance(self.name, str) and isinstance(self.channels, str) and isinstance(self.geometry, str)):
+            raise SeldError("A task's name, channels and geometry are words.", "Change it in the task.")
+        frames = self.window_s * LABEL_RATE if math.isfinite(self.window_s) else 0.0
         wrong = [
             (abs(frames - round(frames)) > 1e-6 or not 1 <= frames <= LONGEST_WINDOW_S * LABEL_RATE,
              f"window_s is {self.window_s}", f"tenths of a second from 0.1 to {LONGEST_WINDOW_S:g}"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,6 +12,7 @@ from dcase_seld.core.config import Config, parse_config
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.events import recording
 from dcase_seld.core.files import write_json
+from dcase_seld.core.reading import read_json
 
 
 def check_leakage(tuned_on: Sequence[str], clips: Sequence[str], what: str) -> None:
@@ -37,8 +37,10 @@ ENSEMBLE_FILE = "ensemble.json"
 class Member(Config):
     """One network of an ensemble."""
 
-    folder: str = Field(description="checkpoint folder; relative paths start at the ensemble's folder")
-    weight: float = Field(default=1.0, ge=0, description="share in the average")
+    folder: str = Field(
+        pattern=r"^[^\x00]+$", description="checkpoint folder; relative paths start at the ensemble's folder"
+    )
+    weight: float = Field(default=1.0, ge=0, le=1e6, description="share in the average")
 
 
 class EnsembleSettings(Config):
@@ -106,12 +108,9 @@ def read_ensemble(folder: Path) -> EnsembleSettings | None:
         SeldError: its file is broken.
     """
     path = folder / ENSEMBLE_FILE
-    if not path.is_file():
+    if not path.exists():
         return None
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SeldError(f"{path} cannot be read: {error}.", "Make the ensemble again.") from error
+    data = read_json(path, remedy="Make the ensemble again.")
     settings = parse_config(EnsembleSettings, data, str(path))
     members = tuple(m.model_copy(update={"folder": str((folder / m.folder).resolve())}) for m in settings.members)
     return settings.model_copy(update={"members": members})

@@ -25,6 +25,11 @@ KNOWN_TOKENS: dict[str, tuple[Gives, int]] = {
 """Encoder → what its tokens are of, and their width; those of other encoders are taken from the tokens themselves."""
 
 
+Pool = Annotated[int, Field(ge=1, le=1_024)]
+Samples = Annotated[int, Field(ge=1, le=32_768)]
+Width = Annotated[int, Field(ge=1, le=65_536)]
+
+
 class FrontEndConfig(Config):
     """What the network hears: channels made from the stereo waveform."""
 
@@ -35,11 +40,11 @@ class FrontEndConfig(Config):
         "Ambisonics: log_mel, stpacc, intensity_vector",
         min_length=1,
     )
-    sample_rate: int = Field(default=SAMPLE_RATE, description="samples per second of the waveforms", gt=0)
-    hop: int = Field(default=150, description="samples between front-end frames; must divide a label frame", gt=0)
-    window: int = Field(default=512, description="length of the Hann window of the mel channels in samples", gt=0)
-    n_fft: int = Field(default=512, description="FFT length of the mel channels in samples", gt=0)
-    mels: int = Field(default=64, description="mel bands, and bins of the stpACC channel", ge=8)
+    sample_rate: int = Field(default=SAMPLE_RATE, description="samples per second of the waveforms", gt=0, le=192_000)
+    hop: Samples = Field(default=150, description="samples between front-end frames; must divide a label frame")
+    window: Samples = Field(default=512, description="length of the Hann window of the mel channels in samples")
+    n_fft: Samples = Field(default=512, description="FFT length of the mel channels in samples")
+    mels: int = Field(default=64, description="mel bands, and bins of the stpACC channel", ge=8, le=1_024)
     range_db: float | None = Field(
         default=None,
         description="log-mels end this far below the clip's loudest value, dB; null: only at -100 dB",
@@ -71,9 +76,9 @@ class BaselineFrontEndConfig(FrontEndConfig):
     """The challenge baseline's log-mels. Source: the official baseline program."""
 
     features: tuple[str, ...] = Field(default=("log_mel",), description="channels", min_length=1)
-    hop: int = Field(default=480, description="samples between front-end frames; must divide a label frame", gt=0)
-    window: int = Field(default=960, description="length of the Hann window of the mel channels in samples", gt=0)
-    n_fft: int = Field(default=1024, description="FFT length of the mel channels in samples", gt=0)
+    hop: Samples = Field(default=480, description="samples between front-end frames; must divide a label frame")
+    window: Samples = Field(default=960, description="length of the Hann window of the mel channels in samples")
+    n_fft: Samples = Field(default=1024, description="FFT length of the mel channels in samples")
     range_db: float | None = Field(
         default=80.0, description="log-mels end this far below the clip's loudest value, dB", gt=0
     )
@@ -85,8 +90,8 @@ class EncoderConfig(Config):
     kind: Literal["conformer", "resnet_conformer"] = Field(
         default="conformer", description="conformer: four double-convolution blocks; resnet_conformer: residual stages"
     )
-    channels: tuple[int, ...] = Field(
-        default=(64, 128, 256, 512), description="channels of the convolution blocks", min_length=1
+    channels: tuple[Annotated[int, Field(ge=1, le=8_192)], ...] = Field(
+        default=(64, 128, 256, 512), description="channels of the convolution blocks", min_length=1, max_length=10
     )
     frequency: Literal["mean", "flatten"] = Field(
         default="mean",
@@ -98,15 +103,19 @@ class EncoderConfig(Config):
         description="the front end's channels, averaged to label frames and so many bands, join what the blocks leave: "
         "levels reach the Conformer unchanged; 0: no shortcut (the paper)",
         ge=0,
+        le=1_024,
     )
-    layers: int = Field(default=4, description="Conformer layers (8 in the deep variant)", ge=0)
-    d_model: int = Field(default=512, description="width of the embedding", ge=8)
-    heads: int = Field(default=8, description="attention heads", ge=1)
-    feed_forward: int = Field(default=1024, description="width of the Conformer's feed-forward modules", ge=1)
-    kernel: int = Field(default=51, description="length of the depthwise convolution in label frames (odd)", ge=1)
+    layers: int = Field(default=4, description="Conformer layers (8 in the deep variant)", ge=0, le=64)
+    d_model: int = Field(default=512, description="width of the embedding", ge=8, le=8_192)
+    heads: int = Field(default=8, description="attention heads", ge=1, le=512)
+    feed_forward: Width = Field(default=1024, description="width of the Conformer's feed-forward modules")
+    kernel: Pool = Field(default=51, description="length of the depthwise convolution in label frames (odd)")
     dropout: float = Field(default=0.1, description="dropout in Conformer layers", ge=0.0, lt=1.0)
     pool_first: int = Field(
-        default=1, description="average pooling over mel bands before the first block (fast small models)", ge=1
+        default=1,
+        description="average pooling over mel bands before the first block (fast small models)",
+        ge=1,
+        le=1_024,
     )
 
     @model_validator(mode="after")
@@ -164,9 +173,9 @@ class CrossModalConfig(Config):
     """Cross-Modal Conformers: Conformer layers whose attention looks at frozen semantic tokens."""
 
     layers: int = Field(default=2, description="layers of each Cross-Modal Conformer", ge=1, le=64)
-    heads: int = Field(default=8, description="attention heads", ge=1)
-    feed_forward: int = Field(default=1024, description="width of the feed-forward modules", ge=1)
-    kernel: int = Field(default=51, description="length of the depthwise convolution in label frames (odd)", ge=1)
+    heads: int = Field(default=8, description="attention heads", ge=1, le=512)
+    feed_forward: Width = Field(default=1024, description="width of the feed-forward modules")
+    kernel: Pool = Field(default=51, description="length of the depthwise convolution in label frames (odd)")
     dropout: float = Field(default=0.1, description="dropout", ge=0.0, lt=1.0)
 
     @model_validator(mode="after")
@@ -179,7 +188,7 @@ class CrossModalConfig(Config):
 class HeadConfig(Config):
     """From the embedding to the SELD output."""
 
-    hidden: int = Field(default=128, description="width of the hidden linear layer", ge=1)
+    hidden: Width = Field(default=128, description="width of the hidden linear layer")
     tracks: int = Field(
         default=MAX_TRACKS, description="tracks: simultaneous sources of one class", ge=1, le=MAX_TRACKS
     )
@@ -276,16 +285,18 @@ class CrnnConfig(_ModelBase):
         default=BaselineFrontEndConfig(), description="channels made from the waveform"
     )
     head: HeadConfig = Field(default=HeadConfig(distance_activation="relu"), description="output layers")
-    filters: int = Field(default=64, description="filters of the three convolutions", ge=1)
-    pooling: tuple[tuple[int, int], ...] = Field(
+    filters: int = Field(default=64, description="filters of the three convolutions", ge=1, le=4_096)
+    pooling: tuple[tuple[Pool, Pool], ...] = Field(
         default=((5, 4), (1, 4), (1, 2)),
+        min_length=1,
+        max_length=10,
         description="max pooling (time, mel) after each convolution; times multiply to "
         "the front-end frames of one label frame",
     )
-    gru_units: int = Field(default=128, description="GRU units per direction", ge=1)
-    gru_layers: int = Field(default=2, description="GRU layers", ge=1)
-    attention_layers: int = Field(default=2, description="self-attention layers", ge=0)
-    heads: int = Field(default=8, description="attention heads", ge=1)
+    gru_units: int = Field(default=128, description="GRU units per direction", ge=1, le=8_192)
+    gru_layers: int = Field(default=2, description="GRU layers", ge=1, le=64)
+    attention_layers: int = Field(default=2, description="self-attention layers", ge=0, le=64)
+    heads: int = Field(default=8, description="attention heads", ge=1, le=512)
     dropout: float = Field(default=0.05, description="dropout", ge=0.0, lt=1.0)
 
     @model_validator(mode="after")

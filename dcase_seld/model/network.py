@@ -140,10 +140,25 @@ class SeldNetwork(nn.Module):
 
 
 def build_model(config: SeldConfig | CrnnConfig, task: Task, seed: int = 0) -> SeldNetwork:
-    """Return a network with random weights that depend on `seed` alone; the global random state is left as it was."""
+    """Return a network with random weights that depend on `seed` alone; the global random state is left as it was.
+
+    Raises:
+        SeldError: parts do not fit each other, or it would have more than `MOST_PARAMETERS` weights.
+    """
+    with torch.device("meta"):  # sizes without numbers: nothing is allocated before it is known to fit
+        size = sum(weight.numel() for weight in SeldNetwork(config, task).parameters())
+    if size > MOST_PARAMETERS:
+        raise SeldError(
+            f"The network would have {size:,} parameters; at most {MOST_PARAMETERS:,} are built.",
+            "Make it smaller: fewer layers, channels, or a smaller d_model or feed_forward.",
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return SeldNetwork(config, task)
+
+
+MOST_PARAMETERS = 2_000_000_000
+"""Twenty times the deepest network of the recipes; 8 GB of weights, four times that in training."""
 
 
 def network_features(network: SeldNetwork, cached: Tensor | None, wave: Tensor | None, device: torch.device) -> Tensor:

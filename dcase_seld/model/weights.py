@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +15,9 @@ from torch import Tensor, nn
 from dcase_seld import __version__
 from dcase_seld.core import old_formats
 from dcase_seld.core.config import names_in
-from dcase_seld.core.errors import SeldError, listing
-from dcase_seld.core.files import whole, whole_file, write_json
+from dcase_seld.core.errors import SeldError, first_line, listing
+from dcase_seld.core.files import refuse_no_weights, whole, whole_file, write_json
+from dcase_seld.core.reading import Facts, read_json
 from dcase_seld.core.registry import loaded_plugins, used_plugins
 from dcase_seld.core.task import Task
 from dcase_seld.core.work import say
@@ -85,6 +85,32 @@ def _check_plugins(about: Mapping[str, Any], folder: Path) -> None:
             say(f"warning: the plug-in {name} is another one than at the training of {folder}.")
 
 
+class OneToken(Facts):
+    """What a checkpoint says of the tokens of one encoder."""
+
+    kind: str | None = None
+    encoder: dict[str, Any] | None = None
+
+
+class ModelFacts(Facts):
+    """What a checkpoint says of its training, as far as readers rely on it."""
+
+    tokens: dict[str, OneToken] | None = None
+    random_weights: list[str] | None = None
+
+
+class ModelJson(Facts):
+    """The schema of model.json; `config` and `task` are checked by the classes that they are of."""
+
+    config: dict[str, Any] | None = None
+    task: dict[str, Any] | None = None
+    taxonomy: dict[str, Any] | None = None
+    sample_rate: int | None = None
+    parameters: int | None = None
+    plugins: dict[str, str] | None = None
+    facts: ModelFacts | None = None
+
+
 def read_facts(folder: Path) -> dict[str, Any]:
     """Return what model.json says: config, task, versions, parameters, facts; of 0.1's with today's names.
 
@@ -92,11 +118,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
         SeldError: the file is missing or damaged.
     """
     path = folder / FACTS_FILE
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise SeldError(f"{path} cannot be read: {error}.", "Give the folder of a trained model.") from error
-    given = set(about if isinstance(about, dict) else ())
+    about = read_json(path, ModelJson, "Give the folder of a trained model.")
+    given = set(about)
     missing = {"config"} - given | ({"task"} if not given & {"task", "taxonomy"} else set())
     if missing:
         raise SeldError(f"{path} lacks {listing(sorted(missing))}.", "Give the folder of a trained model.")
@@ -112,10 +135,11 @@ def read_weights(folder: Path, about: Mapping[str, Any]) -> dict[str, Tensor]:
         SeldError: the file is missing or damaged.
     """
     path = folder / WEIGHTS_FILE
+    refuse_no_weights(path, "Give the folder of a trained model.")
     try:
         tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise SeldError(f"{path} cannot be read: {error}.", "Give the folder of a trained model.") from error
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
+        raise SeldError(f"{path} is damaged: {first_line(error)}.", "Give the folder of a trained model.") from error
     names = old_formats.weight_names(list(tensors), about)
     return {names[name]: tensor for name, tensor in tensors.items()}
 

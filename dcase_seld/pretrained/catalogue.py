@@ -6,7 +6,6 @@ Adding a model is adding an entry to KNOWN_MODELS. Nothing here imports torch; `
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.files import cache_folder as cache_folder
+from dcase_seld.core.reading import read_json
 
 PACKAGE = "package "
 """Begins the source of a model whose files a Python package carries: "package NAME==VERSION"."""
@@ -247,13 +247,7 @@ def read_marker(path: Path) -> Mapping[str, Any]:
     marker = (path if path.is_dir() else path.parent) / MARKER
     if not marker.is_file():
         return {}
-    try:
-        content = json.loads(marker.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise SeldError(f"{marker} is not readable as JSON: {error}.", "Pull the model again.") from error
-    if not isinstance(content, dict):
-        raise SeldError(f"{marker} should hold a JSON object.", "Pull the model again.")
-    return content
+    return read_json(marker, remedy="Pull the model again.")
 
 
 def has_random_weights(path: Path) -> bool:

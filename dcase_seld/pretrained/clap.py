@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dcase_seld.core.errors import SeldError
+from dcase_seld.core.reading import read_json
 from dcase_seld.pretrained.catalogue import find_model, has_random_weights
 from dcase_seld.pretrained.encoder import ClapTokensConfig, Gives, cut_windows, fingerprint_weights, pad_window
 from dcase_seld.pretrained.transformers_models import import_transformers, load_whole, ready_torchaudio
@@ -171,8 +171,8 @@ def _extractor_settings(folder: Path) -> dict[str, Any]:
     """
     file = folder / "preprocessor_config.json"
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = read_json(file)
+    except SeldError as error:
         raise SeldError(
             f"The CLAP folder {folder} has no readable preprocessor_config.json, which tells its mel filters.",
             "Save the feature extractor beside the model, or pull the model again.",

@@ -7,7 +7,6 @@ half is read.
 from __future__ import annotations
 
 import math
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.errors import SeldError, first_line, listing
+from dcase_seld.core.files import refuse_no_weights
 from dcase_seld.pretrained.transformers_models import import_transformers
 
 SAMPLE_RATE, N_FFT = 48000, 1024
@@ -53,10 +53,22 @@ def read_laion_checkpoint(path: Path) -> tuple[Any, Tensor]:
         SeldError: the file is no LAION CLAP checkpoint with an HTSAT audio branch, or holds more than weights.
     """
     weights = _audio_weights(path)
-    config = _config_of(weights, path)
-    model = import_transformers().ClapAudioModelWithProjection(config)
-    renamed = rename_weights(weights)
-    left = model.load_state_dict(renamed, strict=False)
+    remedy = "Fetch the checkpoint again from its publisher."
+    damaged = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+    if damaged:
+        raise SeldError(f"{path} is damaged: {listing(damaged, 3)} holds values that are no numbers.", remedy)
+    try:
+        config = _config_of(weights, path)
+        renamed = rename_weights(weights)
+        with torch.device("meta"):  # sizes come from the file: nothing is allocated before they are known to fit
+            wanted = import_transformers().ClapAudioModelWithProjection(config).state_dict()
+        wrong = [name for name, value in renamed.items() if name in wanted and wanted[name].shape != value.shape]
+        if wrong:
+            raise SeldError(f"{path} is damaged: {listing(wrong, 3)} are of another shape than the rest.", remedy)
+        model = import_transformers().ClapAudioModelWithProjection(config)
+        left = model.load_state_dict(renamed, strict=False)
+    except (ValueError, TypeError, ArithmeticError, LookupError, RuntimeError, AttributeError) as error:
+        raise SeldError(f"{path} is damaged: its weights make no network ({first_line(error)}).", remedy) from error
     computed = ("relative_position_index", "num_batches_tracked")
     missing = [key for key in left.missing_keys if not key.endswith(computed)]
     if missing or left.unexpected_keys:
@@ -96,12 +108,13 @@ def _audio_weights(path: Path) -> dict[str, Tensor]:
     # Training records are saved beside the weights as NumPy scalars, which old NumPy pickled under other names.
     scalar: Any = np.float64(0).__reduce__()[0]
     named: list[Any] = [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar"), *scalars]
+    refuse_no_weights(path)
     try:
         with torch.serialization.safe_globals(named):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # damaged bytes make torch's reader raise whatever they happen to spell
         raise SeldError(
-            f"{path} cannot be read as a checkpoint that holds weights only: {str(error).splitlines()[0]}",
+            f"{path} cannot be read as a checkpoint that holds weights only: {first_line(error)}",
             "Fetch it again from its publisher; a file with other contents is not opened.",
         ) from error
     state = content.get("state_dict", content) if isinstance(content, dict) else {}

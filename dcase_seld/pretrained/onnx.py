@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.errors import SeldError, first_line, listing
+from dcase_seld.core.files import refuse_no_weights
 from dcase_seld.pretrained.catalogue import find_model, has_random_weights, known_model, require_onnxruntime
 from dcase_seld.pretrained.encoder import (
     Gives,
@@ -180,6 +181,7 @@ def _open(path: Path, config: OnnxTokensConfig) -> tuple[Any, Any, str]:
     # A session of many threads takes every core, however many processes there are: threads call this one instead.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
+    refuse_no_weights(path)
     content = path.read_bytes()
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -192,7 +194,7 @@ def _open(path: Path, config: OnnxTokensConfig) -> tuple[Any, Any, str]:
     except Exception as error:  # onnxruntime's own exceptions share no base class but this
         raise SeldError(
             f"{path} cannot be opened as an ONNX model"
-            f"{f' with the tensor {config.output!r}' if config.output else ''}: {str(error).splitlines()[0]}",
+            f"{f' with the tensor {config.output!r}' if config.output else ''}: {first_line(error)}",
             "Check the file, and the name of the output or inner tensor.",
         ) from error
     inputs = {item.name: item for item in session.get_inputs()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.errors import SeldError, first_line, listing
+from dcase_seld.core.reading import read_json
 from dcase_seld.pretrained.catalogue import find_model, has_random_weights
 from dcase_seld.pretrained.encoder import Gives, OwlVitTokensConfig, fingerprint_weights
 from dcase_seld.pretrained.transformers_models import import_transformers, load_whole
@@ -146,7 +146,7 @@ def load_owlvit(name_or_path: str | Path, **options: Any) -> OwlVit:
     model_class = import_transformers().OwlViTForObjectDetection
     model, missing = load_whole(model_class, path, "OWL-ViT", may_miss=lambda key: key.startswith(_HEADS))
     settings = path / "preprocessor_config.json"
-    published: dict[str, Any] = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+    published: dict[str, Any] = read_json(settings) if settings.is_file() else {}
     return OwlVit(
         model,
         has_detector=not missing,
@@ -268,8 +268,8 @@ def load_clip_tokenizer(folder: Path) -> Any:
         raise SeldError(f"{folder} holds no tokenizer ({' or '.join(files)}).", remedy)
     try:
         tokenizer = import_transformers().CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError, TypeError) as error:
-        raise SeldError(f"The tokenizer in {folder} cannot be read: {error}.", remedy) from error
+    except Exception as error:  # the tokenizers' own errors share no base class but this
+        raise SeldError(f"The tokenizer in {folder} cannot be read: {first_line(error)}.", remedy) from error
     if len(tokenizer.get_vocab()) < 10:
         raise SeldError(f"The tokenizer in {folder} knows no words.", remedy)
     return tokenizer

@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dcase_seld.core.errors import SeldError
+from dcase_seld.core.errors import SeldError, first_line
+from dcase_seld.core.files import refuse_no_weights
 from dcase_seld.pretrained.catalogue import model_folder_of
 from dcase_seld.pretrained.fetch import fetch_wheel, keep_model, refuse_foreign, run_fetcher
 
@@ -190,14 +191,20 @@ def open_pose_model(folder: Path, most: int, detection_threshold: float, presenc
     files = sorted(folder.glob("*.task")) if folder.is_dir() else [folder]
     if not files:
         raise SeldError(f"{folder} holds no pose model (*.task).", "Fetch one with `dcase-seld models pull pose`.")
-    return vision.PoseLandmarker.create_from_options(
-        vision.PoseLandmarkerOptions(
-            base_options=BaseOptions(model_asset_path=str(files[0])),
-            num_poses=most,
-            min_pose_detection_confidence=detection_threshold,
-            min_pose_presence_confidence=presence_threshold,
-        )
+    refuse_no_weights(files[0], _PULL)
+    options = vision.PoseLandmarkerOptions(
+        base_options=BaseOptions(model_asset_path=str(files[0])),
+        num_poses=most,
+        min_pose_detection_confidence=detection_threshold,
+        min_pose_presence_confidence=presence_threshold,
     )
+    try:
+        return vision.PoseLandmarker.create_from_options(options)
+    except (RuntimeError, ValueError) as error:
+        raise SeldError(f"{files[0]} cannot be opened as a pose model: {first_line(error)}", _PULL) from error
+
+
+_PULL = "Fetch it with `dcase-seld models pull pose`."
 
 
 def open_face_detector(folder: Path, threshold: float) -> Any:
@@ -211,11 +218,14 @@ def open_face_detector(folder: Path, threshold: float) -> Any:
     path = (folder if folder.is_dir() else folder.parent) / FACE_FILE
     if not path.is_file():
         raise SeldError(f"{path} is missing.", "Fetch it with `dcase-seld models pull pose`.")
-    return vision.FaceDetector.create_from_options(
-        vision.FaceDetectorOptions(
-            base_options=BaseOptions(model_asset_path=str(path)), min_detection_confidence=threshold
+    refuse_no_weights(path, _PULL)
+    base = BaseOptions(model_asset_path=str(path))
+    try:
+        return vision.FaceDetector.create_from_options(
+            vision.FaceDetectorOptions(base_options=base, min_detection_confidence=threshold)
         )
-    )
+    except (RuntimeError, ValueError) as error:
+        raise SeldError(f"{path} cannot be opened as a face detector: {first_line(error)}", _PULL) from error
 
 
 @contextlib.contextmanager

@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.errors import SeldError, first_line, listing
+from dcase_seld.core.files import refuse_no_weights
 from dcase_seld.pretrained.catalogue import MARKER
 
 _EXTENSION = "torchaudio._extension"
@@ -102,13 +103,14 @@ def load_whole(
             f"{folder} holds no {what} model: config.json is not there.",
             "Give the folder that `save_pretrained` or `dcase-seld models pull` wrote.",
         )
+    for file in sorted((*folder.glob("*.safetensors"), *folder.glob("*.bin"))):
+        refuse_no_weights(file)
     try:
         with quiet_transformers(transformers):
             model, report = model_class.from_pretrained(folder, local_files_only=True, output_loading_info=True)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except Exception as error:  # transformers, safetensors and torch share no class of errors for damaged files
         raise SeldError(
-            f"The {what} model in {folder} cannot be loaded: {first_line}",
+            f"The {what} model in {folder} cannot be loaded: {first_line(error)}",
             "Check it with `dcase-seld models check`, or pull it again.",
         ) from error
     wrong = [str(key) for key in report.get("mismatched_keys", ())]
@@ -135,7 +137,7 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         with quiet_transformers(transformers):
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # the tokenizers' own errors share no base class but this
         raise SeldError(f"{folder} holds no tokenizer that can be read.", remedy) from error
     words = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a telephone", "a running water tap")]
     unknown = tokenizer.unk_token_id

@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dcase_seld.core.errors import SeldError
+from dcase_seld.core.errors import SeldError, first_line
+from dcase_seld.core.files import refuse_no_weights
 from dcase_seld.pretrained.catalogue import find_model, has_random_weights, known_model, require_h5py
 from dcase_seld.pretrained.encoder import Gives, VoiceTokensConfig, fingerprint_weights
 from dcase_seld.pretrained.transformers_models import ready_torchaudio
@@ -185,6 +186,7 @@ def read_network(path: Path) -> VoiceNetwork:
 
     remedy = "Fetch it with `dcase-seld models pull voice`."
     network = VoiceNetwork()
+    refuse_no_weights(path, remedy)
     try:
         with h5py.File(path, "r") as file:
 
@@ -217,8 +219,8 @@ def read_network(path: Path) -> VoiceNetwork:
                 with torch.no_grad():
                     module.weight.copy_(weight)
                     module.bias.copy_(bias)  # type: ignore[union-attr]
-    except (OSError, KeyError, StopIteration, AttributeError, TypeError) as error:
-        raise SeldError(f"{path} is no file of the voice network: {error}.", remedy) from error
+    except (OSError, LookupError, StopIteration, AttributeError, TypeError, ValueError, RuntimeError) as error:
+        raise SeldError(f"{path} is no file of the voice network: {first_line(error)}.", remedy) from error
     return network
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dcase_seld.core.errors import SeldError
+from dcase_seld.core.reading import read_json
 from dcase_seld.recipe.results import read_receipt
 
 
@@ -42,11 +42,8 @@ class Step:
 
 def read_step(folder: Path) -> Step | None:
     """Return the finished step in a folder, or None."""
-    try:
-        receipt = json.loads((folder / "receipt.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return Step(folder, receipt) if isinstance(receipt, dict) else None
+    receipt = read_receipt(folder)
+    return None if receipt is None else Step(folder, receipt)
 
 
 def follow(path: Path) -> Path:
@@ -82,13 +79,7 @@ def _linked_steps(folder: Path) -> Iterator[tuple[str, Step]]:
 
 
 def _load_scores(folder: Path) -> dict[str, Any]:
-    try:
-        scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SeldError(f"{folder / 'scores.json'} cannot be read: {error}.", "Run the score step again.") from error
-    if not isinstance(scores, dict):
-        raise SeldError(f"{folder / 'scores.json'} holds no scores.", "Run the score step again.")
-    return scores
+    return read_json(folder / "scores.json", remedy="Run the score step again.")
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.files import PART, follow, write_json
+from dcase_seld.core.reading import Facts, read_json
 
 NAME = "receipt.json"
 
@@ -35,10 +38,31 @@ def write_receipt(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
 def read_receipt(folder: Path) -> dict[str, Any] | None:
     """Return a folder's receipt, or None where there is none (or none that can be read)."""
     try:
-        receipt = json.loads((folder / NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(folder / NAME, Receipt)
+    except SeldError:
         return None
-    return receipt if isinstance(receipt, dict) and receipt.get("format") == FORMAT else None
+
+
+FolderName = Annotated[str, Field(pattern=r"^[^/\\\x00]+$")]
+
+
+class Receipt(Facts):
+    """What a receipt must hold; one that does not is none, and its step is made again."""
+
+    format: Literal[1]
+    stage: str
+    produces: str
+    recipe: str
+    step: str
+    config: dict[str, Any]
+    inputs: dict[str, list[FolderName]]
+    files: dict[str, int]
+    facts: dict[str, Any]
+    finished: float
+    seconds: float
+    outside: dict[str, list[dict[str, Any]]] = Field(default={})
+    versions: dict[str, str] = Field(default={})
+    identity: dict[str, Any] = Field(default={})
 
 
 def broken_files(folder: Path, receipt: dict[str, Any]) -> list[str]:

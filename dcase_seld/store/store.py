@@ -29,6 +29,7 @@ from dcase_seld.core.classes import Taxonomy
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.events import Events
 from dcase_seld.core.geometry import CHANNELS
+from dcase_seld.core.reading import Facts, read_arrays, read_json
 from dcase_seld.core.task import Task
 
 SPLITS = ("train", "val", "test", "eval")
@@ -42,6 +43,20 @@ IDENTITY_SAMPLES = 4096
 Int16 = npt.NDArray[np.int16]
 
 Ints = npt.NDArray[np.int64]
+
+
+class StoreJson(Facts):
+    """The schema of store.json; the task is checked by its class."""
+
+    format: int
+    corpus: str
+    task: dict[str, Any] | None = None
+    taxonomy: dict[str, Any] | None = None
+    sample_rate: int | None = None
+
+
+_COLUMNS = {"name": "U", "part": "U", "split": "U", "samples": "iu", "frames": "iu", "labelled": "b", "video": "U"}
+"""The columns of clips.npz and their kinds."""
 
 
 class Store:
@@ -117,14 +132,23 @@ class Store:
             SeldError: the folder holds no finished store, one of another format version, or a broken one.
         """
         remedy = "Give the folder of a prepare step."
+        if not (folder / "store.json").is_file():
+            raise SeldError(f"{folder} holds no finished store.", remedy)
         try:
-            facts = json.loads((folder / "store.json").read_text(encoding="utf-8"))
+            facts = read_json(folder / "store.json", StoreJson, remedy)
             if not 1 <= facts["format"] <= FORMAT:
                 raise SeldError(
                     f"{folder} is a store of format {facts['format']}; at most {FORMAT} can be read.", remedy
                 )
-            with np.load(folder / "clips.npz", allow_pickle=False) as archive:
-                table = {name: archive[name] for name in archive.files}
+            table = read_arrays(folder / "clips.npz", _COLUMNS, {}, remedy)
+            audio = (folder / "audio.i16").stat().st_size
+            samples, frames = table["samples"], table["frames"]
+            if len({len(column) for column in table.values()}) != 1 or not len(samples):
+                raise ValueError("the columns of clips.npz differ in length, or are empty")
+            if not ((samples >= 0) & (samples <= audio) & (frames >= 0) & (frames <= audio)).all():
+                raise ValueError("clips.npz holds lengths that audio.i16 has not")
+            if len(set(table["name"].tolist())) != len(samples):
+                raise ValueError("clips.npz names a clip twice")
             return Store(folder, facts, table)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SeldError(f"{folder} holds no finished store ({error}).", remedy) from error
@@ -140,7 +164,12 @@ class Store:
     @cached_property
     def events(self) -> Events:
         """Return the labels of all clips; clip index = store index; clips without labels have no rows."""
-        return Events.load(self.folder / "events.npz")
+        events = Events.load(self.folder / "events.npz")
+        if events.clips != self.names or (len(events) and events.class_index.max() >= len(self.taxonomy)):
+            raise SeldError(
+                f"{self.folder / 'events.npz'} is of other clips or classes than clips.npz.", "Prepare the store again."
+            )
+        return events
 
     @cached_property
     def identity(self) -> str:

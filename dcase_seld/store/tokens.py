@@ -15,14 +15,16 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from dcase_seld.core import old_formats
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.files import whole_file, write_bytes
+from dcase_seld.core.reading import Facts, read_json
 
 
 def mirrored_order(tokens: int) -> npt.NDArray[np.int64]:
@@ -178,6 +180,30 @@ class TokenWriter:
         }
 
 
+Count = Annotated[int, Field(ge=1, le=2**31)]
+
+
+class TokensJson(Facts):
+    """The schema of tokens.json."""
+
+    format: int
+    names: list[str]
+    clips_per_shard: Count
+    starts: list[int] = Field(default=[])
+    shape: list[Count] = Field(min_length=1, max_length=4)
+    model: str
+    fingerprint: str
+    random_weights: bool
+    name: str = "clap"
+    gives: str = "sound"
+    kind: str = "clap"
+    mirror: bool = False
+    mirror_by: str = "stored"
+    encoder: dict[str, Any] | None = None
+    store: str = ""
+    parameters: int = 0
+
+
 class TokenReader:
     """Reads a folder of tokens through memory maps; opened with `TokenReader.open(folder)`.
 
@@ -204,12 +230,16 @@ class TokenReader:
             SeldError: the folder holds no finished tokens or another format.
         """
         path = folder / "tokens.json"
+        if not path.is_file():
+            raise SeldError(f"{folder} holds no finished tokens.", "Give the folder of an embed step.")
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = read_json(path, TokensJson, "Give the folder of an embed step.")
             if not 1 <= data.pop("format") <= FORMAT:
                 raise ValueError("another format version")
             names, size, starts = data.pop("names"), data.pop("clips_per_shard"), data.pop("starts", [])
             spec = TokenSpec(**{**old_formats.tokens_spec(data), "shape": tuple(data["shape"])})
+            if starts and len(starts) != len(names):
+                raise ValueError(f"{len(names)} names, {len(starts)} starts")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SeldError(
                 f"{folder} holds no finished tokens ({error}).", "Give the folder of an embed step."
@@ -263,8 +293,11 @@ class TokenReader:
             path = self.folder / f"{kind}-{shard:05d}.npy"
             try:
                 table = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, EOFError, SyntaxError, OverflowError) as error:
                 raise SeldError(f"{path} cannot be read: {error}.", "Run the embed step again.") from error
             here = np.flatnonzero(shards == shard)
+            last = int(rows[here].max()) - int(shard) * self.clips_per_shard
+            if table.dtype != out.dtype or table.shape[1:] != out.shape[1:] or len(table) <= last:
+                raise SeldError(f"{path} holds {table.shape} of {table.dtype}.", "Run the embed step again.")
             out[here] = table[rows[here] - shard * self.clips_per_shard]
         return out

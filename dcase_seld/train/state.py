@@ -181,7 +181,7 @@ def load_state(
         if average is not None:
             average.load_state_dict(unpack(plain["average"], tensors))
         return Position(**plain["position"]), unpack(plain["scaler"], tensors)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError, AttributeError, SafetensorError) as error:
         raise SeldError(
             f"The training state in {folder} cannot be read: {error}.",
             "Remove that folder to start this training again.",

@@ -8,8 +8,6 @@ A shard is one .npz of 64 clips, without pickled objects, whose tables are joine
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +15,20 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
-from dcase_seld.core.errors import SeldError
+from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.files import whole_file, write_json
+from dcase_seld.core.reading import Facts, read_arrays, read_json
 from dcase_seld.core.task import label_times
+
+
+class SeenJson(Facts):
+    """The schema of an index."""
+
+    format: int
+    clips: int = Field(ge=0, le=2**31)
+    clips_per_shard: int = Field(ge=1, le=2**31)
 
 
 @dataclass(frozen=True)
@@ -213,14 +221,14 @@ class ShardedFolder(Generic[Seen]):
         """
         places: dict[str, tuple[Path, int]] = {}
         try:
-            facts = json.loads((folder / self.index_file).read_text(encoding="utf-8"))
+            facts = read_json(folder / self.index_file, SeenJson)
             if facts["format"] != self.format:
                 raise ValueError(f"format {facts['format']}, expected {self.format}")
             for number in range(-(-facts["clips"] // facts["clips_per_shard"])):
                 path = self.shard(folder, number)
-                with np.load(path, allow_pickle=False) as archive:
-                    places |= {name: (path, index) for index, name in enumerate(archive["name"].tolist())}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+                names = read_arrays(path, {"name": "U"}, {}, "")["name"].tolist()
+                places |= {name: (path, index) for index, name in enumerate(names)}
+        except (SeldError, OSError, ValueError, KeyError) as error:
             raise SeldError(
                 f"{folder} is no finished {self.kind} folder ({error}).", f"Give the folder of a {self.kind} step."
             ) from error
@@ -228,8 +236,13 @@ class ShardedFolder(Generic[Seen]):
 
     def read_shard(self, path: Path) -> list[Seen]:
         """Return the clips of one shard."""
-        with np.load(path, allow_pickle=False) as archive:
-            table = {name: archive[name] for name in archive.files}
+        clip_wide = ("name", "problem", *self.clip_columns)
+        frame_wide, row_wide = ("frame_clip", "frame_time_s", "frame_seen"), (self.row_frame, *self.row_columns)
+        remedy = f"Run the {self.kind} step again."
+        table = read_arrays(path, dict.fromkeys((*clip_wide, *frame_wide, *row_wide), ""), {}, remedy)
+        for columns in (clip_wide, frame_wide, row_wide):
+            if len({len(table[name]) for name in columns}) != 1:
+                raise SeldError(f"{path} is damaged: {listing(columns)} differ in length.", remedy)
         clips = []
         for index in range(len(table["name"])):
             frames = np.flatnonzero(table["frame_clip"] == index)

@@ -55,7 +55,7 @@ def test_nothing_to_compare_is_a_sentence(tmp_path: Path) -> None:
         CliRunner().invoke(runs, [str(tmp_path / "none")], catch_exceptions=False)
     finished(tmp_path / "broken", 0.5, 0.1)
     (tmp_path / "broken" / "summary.json").write_text("{}")
-    with pytest.raises(SeldError, match="cannot be read"):
+    with pytest.raises(SeldError, match="is damaged"):
         CliRunner().invoke(runs, [str(tmp_path)], catch_exceptions=False)
 
 

@@ -185,7 +185,7 @@ def test_files_that_are_not_the_networks(arrays, weights, tmp_path, monkeypatch)
 
     text = tmp_path / "text.hdf5"
     text.write_text("no HDF5")
-    assert "is no file of the voice network" in problem(text) and "is no file" in problem(tmp_path)
+    assert "is no file of the voice network" in problem(text) and "cannot be read" in problem(tmp_path)
     without = {layer: named for layer, named in arrays.items() if layer != "dense_3"}
     assert "dense_3" in problem(write_weights(tmp_path / "without.hdf5", without))
     other = {**arrays, "conv2d_2": {**arrays["conv2d_2"], "bias": np.zeros(32)}}
