@@ -111,7 +111,7 @@ def score(
 def load_model(
     *paths: PathLike,
     device: str = "cpu",
-    tta: Literal["none", "swap"] | None = None,
+    tta: Literal["none", "swap", "rotate"] | None = None,
     plugins: Sequence[PathLike] = (),
 ) -> Predictor:
     """Return trained networks that answer together: one checkpoint, several to be averaged, or one ensemble.
@@ -119,7 +119,8 @@ def load_model(
     Args:
         paths: folders of train steps, or one of an ensemble step.
         device: "cpu", "cuda", …
-        tta: "swap" averages with the left-right mirrored input; None: what the ensemble says.
+        tta: "swap" averages with the left-right mirrored input, "rotate" over 16 turns of the sphere; None: what the
+            ensemble says.
         plugins: Python files, or installed modules, with encoders and the like that the networks are made of.
 
     Raises:

@@ -70,7 +70,11 @@ MOST_TABLES = 5
               help="Drop events that are shorter. For the challenge leave it off.")  # fmt: skip
 @click.option("--bridge", type=click.FloatRange(0), default=0.0, show_default=True, metavar="SECONDS",
               help="Fill pauses within an event up to this long. For the challenge leave it off.")  # fmt: skip
-@click.option("--tta", type=click.Choice(["none", "swap"]), help="swap: average with the left-right mirrored input.")
+@click.option(
+    "--tta",
+    type=click.Choice(["none", "swap", "rotate"]),
+    help="swap: average with the left-right mirrored input; rotate: over 16 turns of the sphere (Ambisonics).",
+)
 @click.option("--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True),
               help="Activity threshold. Default: what the ensemble says, else 0.5.")  # fmt: skip
 @click.option(

@@ -166,6 +166,52 @@ CHANNELS = {
 """Channel formats: two coincident cardioids, or first-order Ambisonics (ACN order, W, Y, Z, X)."""
 
 
+@dataclass(frozen=True)
+class Rotation:
+    """A turn of the sphere by quarters about the vertical, or a mirroring of it: axes change places and signs.
+
+    Attributes:
+        order: which of x, y, z comes to stand in place of each.
+        sign: the sign that it gets there.
+    """
+
+    order: tuple[int, int, int]
+    sign: tuple[int, int, int]
+
+    def of(self, names: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return for maps or channels, by name, which one comes to stand in place of each, and its sign.
+
+        Names of an axis are x, y, z (channels and their levels, whose sign is not theirs: see `signed_maps`) and iv_x,
+        iv_y, iv_z; others stay.
+        """
+        places, signs = list(range(len(names))), [1] * len(names)
+        for before in ("", "iv_"):
+            for axis, letter in enumerate("xyz"):
+                if before + letter in names:
+                    at = names.index(before + letter)
+                    places[at] = names.index(before + "xyz"[self.order[axis]])
+                    signs[at] = self.sign[axis]
+        return tuple(places), tuple(signs)
+
+    @property
+    def inverse(self) -> Rotation:
+        """Return the rotation that undoes this one."""
+        back = (self.order.index(0), self.order.index(1), self.order.index(2))
+        return Rotation(back, (self.sign[back[0]], self.sign[back[1]], self.sign[back[2]]))
+
+
+ROTATIONS = tuple(
+    Rotation((1, 0, 2) if turned else (0, 1, 2), (x, y, z))
+    for turned in (False, True)
+    for x in (1, -1)
+    for y in (1, -1)
+    for z in (1, -1)
+)
+"""The 16 patterns that only permute Ambisonic channels and change signs; the first one changes nothing. Source:
+L. Mazzon et al., First order Ambisonics domain spatial augmentation for DNN-based direction of arrival estimation,
+DCASE 2019."""
+
+
 PEAK_LIMIT = 0.9999
 """A converted clip whose absolute peak exceeds this is discarded. Source: the challenge's stereo data generator."""
 

@@ -13,14 +13,14 @@ import torch
 from dcase_seld.core.config import find_network
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.events import Events
-from dcase_seld.core.geometry import CHANNELS
+from dcase_seld.core.geometry import CHANNELS, ROTATIONS
 from dcase_seld.core.task import Task
 from dcase_seld.core.work import progress
 from dcase_seld.infer.collect import EventCollector
 from dcase_seld.infer.devices import kept_memory
 from dcase_seld.infer.recording_source import ComputeTime, Embedder, RecordingSource, open_embedders
 from dcase_seld.infer.settings import EnsembleSettings, Member, check_leakage, read_ensemble
-from dcase_seld.infer.tracks import average_outputs, swap_output
+from dcase_seld.infer.tracks import average_outputs, swap_output, turn_back
 from dcase_seld.media.audio import VIDEOS, Mono
 from dcase_seld.media.recordings import Recording as Recording
 from dcase_seld.media.recordings import read_recording
@@ -32,7 +32,7 @@ from dcase_seld.store.source import Source, StoreSource, fitting_readers
 from dcase_seld.store.store import Store
 from dcase_seld.store.tokens import TokenReader
 
-Tta = Literal["none", "swap"]
+Tta = Literal["none", "swap", "rotate"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,8 @@ class Predictor:
             settings = EnsembleSettings(members=tuple(Member(folder=str(folder)) for folder in folders))
         if tta is not None:
             settings = settings.model_copy(update={"tta": tta})
+        if settings.tta == "rotate":
+            refuse_turning(settings)
         if not settings.members:
             raise SeldError("There is no member to predict with.", "Name at least one checkpoint.")
         networks = tuple(load_model(model_folder(Path(member.folder)), device) for member in settings.members)
@@ -123,7 +125,7 @@ class Predictor:
 
     @torch.no_grad()
     def member_outputs(self, inputs: ModelInput, mirror: ModelInput | None = None) -> list[SeldOutput]:
-        """Return each member's output; with tta "swap" its mean with the mirrored-back output for mirrored input."""
+        """Return each member's output; with tta the mean over mirrored or turned input, turned back."""
         device = self.networks[0].frontend.mean.device
         made: dict[str, torch.Tensor] = {}
         outputs = []
@@ -139,6 +141,13 @@ class Predictor:
                 if mirror is not None:
                     swapped = swapped.replace(tokens={**few.tokens, **mirror.to(device).tokens})
                 output = average_outputs([output, swap_output(network(swapped))])
+            elif self.settings.tta == "rotate":
+                turned = [output]
+                for number, rotation in enumerate(ROTATIONS[1:], 1):
+                    pattern = torch.full((len(made[key]),), number)
+                    seen = few.replace(features=network.frontend.rotate(made[key], pattern))
+                    turned.append(turn_back(network(seen), rotation))
+                output = average_outputs(turned)
             outputs.append(output)
         return outputs
 
@@ -259,6 +268,22 @@ class Predictor:
         if spent is not None:
             spent.network += time.perf_counter() - began - source.seconds
         return events if self.correct is None else self.correct(events, recording)
+
+
+def refuse_turning(settings: EnsembleSettings) -> None:
+    """Refuse test-time rotation of networks that hear no sphere, or see.
+
+    Raises:
+        SeldError: a member is such a network.
+    """
+    for member in settings.members:
+        network = load_model(model_folder(Path(member.folder)))
+        if network.task.channels != "foa" or network.sees:
+            raise SeldError(
+                f"tta rotate turns Ambisonic sound; {member.folder} hears {network.task.channels}"
+                + (" and sees pictures, which cannot be turned." if network.sees else "."),
+                "Use tta: swap or none.",
+            )
 
 
 def read_for(

@@ -47,7 +47,10 @@ class EnsembleSettings(Config):
     """Everything that turns members' outputs into events."""
 
     members: tuple[Member, ...] = Field(default=(), description="networks")
-    tta: Literal["none", "swap"] = Field(default="none", description="swap: average with the left-right mirrored input")
+    tta: Literal["none", "swap", "rotate"] = Field(
+        default="none",
+        description="swap: average with the left-right mirrored input; rotate: over the 16 turns of the sphere",
+    )
     thresholds: tuple[float, ...] = Field(
         default=(0.5,), min_length=1, description="activity threshold, one or one per class"
     )
@@ -87,7 +90,10 @@ class EnsembleConfig(Config):
         description="top: each member becomes the mean of the weights in its top/ (train with keep_top); all: one "
         "network with the mean of all members' weights",
     )
-    tta: Literal["none", "swap"] = Field(default="none", description="swap: also hear the mirrored input")
+    tta: Literal["none", "swap", "rotate"] = Field(
+        default="none",
+        description="swap: also hear the mirrored input; rotate: all 16 turns of the sphere (Ambisonics)",
+    )
     thresholds: Literal["per-class", "common", "none"] = Field(
         default="per-class", description="activity thresholds that are tuned; none: 0.5"
     )

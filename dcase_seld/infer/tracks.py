@@ -12,6 +12,7 @@ from itertools import pairwise, permutations
 import torch
 from torch import Tensor
 
+from dcase_seld.core.geometry import Rotation
 from dcase_seld.model.types import SeldOutput
 
 MINIMUM_ACTIVITY = 1e-3
@@ -74,6 +75,13 @@ def swap_output(output: SeldOutput) -> SeldOutput:
     direction = output.direction.clone()
     direction[..., 1] *= -1.0
     return output._replace(direction=direction)
+
+
+def turn_back(output: SeldOutput, rotation: Rotation) -> SeldOutput:
+    """Return what sources look like whose sphere was turned by `rotation`, turned back."""
+    back = rotation.inverse
+    parts = [output.direction[..., place] * sign for place, sign in zip(back.order, back.sign, strict=True)]
+    return output._replace(direction=torch.stack(parts, -1))
 
 
 class _Sum:

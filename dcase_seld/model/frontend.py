@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dcase_seld.core.errors import SeldError
-from dcase_seld.core.geometry import CHANNELS
+from dcase_seld.core.geometry import CHANNELS, ROTATIONS
 from dcase_seld.core.registry import FEATURES, used_plugins
 from dcase_seld.core.task import LABEL_RATE
 from dcase_seld.model.config import FrontEndConfig
@@ -21,6 +21,23 @@ from dcase_seld.model.features import SHARED_SCALER, Spectra, StpAcc, feature_of
 
 CODE_VERSION = 1
 """Raise it when the same configuration gives other numbers: caches of features depend on it."""
+
+
+def permuted(values: Tensor, place: Tensor, sign: Tensor, axis: int = 1) -> Tensor:
+    """Return values whose entries along `axis` change places and signs, each clip in its own way.
+
+    Args:
+        values: (B, …), n entries along `axis`.
+        place: (B, n), counted on the CPU: which entry comes to stand in place of each.
+        sign: (B, n), on the CPU.
+        axis: which one.
+    """
+    device = values.device
+    place, sign = (table.to(device, non_blocking=True) for table in (place, sign.to(values.dtype)))
+    moved = values.movedim(axis, 1)
+    row = torch.arange(len(values), device=device)[:, None]
+    taken = moved[row, place] * sign.view(*sign.shape, *[1] * (values.ndim - 2))
+    return taken.movedim(1, axis)
 
 
 class FrontEnd(nn.Module):
@@ -115,6 +132,16 @@ class FrontEnd(nn.Module):
         frames = self.frames(wave.shape[-1])
         spectra = Spectra(wave, self.config, self.format, self.window, self.bank, self.stpacc)
         return torch.cat([feature.make(spectra)[:, :, :frames] for feature in self.features], 1)
+
+    def rotate(self, features: Tensor, pattern: Tensor) -> Tensor:
+        """Return features (B, A, T', F) of `extract` as they are when the sphere is turned, by `pattern` (B,) each.
+
+        A pattern, counted on the CPU, is the number of one of `geometry.ROTATIONS`. Levels have no sign.
+        """
+        tables = [rotation.of(self.channels) for rotation in ROTATIONS]
+        levels = torch.tensor([name in self.levels for name in self.channels])
+        signs = torch.where(levels, 1, torch.tensor([sign for _, sign in tables]))
+        return permuted(features, torch.tensor([place for place, _ in tables])[pattern], signs[pattern])
 
     def swap(self, features: Tensor) -> Tensor:
         """Return features (B, A, T', F) as they are when left and right are swapped; standardised or not."""

@@ -103,9 +103,10 @@ class PredictStageConfig(Config):
         default="test", description="which clips of the store"
     )
     tokens: Annotated[str | list[str], Ref("tokens")] = Field(default=[], description="embed steps of the same store")
-    tta: Literal["none", "swap"] | None = Field(
+    tta: Literal["none", "swap", "rotate"] | None = Field(
         default=None,
-        description="swap: average with the left-right mirrored input; null: what the ensemble says, else none",
+        description="swap: average with the left-right mirrored input; rotate: over the 16 turns and mirrorings of the "
+        "sphere (Ambisonics); null: what the ensemble says, else none",
     )
     threshold: float | None = Field(
         default=None, gt=0, lt=1, description="activity threshold; null: what the ensemble says, else 0.5"

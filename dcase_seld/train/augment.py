@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from dcase_seld.core.errors import SeldError
+from dcase_seld.core.geometry import ROTATIONS
 from dcase_seld.core.registry import AUGMENTATIONS
-from dcase_seld.model.frontend import FrontEnd
+from dcase_seld.model.frontend import FrontEnd, permuted
 from dcase_seld.model.types import ModelInput, SeldTarget, Tokens
 from dcase_seld.train.config import AugmentConfig
 
@@ -36,6 +37,11 @@ class Augment:
 
     def __init__(self, config: AugmentConfig, frontend: FrontEnd) -> None:
         self.config, self.frontend = config, frontend
+        if config.rotate and frontend.format.name != "foa":
+            raise SeldError(
+                f"augment.rotate turns the sphere; {frontend.format.name} recordings cannot be turned.",
+                "Set augment.rotate: 0, or prepare Ambisonic recordings (task: dcase2024).",
+            )
 
     def __call__(
         self, inputs: ModelInput, target: SeldTarget, generator: torch.Generator, mirror: ModelInput | None = None
@@ -62,6 +68,9 @@ class Augment:
             inputs, target, mirror = mix(inputs, target, which, partner, mirror)
         if config.swap and (which := drawn(config.swap)).numpy().any():
             inputs, target = swap(inputs, target, which, self.frontend, mirror)
+        if config.rotate and (which := drawn(config.rotate)).numpy().any():
+            pattern = torch.randint(len(ROTATIONS), (size,), generator=generator)
+            inputs, target = rotate(inputs, target, torch.where(which, pattern, 0), self.frontend)
         if config.frame_swap and (which := drawn(config.frame_swap)).numpy().any():
             inputs, target = frame_swap(inputs, target, which, torch.rand(size, generator=generator))
         if config.gain and (which := drawn(config.gain)).numpy().any():
@@ -113,6 +122,30 @@ def swap(
     direction = target.direction.clone()
     direction[..., 1] *= _there(torch.where(which, -1.0, 1.0), direction)[:, None, None, None]
     return inputs.replace(**changed), target._replace(direction=direction)
+
+
+def rotate(
+    inputs: ModelInput, target: SeldTarget, pattern: Tensor, frontend: FrontEnd
+) -> tuple[ModelInput, SeldTarget]:
+    """Return clips whose sphere is turned or mirrored, each by its `pattern` (B,) of `geometry.ROTATIONS`, on the CPU.
+
+    Raises:
+        SeldError: the input has tokens of pictures, which would have to turn too.
+    """
+    seen = [name for name, one in inputs.tokens.items() if one.mask is not None]
+    if seen:
+        raise SeldError(f"Pictures ({seen[0]} tokens) cannot be turned with the sound.", "Set augment.rotate: 0.")
+    wave, features = inputs.wave, inputs.features
+    if wave is not None:
+        place, sign = (
+            torch.tensor(table) for table in zip(*(r.of(frontend.format.names) for r in ROTATIONS), strict=True)
+        )
+        wave = permuted(wave, place[pattern], sign[pattern])
+    if features is not None:
+        features = frontend.rotate(features, pattern)
+    order, sign = torch.tensor([r.order for r in ROTATIONS]), torch.tensor([r.sign for r in ROTATIONS])
+    direction = permuted(target.direction, order[pattern], sign[pattern], -1)
+    return inputs.replace(wave=wave, features=features), target._replace(direction=direction)
 
 
 def mirrored_wave(wave: Tensor, frontend: FrontEnd) -> Tensor:

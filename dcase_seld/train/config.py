@@ -26,6 +26,12 @@ class AugmentConfig(Config):
         le=1,
         description="Left and right exchanged: sound, azimuth signs and (from tokens of mirrored frames) the picture.",
     )
+    rotate: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="One of the 16 turns and mirrorings of the sphere, for Ambisonic recordings: sound and directions.",
+    )
     frame_swap: float = Field(
         default=0.0,
         ge=0,
@@ -86,7 +92,9 @@ class AugmentConfig(Config):
     @property
     def active(self) -> bool:
         """Return whether any augmentation is on."""
-        return any((self.swap, self.frame_swap, self.gain, self.mixup, self.mask, self.filter, *self.own.values()))
+        return any(
+            (self.swap, self.rotate, self.frame_swap, self.gain, self.mixup, self.mask, self.filter, *self.own.values())
+        )
 
 
 class LossConfig(Config):

@@ -8,11 +8,16 @@ import torch
 from tiny import MODEL
 
 from dcase_seld.core.config import parse_config
+from dcase_seld.core.errors import SeldError
 from dcase_seld.core.events import Events
-from dcase_seld.core.task import TASKS
+from dcase_seld.core.geometry import ROTATIONS
+from dcase_seld.core.task import TASKS, Task
 from dcase_seld.infer.predictor import Predictor
+from dcase_seld.infer.tracks import turn_back
 from dcase_seld.model.heads import decode
-from dcase_seld.model.types import SeldOutput
+from dcase_seld.model.network import build_model
+from dcase_seld.model.types import ModelInput, SeldOutput
+from dcase_seld.model.weights import count_parameters, save_model
 from dcase_seld.pretrained.transformers_models import make_random_model
 from dcase_seld.recipe.stage import Context
 from dcase_seld.stages import data, networks, results, tokens
@@ -66,7 +71,7 @@ FOA = {
 def test_four_channels_and_the_whole_sphere(tmp_path: Path, direction: str) -> None:
     store = noise_store(tmp_path / "store", 20, task=TASKS["dcase2024"], rows=5)
     model = {**FOA, "head": {"hidden": 16, "direction": direction}}
-    augment = {"swap": 0.5, "gain": 0.5, "mixup": 0.5, "mask": 0.5, "filter": 0.5, "frame_swap": 0.5}
+    augment = {"swap": 0.5, "gain": 0.5, "mixup": 0.5, "mask": 0.5, "filter": 0.5, "frame_swap": 0.5, "rotate": 0.5}
     config = TrainConfig(model=model, epochs=1, batch_size=8, ema=0.9, augment=augment, tensorboard=False)
     (tmp_path / "out").mkdir()
     summary = train(config, [store], tmp_path / "out", device="cpu")
@@ -79,6 +84,34 @@ def test_four_channels_and_the_whole_sphere(tmp_path: Path, direction: str) -> N
     assert len(events) and events.elevation_deg is not None
     assert np.abs(events.elevation_deg).max() <= 90 and np.abs(events.azimuth_deg).max() > 90
     assert np.unique(events.elevation_deg).size > 1
+
+
+def test_turning_a_recording_turns_its_predictions_with_tta(tmp_path: Path) -> None:
+    model = {**FOA, "head": {"hidden": 16, "tracks": 1}}
+    network = build_model(TrainConfig(model=model).model, TASKS["dcase2024"], seed=1)
+    wave = 0.05 * torch.randn(2, 4, 24_000, generator=torch.Generator().manual_seed(0))
+    wave[1, 1:] = wave[1, :1] * torch.tensor([0.5, -0.3, 0.81])[:, None]
+    heard = network.frontend.extract(wave)
+    network.frontend.set_statistics(heard.mean((0, 2)), heard.std((0, 2)))
+    save_model(network, tmp_path / "net")
+    predictor = Predictor.load([tmp_path / "net"], tta="rotate")
+    plain = predictor.output(ModelInput(wave=wave))
+    assert plain.direction.abs().max() > 1e-3
+    for number, rotation in enumerate(ROTATIONS):
+        place, sign = rotation.of(("w", "y", "z", "x"))
+        turned = predictor.output(ModelInput(wave=wave[:, list(place)] * torch.tensor(sign)[:, None]))
+        back = turn_back(turned, rotation)
+        assert torch.allclose(back.direction, plain.direction, atol=1e-5), number
+        assert torch.allclose(back.distance, plain.distance, rtol=1e-4)
+    stereo = build_model(TrainConfig(model=MODEL).model, Task())
+    save_model(stereo, tmp_path / "stereo")
+    with pytest.raises(SeldError, match="tta rotate turns Ambisonic sound"):
+        Predictor.load([tmp_path / "stereo"], tta="rotate")
+
+
+def test_the_published_baseline_of_2024_is_a_configuration() -> None:
+    model = {"kind": "crnn", "frontend": {"features": ["log_mel", "intensity_vector"]}}
+    assert count_parameters(build_model(TrainConfig(model=model).model, TASKS["dcase2024"])) == 742_172
 
 
 def test_directions_of_a_sphere_are_decoded_and_near_tracks_are_one() -> None:

@@ -6,6 +6,7 @@ import torch
 from small_models import placed, sources_of
 
 from dcase_seld.core.errors import SeldError
+from dcase_seld.core.geometry import GEOMETRIES, ROTATIONS
 from dcase_seld.model.config import FrontEndConfig
 from dcase_seld.model.frontend import FrontEnd
 from dcase_seld.model.types import ModelInput, Tokens
@@ -251,3 +252,47 @@ def test_probability_is_met(batch, frontend):
         for clip in range(SIZE)
     ]
     assert np.mean(swapped) == pytest.approx(0.3, abs=0.1)
+
+
+FOA_FEATURES = ("log_mel", "intensity_vector", "stpacc")
+
+
+def plane_wave(azimuth_deg, elevation_deg, seed=0):
+    """Return (1, 4, S) Ambisonics (W, Y, Z, X) of noise from one direction, and its unit vector (x, y, z)."""
+    x, y, z = GEOMETRIES["sphere"].to_vector(azimuth_deg, elevation_deg).tolist()
+    noise = torch.randn(SAMPLES, generator=rng(seed)) * 0.05
+    return torch.stack([noise, y * noise, z * noise, x * noise])[None], torch.tensor([x, y, z])
+
+
+@pytest.mark.parametrize("pattern", range(16))
+def test_a_turned_sphere_sounds_like_sources_there(pattern):
+    foa = FrontEnd(FrontEndConfig(features=FOA_FEATURES), "foa")
+    wave, vector = plane_wave(35.0, 20.0)
+    direction = vector.expand(1, FRAMES, CLASSES, TRACKS, 3)
+    plain = placed(torch.ones(1, FRAMES, CLASSES, dtype=torch.int64), torch.zeros(1, FRAMES, CLASSES, TRACKS, 4))
+    target = plain._replace(direction=direction)
+    turned, moved = augment_module.rotate(ModelInput(wave=wave), target, torch.tensor([pattern]), foa)
+    seen = moved.direction[0, 0, 0, 0]
+    azimuth, elevation = GEOMETRIES["sphere"].to_angles(seen.double().numpy())
+    there, again = plane_wave(float(azimuth), float(elevation))
+    assert torch.allclose(turned.wave, there, atol=1e-6) and torch.allclose(seen, again, atol=1e-6)
+    # A cache of features turns as the sound does.
+    cached, _ = augment_module.rotate(ModelInput(features=foa.extract(wave)), target, torch.tensor([pattern]), foa)
+    assert torch.allclose(cached.features, foa.extract(turned.wave), atol=1e-3)
+
+
+def test_sixteen_different_turns_and_their_inverses():
+    vectors = [(0.2, 0.5, 0.8)[r.order[axis]] * r.sign[axis] for r in ROTATIONS for axis in range(3)]
+    assert len(set(zip(vectors[::3], vectors[1::3], vectors[2::3], strict=True))) == 16
+    for rotation in ROTATIONS:
+        back = rotation.inverse
+        there = [rotation.sign[axis] * (1.0, 2.0, 3.0)[rotation.order[axis]] for axis in range(3)]
+        assert [there[back.order[axis]] * back.sign[axis] for axis in range(3)] == [1.0, 2.0, 3.0]
+
+
+def test_turning_is_refused_of_stereo_and_of_pictures(batch, frontend):
+    with pytest.raises(SeldError, match="stereo recordings cannot be turned"):
+        augment_module.Augment(AugmentConfig(rotate=0.5), frontend)
+    foa = FrontEnd(FrontEndConfig(features=FOA_FEATURES), "foa")
+    with pytest.raises(SeldError, match=r"Pictures \(owlvit tokens\)"):
+        augment_module.rotate(batch[0], batch[1], torch.zeros(SIZE, dtype=torch.int64), foa)

@@ -75,7 +75,8 @@ def test_nothing_in_an_update_waits(tmp_path: Path, name: str, device: str, monk
     task = TASKS[name]
     features = ["log_mel", "ild", "stpacc"] if task.channels == "stereo" else ["log_mel", "intensity_vector"]
     model = {**MODEL, "track": "b", "frontend": {**MODEL["frontend"], "features": features}, "fusion": ["clap"]}
-    config = TrainConfig(model=model, augment=AUGMENT, ema=0.9, accumulate=1, tensorboard=False)
+    chosen = {**AUGMENT, "rotate": 0.9} if task.channels == "foa" else AUGMENT
+    config = TrainConfig(model=model, augment=chosen, ema=0.9, accumulate=1, tensorboard=False)
     network = build_model(config.model, task).to(device)
     optimizer, average = make_optimizer(network, config), WeightAverage(network, 0.9)
     source = StoreSource(Store.open(noise_store(tmp_path / "store", 10, task=task)), np.arange(10))
