@@ -1,4 +1,4 @@
-# make run | test | check | bench | docs | clean      (make setup CUDA=1: the CUDA build of PyTorch)
+# make run | test | check | soak | bench | docs | clean      (make setup CUDA=1: the CUDA build of PyTorch)
 #
 # PYTHON=python3.12        the Python that .venv is made with (3.11 or newer)
 # CUDA=1                   take the index's own build of PyTorch instead of the CPU build
@@ -13,7 +13,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench docs clean distclean
+SEED ?= 0
+N ?= 20000
+KILLS ?= 60
+.PHONY: help setup run test check soak bench docs clean distclean
 
 help:
 	@sed -n '1,6s/^# \{0,1\}//p' Makefile
@@ -31,6 +34,10 @@ check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy dcase_seld
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow" $(ARGS)
+
+# Damaged inputs and killed runs, for hours; broken off, the same command goes on (soak/progress.json).
+soak: $(VENV)/.test
+	nice $(BIN)/python tests/faults/soak.py --seed $(SEED) --inputs $(N) --kills $(KILLS)
 
 bench: $(VENV)/.test
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

@@ -1,0 +1,211 @@
+"""The long trial: damaged inputs by the thousand, and runs that are killed and resumed (`make soak`).
+
+    python tests/faults/soak.py --inputs 20000 --kills 60 --seed 0 --folder soak
+
+It goes on where it was broken off (FOLDER/progress.json), prints the seed of every input that did not end in a result
+or a sentence, and exits with 1 if there was one. `--again KIND SEED` tries one input and shows the traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "made")]
+CHUNK = 100
+MOST_MB = 1_024
+
+RECIPE = """
+steps:
+  scenes: {stage: simulate, clips: {train: 8, test: 2}, rooms: {train: 3, test: 1}}
+  data: {stage: prepare, corpus: scenes}
+  train:
+    stage: train
+    data: data
+    epochs: 2
+    batch_size: 2
+    tensorboard: false
+    model:
+      frontend: {features: [log_mel, ild], hop: 600, window: 1024, n_fft: 1024, mels: 16}
+      encoder: {channels: [8, 16], layers: 1, d_model: 16, heads: 2, feed_forward: 16, kernel: 5}
+      cross_modal: {layers: 1, heads: 2, feed_forward: 16, kernel: 5}
+      head: {hidden: 16}
+  tuned: {stage: ensemble, members: train, data: data}
+  events: {stage: predict, data: data, members: tuned}
+  csv: {stage: export, events: events, track: a}
+  score: {stage: score, csv: csv, data: data, split: test, track: a}
+  page: {stage: report, scores: score}
+"""
+RECORDS = {"receipt.json", "summary.json", "report.html", "scores.json", "epochs.csv", "model.json", "ensemble.json"}
+"""Files that hold times or paths; what they say of the data is compared through the files beside them."""
+
+
+def work(kind: str, seeds: range, folder: Path) -> None:
+    """Try inputs of one kind; a line for each, then the peak of memory."""
+    from hostile import Bench
+
+    bench = Bench(kind, folder / "bench")
+    for seed in seeds:
+        print(json.dumps([seed, bench.problem(seed)]), flush=True)
+    print(json.dumps(["peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024]), flush=True)
+
+
+def chunk(kind: str, first: int, last: int) -> tuple[dict[str, str], int]:
+    """Return the problems of seeds first … last - 1, each by its seed, and the peak of memory in MB."""
+    found: dict[str, str] = {}
+    peak = 0
+    while first < last:
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run(
+                [sys.executable, __file__, "--work", kind, str(first), str(last), folder],
+                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False,
+            )  # fmt: skip
+        for line in done.stdout.splitlines():
+            seed, said = json.loads(line)
+            if seed == "peak":
+                peak = max(peak, said)
+                continue
+            first = seed + 1
+            if said:
+                found[str(seed)] = said
+        if first < last:  # the process died with the input: a fault too
+            found[str(first)] = f"the process ended with {done.returncode}"
+            first += 1
+    if peak > MOST_MB:
+        found[f"{last - 1}"] = f"{peak} MB"
+    return found, peak
+
+
+def contents(results: Path) -> dict[str, str]:
+    """Return the digest of every file of finished results that holds no times or paths; weights and scores among them.
+
+    Of scores.json the figures are compared, without when and where.
+    """
+    found = {}
+    for path in sorted(results.rglob("*")):
+        name = path.relative_to(results).as_posix()
+        if path.name == "scores.json":
+            scores = json.loads(path.read_text())
+            found[name] = json.dumps({key: scores.get(key) for key in ("f_score", "doa_error_deg", "clips")})
+        elif path.is_file() and path.name not in RECORDS and path.suffix not in (".lock", ".json"):
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def start(recipe: Path, place: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "dcase_seld", "run", str(recipe), "--work", str(place)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+
+
+def kills(wanted: int, seed: int, folder: Path, state: dict, save) -> list[str]:
+    """Kill runs at moments spread over a whole run, resume each once, and compare with an undisturbed one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe = folder / "tiny.yaml"
+    recipe.write_text(RECIPE)
+    began = time.monotonic()
+    assert start(recipe, folder / "whole").wait() == 0, "the undisturbed run failed"
+    length, whole = time.monotonic() - began, contents(folder / "whole" / ".results")
+    problems = []
+    rng = random.Random(seed)
+    moments = [rng.uniform(0.05, 1.0) * length for _ in range(wanted)]
+    place, stages = folder / "killed", state.setdefault("stages", {})
+    while state["kills"] < wanted:
+        process = start(recipe, place)
+        try:
+            process.wait(moments[state["kills"]] if not place.exists() else rng.uniform(0.1, 0.7) * length)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            locks = sorted(p.name.rpartition("-")[0] for p in (place / ".results").glob("*.lock"))
+            for stage in locks or ["between steps"]:
+                stages[stage] = stages.get(stage, 0) + 1
+            state["kills"] += 1
+            save()
+            continue
+        if process.returncode != 0:
+            problems.append(f"kill {state['kills']}: the resumed run ended with {process.returncode}")
+        now = contents(place / ".results")
+        if now != whole:
+            differ = sorted(name for name in {*now, *whole} if now.get(name) != whole.get(name))
+            problems.append(f"kill {state['kills']}: results differ: {differ[:5]}")
+        left = [str(p) for p in place.rglob("*") if p.name.endswith((".part", ".lock", ".new", ".old"))]
+        if left:
+            problems.append(f"kill {state['kills']}: left behind: {left[:5]}")
+        subprocess.run(["rm", "-r", str(place)], check=True)
+        state["resumed"] = state.get("resumed", 0) + 1
+        save()
+    return problems
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--inputs", type=int, default=20_000)
+    parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, default=Path("soak"))
+    parser.add_argument("--again", nargs=2, metavar=("KIND", "SEED"))
+    parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.work:
+        kind, first, last, folder = options.work
+        work(kind, range(int(first), int(last)), Path(folder))
+        return
+    if options.again:
+        kind, seed = options.again
+        found, _ = chunk(kind, int(seed), int(seed) + 1)
+        print(*found.values() or ["no fault"])
+        return
+    from hostile import KINDS
+
+    options.folder.mkdir(parents=True, exist_ok=True)
+    path = options.folder / "progress.json"
+    state = {"seed": options.seed, "done": {}, "peak": {}, "faults": {}, "kills": 0, "kill_faults": [], "seconds": 0.0}
+    if path.exists() and json.loads(path.read_text())["seed"] == options.seed:
+        state = json.loads(path.read_text())
+
+    def save() -> None:
+        path.with_suffix(".new").write_text(json.dumps(state, indent=1))
+        path.with_suffix(".new").replace(path)
+
+    base = options.seed * 1_000_000
+    each = -(-options.inputs // len(KINDS))
+    # Every kind a little at a time, so that a trial that is broken off has seen all of them.
+    while any(state["done"].get(kind, 0) < each for kind in KINDS):
+        for kind in KINDS:
+            first = state["done"].get(kind, 0)
+            last = min(each, first + CHUNK)
+            if first >= last:
+                continue
+            began = time.monotonic()
+            found, peak = chunk(kind, base + first, base + last)
+            state["done"][kind] = last
+            state["peak"][kind] = max(peak, state["peak"].get(kind, 0))
+            state["seconds"] += time.monotonic() - began
+            for seed, said in found.items():
+                state["faults"][f"{kind} {seed}"] = said
+                print(f"FAULT {kind} seed {seed}: {said.strip().splitlines()[-1][:200]}", flush=True)
+            save()
+        print(f"{sum(state['done'].values()):,} inputs, {len(state['faults'])} faults", flush=True)
+    if state["kills"] < options.kills:
+        state["kill_faults"] += kills(options.kills, options.seed, options.folder / "kills", state, save)
+        save()
+    print(json.dumps({key: value for key, value in state.items() if key != "faults"}, indent=1))
+    print(*state["kill_faults"], sep="\n")
+    sys.exit(bool(state["faults"] or state["kill_faults"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+"""A slice of `make soak`: damaged inputs of each kind are read or refused in a sentence."""
+
+import pytest
+from hostile import KINDS, Bench
+
+SEEDS = {"zip": 5, "csv": 30, "mp4": 5, "team": 15, "layout": 20}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_inputs_are_read_or_refused_in_a_sentence(kind, tmp_path):
+    bench = Bench(kind, tmp_path / "bench")
+    if kind != "pt":
+        bench.read_good()
+    found = {seed: problem for seed in range(SEEDS.get(kind, 40)) if (problem := bench.problem(seed))}
+    assert not found, f"{len(found)} seeds of {kind}: {next(iter(found.items()))}"
