@@ -109,6 +109,9 @@ def write_csv(path: Path, events: Events, track: str = "b") -> None:
 def write_folder(events: Events, folder: Path, track: str = "b") -> None:
     """Write one official CSV file for EVERY clip of the table (header only where nothing sounds), each atomically.
 
+    Events with elevations are written as the editions before 2025 read them: no header; frame, class, source, azimuth,
+    elevation, metres.
+
     Args:
         events: a table of any number of clips.
         folder: made if missing.
@@ -221,11 +224,15 @@ def _texts(events: Events, track: str) -> list[str]:
     if track not in ("a", "b"):
         raise ValueError(f"track must be 'a' or 'b', got {track!r}")
     table = events.sorted()
-    rows = official_rows(table, track).tolist()
+    head, line = HEADER + "\n", "%d,%d,%d,%d,%d,%d\n"
+    if table.elevation_deg is None:
+        rows = official_rows(table, track).tolist()
+    else:
+        columns = (table.frame, table.class_index, table.source, table.azimuth_deg, table.elevation_deg)
+        rows = np.stack([*columns, np.maximum(table.distance_m, 0.0)], 1).tolist()
+        head, line = "", "%d,%d,%d,%.1f,%.1f,%.2f\n"
     ends = np.searchsorted(table.clip, np.arange(len(table.clips)), side="right").tolist()
     starts = [0, *ends[:-1]]
-    line = "%d,%d,%d,%d,%d,%d\n"
     return [
-        HEADER + "\n" + "".join([line % tuple(row) for row in rows[start:end]])
-        for start, end in zip(starts, ends, strict=True)
+        head + "".join([line % tuple(row) for row in rows[start:end]]) for start, end in zip(starts, ends, strict=True)
     ]

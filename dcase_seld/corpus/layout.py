@@ -66,11 +66,15 @@ class Corpus:
     problems: tuple[Problem, ...]
 
 
-def index_corpus(root: Path) -> Corpus:
+def index_corpus(root: Path, channels: str = "stereo") -> Corpus:
     """Return all clips below a corpus folder, and a list of what is missing, broken or not understood.
 
     Clips without labels are no problem in parts that no label folder knows (evaluation sets); clips without video are
     none where the corpus has no video of that part. A clip without audio stays in the index (`audio` None).
+
+    Args:
+        root: the folder.
+        channels: "stereo", or "foa": sound is in foa_dev and foa_eval, and clips are whole recordings.
 
     Raises:
         SeldError: the folder is missing, or holds none of the official folders.
@@ -81,7 +85,7 @@ def index_corpus(root: Path) -> Corpus:
     files: dict[tuple[str, str], dict[str, Path]] = {}
     parts: dict[str, set[str]] = {kind: set() for kind in KINDS}
     for kind, (folders, suffixes) in KINDS.items():
-        for path in _files([root / folder for folder in folders], root, problems):
+        for path in _files([root / folder.replace("stereo", channels) for folder in folders], root, problems):
             part, stem, suffix = path.parent.name, path.stem, path.suffix.lower()
             where = str(path.relative_to(root))
             if suffix not in suffixes:
@@ -93,8 +97,9 @@ def index_corpus(root: Path) -> Corpus:
                 problems.append(Problem("duplicate", where, f"{where}: the same clip as {entry[kind].name}"))
             entry.setdefault(kind, path)
     if not files:
+        wanted = ", ".join(folder.replace("stereo", channels) for names, _ in KINDS.values() for folder in names)
         raise SeldError(
-            f"{root} holds no clips in the official layout ({', '.join(f for fs, _ in KINDS.values() for f in fs)}).",
+            f"{root} holds no clips in the official layout ({wanted}).",
             "Unpack the official zips into one folder, or simulate a corpus.",
         )
     clips = tuple(
@@ -102,6 +107,9 @@ def index_corpus(root: Path) -> Corpus:
         for (part, stem), entry in sorted(files.items())
     )
     problems += _clip_problems(clips, parts)
+    if channels != "stereo":
+        # Recordings have shorter names, and an empty label file where nothing sounds.
+        problems = [p for p in problems if p.kind != "name" and not (p.kind == "empty-file" and p.where[-4:] == ".csv")]
     return Corpus(root, clips, tuple(problems))
 
 

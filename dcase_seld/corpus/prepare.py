@@ -16,8 +16,10 @@ from dcase_seld.core.errors import SeldError
 from dcase_seld.core.event_files import read_csv
 from dcase_seld.core.events import Events, concatenate
 from dcase_seld.core.files import whole_file, write_json
+from dcase_seld.core.geometry import GEOMETRIES
 from dcase_seld.core.task import Task, frames_of
 from dcase_seld.core.work import run_threads
+from dcase_seld.corpus.ambisonic import read_metadata
 from dcase_seld.corpus.audio_pack import AudioOptions, pack_audio
 from dcase_seld.corpus.layout import Clip
 from dcase_seld.media.audio import CONTAINERS, audio_info
@@ -65,7 +67,7 @@ def build_store(
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / "store.json").unlink(missing_ok=True)
-    loaded = run_threads(lambda clip: _inspect(clip, audio, len(task.classes)), clips, workers, "reading labels", quiet)
+    loaded = run_threads(lambda clip: _inspect(clip, audio, task), clips, workers, "reading labels", quiet)
     problems = [item for item in loaded if isinstance(item, str)]
     if problems and not skip_broken:
         raise SeldError(
@@ -129,7 +131,7 @@ def build_store(
     return described
 
 
-def _inspect(clip: Clip, audio: AudioOptions, n_classes: int) -> tuple[int, Events] | str:
+def _inspect(clip: Clip, audio: AudioOptions, task: Task) -> tuple[int, Events] | str:
     """Return (samples at the store's rate, labels) of one clip, or what is wrong with it."""
     try:
         if clip.audio is None:
@@ -140,6 +142,8 @@ def _inspect(clip: Clip, audio: AudioOptions, n_classes: int) -> tuple[int, Even
                 f"{clip.audio} has a sample rate of {info.rate} Hz; {audio.rate} Hz is needed "
                 "(`resample: true` converts it)."
             )
+        if info.channels == 1 and audio.channels > 2:
+            raise SeldError(f"{clip.audio} is mono; {audio.channels} channels are needed.")
         if info.channels == 1 and audio.mono == "refuse" and audio.channels > 1:
             raise SeldError(f"{clip.audio} is mono (`mono: duplicate` copies it to both channels).")
         if info.channels not in (1, audio.channels):
@@ -152,12 +156,39 @@ def _inspect(clip: Clip, audio: AudioOptions, n_classes: int) -> tuple[int, Even
             samples = -(-info.samples * (audio.rate // common) // (info.rate // common))
         if not samples:
             raise SeldError(f"{clip.audio} holds no sound.")
+        frames, n_classes = int(frames_of(samples, audio.rate)), len(task.classes)
+        if task.geometry == "sphere":
+            return samples, _all_around(clip, n_classes, frames)
         if clip.labels is None:
             return samples, Events.empty([clip.name])
-        events = read_csv(clip.labels, n_classes=n_classes, frames=int(frames_of(samples, audio.rate)))
+        events = read_csv(clip.labels, n_classes=n_classes, frames=frames)
         return samples, Events.empty([clip.name]) if not len(events) else _named(events, clip.name)
     except SeldError as error:
         return error.problem
+
+
+def _all_around(clip: Clip, n_classes: int, frames: int) -> Events:
+    """Return the labels of a recording in STARSS23's form, with elevations; rows beyond the sound's end are left out.
+
+    Raises:
+        SeldError: a row is not as it must be.
+    """
+    rows = np.zeros((0, 6), np.int64) if clip.labels is None else read_metadata(clip.labels)
+    wrong = np.flatnonzero((rows[:, 0] < 0) | (rows[:, 1] < 0) | (rows[:, 1] >= n_classes) | (rows[:, 5] < 0))
+    if len(wrong):
+        raise SeldError(
+            f"{clip.labels}, row {wrong[0] + 1}: {rows[wrong[0]].tolist()}; frames and distances of at least 0 and "
+            f"classes 0…{n_classes - 1} are expected."
+        )
+    rows = rows[rows[:, 0] < frames]
+    clips, frame, sound, source = (
+        column.astype(np.int32) for column in (np.zeros(len(rows)), rows[:, 0], rows[:, 1], rows[:, 2])
+    )
+    azimuth, elevation = GEOMETRIES["sphere"].canonical(rows[:, 3], rows[:, 4])
+    return Events(
+        (clip.name,), clips, frame, sound, source, azimuth, rows[:, 5] / 100.0, np.zeros(len(rows), np.bool_),
+        elevation_deg=elevation,
+    )  # fmt: skip
 
 
 def _named(events: Events, name: str) -> Events:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,6 +89,9 @@ def group_of(clip: Clip, by: str) -> str:
         return clip.part
     parts = name_parts(clip.name)
     if parts is None:
+        whole = re.fullmatch(r"(fold\d+_room\d+)_mix\d+", clip.name)  # a recording that no clips were cut of
+        if whole is not None and by == "room":
+            return whole.group(1)
         return clip.name.split("_deg")[0].split("_start")[0]
     room = f"fold{parts.fold}_room{parts.room}"
     return room if by == "room" else parts.recording

@@ -33,7 +33,7 @@ class SimulateConfig(SceneConfig):
     output: Literal["stereo", "foa"] = Field(
         default="stereo",
         description="stereo: clips in the challenge's layout; foa: first-order Ambisonics, 360° video and unfolded "
-        "labels in STARSS23's layout, for the converter",
+        "labels in STARSS23's layout, for the converter or for `prepare` with `task: dcase2024`",
     )
     responses: Annotated[Path | None, Outside()] = Field(
         default=None,
@@ -173,7 +173,7 @@ def run_prepare(config: PrepareConfig, inputs: Inputs, out: Path, context: Conte
     """Write the store of a corpus into `out`; return its counts, splits and problems."""
     from dataclasses import replace
 
-    from dcase_seld.core.errors import listing
+    from dcase_seld.core.errors import SeldError, listing
     from dcase_seld.core.geometry import CHANNELS
     from dcase_seld.core.task import load_task
     from dcase_seld.core.work import say
@@ -186,7 +186,12 @@ def run_prepare(config: PrepareConfig, inputs: Inputs, out: Path, context: Conte
     task = load_task(config.task, sample_rate=config.sample_rate, window_s=config.window_s)
     classes = _taxonomy(config, root)
     task = task if classes is None else replace(task, classes=classes)
-    corpus = index_corpus(root)
+    if task.channels == "stereo" and (root / "foa_dev").is_dir() and not (root / "stereo_dev").is_dir():
+        raise SeldError(
+            f"{root} holds Ambisonic recordings (foa_dev); the task {task.name} is of stereo clips.",
+            "Set task: dcase2024, or make stereo clips of them with a convert step.",
+        )
+    corpus = index_corpus(root, task.channels)
     clips, problems = usable_clips(
         corpus, parts=config.parts, need_video=config.video == "required", skip_broken=config.broken == "skip"
     )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from dcase_seld.core.config import Config, Outside, Ref
 from dcase_seld.recipe.stage import Context, Inputs, Stage
 from dcase_seld.scoring.figures import FIGURES, format_table
+
+if TYPE_CHECKING:
+    from dcase_seld.core.events import Events
+    from dcase_seld.store.store import Store
 
 
 class RowConfig(Config):
@@ -104,8 +108,10 @@ def run_score(config: ScoreConfig, inputs: Inputs, out: Path, context: Context) 
     indices = [index for index in store.indices(config.split) if store.labelled[index]]
     names = [store.names[index] for index in indices]
     longest = max((int(store.frames[index]) for index in indices), default=0)
-    prediction = read_folder(csv, n_classes=len(store.taxonomy), frames=longest or None)
     reference = store.events.select_clips(names)
+    if store.task.geometry == "sphere":
+        return _score_sphere(config, store, csv, reference, out)
+    prediction = read_folder(csv, n_classes=len(store.taxonomy), frames=longest or None)
     elsewhere = set(store.names) - set(names)  # clips of other splits, or without labels: not what is asked for
     prediction = prediction.select_clips([name for name in prediction.clips if name not in elsewhere])
     remedy = "Predict every clip of the split, or set protocol: complete, which counts them as missed."
@@ -130,6 +136,51 @@ def run_score(config: ScoreConfig, inputs: Inputs, out: Path, context: Context) 
         "classes": list(store.taxonomy.classes),
         **{name: plain[name] for name in FIGURES},
         "show": format_scores(scores, store.taxonomy.classes),
+    }
+
+
+def _score_sphere(config: ScoreConfig, store: Store, csv: Path, reference: Events, out: Path) -> dict[str, Any]:
+    """Score events all around as the edition that the store is of does: 2024, where it is of another."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from dcase_seld.core.files import write_json
+    from dcase_seld.core.work import say
+    from dcase_seld.scoring.editions import count_sources, read_sources, sources_of
+    from dcase_seld.scoring.figures import EDITION_FIGURES
+    from dcase_seld.scoring.official import check_clips, edition_scores, format_scores
+
+    task = store.task.name if store.task.name in EDITION_FIGURES else "dcase2024"
+    folder = csv / "csv" if (csv / "csv").is_dir() else csv
+    prediction = read_sources(folder, task, form="polar")
+    listed = [name in set(reference.clips) for name in prediction.clips]
+    kept = np.array(listed, bool)[prediction.clip] if len(prediction.clip) else np.zeros(0, bool)
+    place = np.cumsum(listed) - 1
+    prediction = replace(
+        prediction,
+        clips=tuple(name for name, here in zip(prediction.clips, listed, strict=True) if here),
+        **{name: getattr(prediction, name)[kept] for name in ("frame", "sound", "place")},
+        clip=place[prediction.clip[kept]],
+    )
+    remedy = "Predict every clip of the split, or set protocol: complete, which counts them as missed."
+    check_clips(prediction.clips, reference.clips, csv, store.folder, config.protocol == "complete", remedy)
+    for note in prediction.notes_of(len(store.taxonomy)):
+        say(f"note: {note}")
+    clips, sums = count_sources(
+        prediction, sources_of(reference), task=task, n_classes=len(store.taxonomy), protocol=config.protocol
+    )
+    how = {"task": task, "average": config.average, "protocol": config.protocol}
+    scores = edition_scores(clips, sums, jackknife=config.jackknife != "none", **how)
+    plain = scores.to_json()
+    write_json(out / "scores.json", plain)
+    return {
+        "task": task,
+        "split": config.split,
+        "clips": scores.clips,
+        "classes": list(store.taxonomy.classes),
+        **{name: plain[name] for name in scores.figures},
+        "show": format_scores(scores, store.taxonomy.classes, EDITION_FIGURES[task]),
     }
 
 

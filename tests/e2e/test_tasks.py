@@ -14,6 +14,7 @@ from dcase_seld.core.geometry import ROTATIONS
 from dcase_seld.core.task import TASKS, Task
 from dcase_seld.infer.predictor import Predictor
 from dcase_seld.infer.tracks import turn_back
+from dcase_seld.media.audio import write_wav
 from dcase_seld.model.heads import decode
 from dcase_seld.model.network import build_model
 from dcase_seld.model.types import ModelInput, SeldOutput
@@ -140,3 +141,62 @@ def test_a_head_of_fewer_tracks_trains_and_says_a_source_once(tmp_path: Path, tr
     assert output.distance.shape[3] == tracks
     same = torch.tensor([0.8, 0.1]).expand(1, 1, 1, tracks, 2)
     assert len(decode(SeldOutput(same, torch.ones(1, 1, 1, tracks), None), ["clip"])) == 1
+
+
+def recordings(root: Path, part: str, names: list[str], seconds: int = 6) -> None:
+    """Write Ambisonic recordings with labels in STARSS23's layout; the last one is silent: an empty label file."""
+    rng = np.random.default_rng(0)
+    for folder in ("foa_dev", "metadata_dev"):
+        (root / folder / part).mkdir(parents=True)
+    for number, name in enumerate(names):
+        sound = rng.integers(-3000, 3000, (4, seconds * 24_000)).astype(np.int16)
+        write_wav(root / "foa_dev" / part / f"{name}.wav", sound)
+        rows = [f"{frame},{number},0,{-170 + 5 * frame},{20 + number},250" for frame in range(0, 61, 10)]
+        text = "" if name == names[-1] else "\n".join(rows) + "\n"
+        (root / "metadata_dev" / part / f"{name}.csv").write_text(text)
+
+
+def test_recordings_all_around_are_prepared_exported_and_scored(tmp_path: Path) -> None:
+    names = [f"fold4_room{room}_mix001" for room in (1, 2, 3)]
+    recordings(tmp_path / "corpus", "dev-test-tau", names)
+    recordings_train = [f"fold3_room{room}_mix00{mix}" for room in (4, 5) for mix in (1, 2)]
+    recordings(tmp_path / "more", "dev-train-tau", recordings_train)
+    for folder in ("foa_dev", "metadata_dev"):
+        (tmp_path / "more" / folder / "dev-train-tau").rename(tmp_path / "corpus" / folder / "dev-train-tau")
+    facts = made(data.PREPARE_STAGE, tmp_path / "data", {}, corpus=str(tmp_path / "corpus"), task="dcase2024")
+    # Rooms are held out as a whole; row 60 lies beyond the sound's end.
+    assert facts["splits"] == {"test": 3, "train": 2, "val": 2} and facts["events"] == 5 * 6
+    store = Store.open(tmp_path / "data")
+    labels = store.events.select_clips(names)
+    assert labels.elevation_deg is not None and set(labels.elevation_deg) == {20.0, 21.0}
+    assert labels.azimuth_deg.min() == -170 and set(labels.distance_m) == {2.5}
+    # Labels as predictions are written in the edition's form, and are right but for the frame that it does not score.
+    (tmp_path / "predict").mkdir()
+    labels.save(tmp_path / "predict/events.npz")
+    made(networks.EXPORT_STAGE, tmp_path / "csv", {"events": [tmp_path / "predict"]}, track="a")
+    assert (tmp_path / "csv/csv" / f"{names[0]}.csv").read_text().splitlines()[1] == "10,0,0,-120.0,20.0,2.50"
+    assert (tmp_path / "csv/csv" / f"{names[2]}.csv").read_text() == ""
+    inputs = {"csv": [tmp_path / "csv"], "data": [tmp_path / "data"]}
+    scores = made(results.SCORE_STAGE, tmp_path / "score", inputs, track="a", average="micro", protocol="complete")
+    assert scores["task"] == "dcase2024" and scores["clips"] == 3
+    assert scores["F"] == 1.0 and scores["DOAE_deg"] < 0.01 and scores["RDE"] == 0.0
+
+
+def test_mistakes_of_recordings_are_answered_with_a_sentence(tmp_path: Path) -> None:
+    recordings(tmp_path / "corpus", "dev-train-tau", ["fold3_room1_mix001", "fold3_room2_mix001"])
+    with pytest.raises(SeldError, match="holds Ambisonic recordings"):
+        made(data.PREPARE_STAGE, tmp_path / "stereo", {}, corpus=str(tmp_path / "corpus"))
+    label = tmp_path / "corpus/metadata_dev/dev-train-tau/fold3_room1_mix001.csv"
+    label.write_text("0,13,0,10,0,100\n")
+    with pytest.raises(SeldError, match=r"row 1: \[0, 13, 0, 10, 0, 100\]"):
+        made(data.PREPARE_STAGE, tmp_path / "foa", {}, corpus=str(tmp_path / "corpus"), task="dcase2024")
+    write_wav(tmp_path / "corpus/foa_dev/dev-train-tau/fold3_room2_mix001.wav", np.zeros((1, 24_000), np.int16))
+    with pytest.raises(SeldError, match="is mono; 4 channels are needed"):
+        made(
+            data.PREPARE_STAGE,
+            tmp_path / "foa2",
+            {},
+            corpus=str(tmp_path / "corpus"),
+            task="dcase2024",
+            mono="duplicate",
+        )
