@@ -71,10 +71,10 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 @click.option("--weights", callback=_numbers, help="Share of each member, as 1,1,0.5.")
 @click.option(
     "--tta",
-    type=click.Choice(["none", "swap"]),
+    type=click.Choice(["none", "swap", "rotate"]),
     default="none",
     show_default=True,
-    help="swap: average with the left-right mirrored input.",
+    help="swap: average with the left-right mirrored input; rotate: over 16 turns of the sphere (Ambisonics).",
 )
 @click.option(
     "--select",

@@ -75,8 +75,6 @@ class Predictor:
             settings = EnsembleSettings(members=tuple(Member(folder=str(folder)) for folder in folders))
         if tta is not None:
             settings = settings.model_copy(update={"tta": tta})
-        if settings.tta == "rotate":
-            refuse_turning(settings)
         if not settings.members:
             raise SeldError("There is no member to predict with.", "Name at least one checkpoint.")
         networks = tuple(load_model(model_folder(Path(member.folder)), device) for member in settings.members)
@@ -86,6 +84,10 @@ class Predictor:
                     f"The members were made for different tasks: {'; '.join(different)}.",
                     "Average networks that were trained for one task.",
                 )
+        for member, network in zip(settings.members, networks, strict=True):
+            if settings.tta == "rotate" and (network.task.channels != "foa" or network.sees):
+                what = "sees pictures, which cannot be turned" if network.sees else f"hears {network.task.channels}"
+                raise SeldError(f"tta rotate turns Ambisonic sound; {member.folder} {what}.", "Use tta: swap or none.")
         specs: dict[str, list[Mapping[str, Any]]] = {}
         for member in settings.members:
             for name, spec in read_facts(model_folder(Path(member.folder)))["facts"].get("tokens", {}).items():
@@ -268,22 +270,6 @@ class Predictor:
         if spent is not None:
             spent.network += time.perf_counter() - began - source.seconds
         return events if self.correct is None else self.correct(events, recording)
-
-
-def refuse_turning(settings: EnsembleSettings) -> None:
-    """Refuse test-time rotation of networks that hear no sphere, or see.
-
-    Raises:
-        SeldError: a member is such a network.
-    """
-    for member in settings.members:
-        network = load_model(model_folder(Path(member.folder)))
-        if network.task.channels != "foa" or network.sees:
-            raise SeldError(
-                f"tta rotate turns Ambisonic sound; {member.folder} hears {network.task.channels}"
-                + (" and sees pictures, which cannot be turned." if network.sees else "."),
-                "Use tta: swap or none.",
-            )
 
 
 def read_for(
