@@ -25,6 +25,9 @@ _CLASSES = {
 }
 __all__ = [*_CALLS, *_PLUGIN_NAMES, *_CLASSES]
 
+# OpenCV reads this when it is imported: a file of 200 bytes may claim a picture of 4 GB (Python's own setting stays).
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**27))
+
 if os.environ.get("DCASE_SELD_PLUGINS"):
     # A process that was started unpacks what it was given before anything else runs: plug-ins must be found by then.
     from dcase_seld.core import registry as _registry

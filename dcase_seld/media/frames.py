@@ -273,7 +273,21 @@ def read_picture(path: Path) -> npt.NDArray[np.uint8]:
         data = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:
         raise SeldError(f"The picture {path} cannot be read: {error.strerror}.", "Give an existing file.") from error
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size and not _claims_more(data.tobytes()) else None
+    except cv2.error:  # larger than OPENCV_IO_MAX_IMAGE_PIXELS, see the package's first file
+        image = None
     if image is None:
         raise SeldError(f"{path} is no picture that can be decoded.", "Give a JPEG, PNG, BMP, TIFF or WebP file.")
     return np.asarray(image, dtype=np.uint8)
+
+
+def _claims_more(data: bytes) -> bool:
+    """Return whether a part of a PNG file claims more bytes than the file has: OpenCV takes memory for all of them."""
+    place = 8 if data.startswith(b"\x89PNG") else len(data)
+    while place + 8 <= len(data):
+        size = int.from_bytes(data[place : place + 4], "big")
+        if size > len(data):
+            return True
+        place += size + 12
+    return False

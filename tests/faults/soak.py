@@ -23,7 +23,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "made")]
-CHUNK = 100
+CHUNK = 300
 MOST_MB = 1_024
 
 RECIPE = """
@@ -45,7 +45,7 @@ steps:
   events: {stage: predict, data: data, members: tuned}
   csv: {stage: export, events: events, track: a}
   score: {stage: score, csv: csv, data: data, split: test, track: a}
-  page: {stage: report, scores: score}
+  page: {stage: report, scores: [score]}
 """
 RECORDS = {"receipt.json", "summary.json", "report.html", "scores.json", "epochs.csv", "model.json", "ensemble.json"}
 """Files that hold times or paths; what they say of the data is compared through the files beside them."""
@@ -110,7 +110,7 @@ def start(recipe: Path, place: Path) -> subprocess.Popen[bytes]:
     )  # fmt: skip
 
 
-def kills(wanted: int, seed: int, folder: Path, state: dict, save) -> list[str]:
+def kills(wanted: int, seed: int, folder: Path, state: dict, save) -> None:
     """Kill runs at moments spread over a whole run, resume each once, and compare with an undisturbed one."""
     folder.mkdir(parents=True, exist_ok=True)
     recipe = folder / "tiny.yaml"
@@ -118,14 +118,14 @@ def kills(wanted: int, seed: int, folder: Path, state: dict, save) -> list[str]:
     began = time.monotonic()
     assert start(recipe, folder / "whole").wait() == 0, "the undisturbed run failed"
     length, whole = time.monotonic() - began, contents(folder / "whole" / ".results")
-    problems = []
+    problems = state["kill_faults"]  # saved with every kill
     rng = random.Random(seed)
     moments = [rng.uniform(0.05, 1.0) * length for _ in range(wanted)]
     place, stages = folder / "killed", state.setdefault("stages", {})
     while state["kills"] < wanted:
         process = start(recipe, place)
         try:
-            process.wait(moments[state["kills"]] if not place.exists() else rng.uniform(0.1, 0.7) * length)
+            process.wait(moments[state["kills"]] if not place.exists() else rng.uniform(0.05, 0.3) * length)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -147,7 +147,6 @@ def kills(wanted: int, seed: int, folder: Path, state: dict, save) -> list[str]:
         subprocess.run(["rm", "-r", str(place)], check=True)
         state["resumed"] = state.get("resumed", 0) + 1
         save()
-    return problems
 
 
 def main() -> None:
@@ -184,7 +183,7 @@ def main() -> None:
     each = -(-options.inputs // len(KINDS))
     # Every kind a little at a time, so that a trial that is broken off has seen all of them.
     while any(state["done"].get(kind, 0) < each for kind in KINDS):
-        for kind in KINDS:
+        for kind in sorted(KINDS, key=lambda kind: int(state["done"].get(kind, 0))):
             first = state["done"].get(kind, 0)
             last = min(each, first + CHUNK)
             if first >= last:
@@ -200,7 +199,7 @@ def main() -> None:
             save()
         print(f"{sum(state['done'].values()):,} inputs, {len(state['faults'])} faults", flush=True)
     if state["kills"] < options.kills:
-        state["kill_faults"] += kills(options.kills, options.seed, options.folder / "kills", state, save)
+        kills(options.kills, options.seed, options.folder / "kills", state, save)
         save()
     print(json.dumps({key: value for key, value in state.items() if key != "faults"}, indent=1))
     print(*state["kill_faults"], sep="\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 
 from dcase_seld.core.errors import SeldError
-from dcase_seld.media.frames import Image, iterate_frames, read_frames, video_info
+from dcase_seld.media.frames import Image, iterate_frames, read_frames, read_picture, video_info
 from dcase_seld.media.writing import write_video
 
 FPS = 30000 / 1001
@@ -170,3 +172,19 @@ def test_writing_refuses_what_it_cannot_write(tmp_path: Path) -> None:
     with pytest.raises(SeldError, match="first was 32x32"):
         write_video(path, [np.zeros((32, 32, 3), np.uint8), np.zeros((32, 64, 3), np.uint8)], 30)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_small_file_that_claims_a_giant_picture_is_refused_without_decoding_it(tmp_path):
+    def chunk(kind, content):
+        return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+
+    header = (30_000).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
+    path = tmp_path / "giant.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)))
+    begun = time.process_time()
+    with pytest.raises(SeldError, match="no picture"):
+        read_picture(path)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"\xff\xff\xff\xffIDAT" + bytes(50))
+    with pytest.raises(SeldError, match="no picture"):
+        read_picture(path)
+    assert time.process_time() - begun < 1
