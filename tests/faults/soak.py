@@ -120,12 +120,11 @@ def kills(wanted: int, seed: int, folder: Path, state: dict, save) -> None:
     length, whole = time.monotonic() - began, contents(folder / "whole" / ".results")
     problems = state["kill_faults"]  # saved with every kill
     rng = random.Random(seed)
-    moments = [rng.uniform(0.05, 1.0) * length for _ in range(wanted)]
     place, stages = folder / "killed", state.setdefault("stages", {})
     while state["kills"] < wanted:
         process = start(recipe, place)
         try:
-            process.wait(moments[state["kills"]] if not place.exists() else rng.uniform(0.05, 0.3) * length)
+            process.wait(rng.uniform(0.03, 0.5) * length)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
