@@ -87,7 +87,9 @@ def check(
 ) -> None:
     """Look at every clip of a corpus: layout, pairs, formats, durations, label ranges.
 
-    Prints one report; exit status 1 if there is any problem.
+    Prints one report of two lists. Problems break a rule, and give exit status 1. Suspicious things break none and are
+    hardly meant: silent clips, equal channels, clipping, an offset; azimuths behind or beyond a circle, distances of 0,
+    of less than 20 cm throughout, or of more than 100 m, on-screen events beyond the camera's view, doubled rows.
     """
     from dcase_seld.corpus.check import Wanted, check_corpus
 

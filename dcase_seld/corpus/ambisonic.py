@@ -87,11 +87,24 @@ def find_recordings(source: Path, with_video: bool) -> list[Recording]:
     return recordings
 
 
-def read_metadata(path: Path) -> Ints:
+METADATA = (
+    ("frame", 0, 10_000_000, "counts tenths of a second from 0"),
+    ("class", 0, None, "is a number of the list of classes"),
+    ("source", 0, 1_000_000, "is a whole number from 0"),
+    ("azimuth", -180, 360, "is in whole degrees"),
+    ("elevation", -90, 90, "is in whole degrees"),
+    ("distance", 0, 100_000, "is in whole centimetres"),
+)
+"""Column of STARSS23's metadata → smallest and largest value, and what it is."""
+
+
+def read_metadata(path: Path, n_classes: int = 13) -> Ints:
     """Return (rows, 6): frame, class, source, azimuth, elevation in degrees, distance in cm, in file order.
 
+    Nothing is guessed: metres, seconds and unknown classes are refused.
+
     Raises:
-        SeldError: names the file and line that is not six numbers.
+        SeldError: names the file, the line and the column that cannot be.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -103,17 +116,31 @@ def read_metadata(path: Path) -> Ints:
         if not line.strip() or (number == 1 and cells[0].strip().lower().startswith("frame")):
             continue
         try:
-            row = [round(float(cell)) for cell in cells]
+            values = [float(cell) for cell in cells]
         except (ValueError, OverflowError):
-            row = []
-        if len(row) != 6:
-            hint = " Metadata without distance (five columns) cannot be converted." if len(row) == 5 else ""
+            values = []
+        if len(values) != 6:
+            hint = " Metadata without distance (five columns) cannot be converted." if len(values) == 5 else ""
             raise SeldError(
-                f"{path}, line {number}: expected frame,class,source,azimuth,elevation,distance, got {line!r}.{hint}",
+                f"{path}, line {number}: expected frame,class,source,azimuth,elevation,distance, got {line[:80]!r}."
+                f"{hint}",
                 "Give STARSS23's metadata.",
             )
-        rows.append(row)
+        for (name, low, high, what), value in zip(METADATA, values, strict=True):
+            most = n_classes - 1 if high is None else high
+            if not (low <= value <= most and value == int(value)):
+                hint = " Are these metres?" if name == "distance" and value != int(value) else ""
+                hint = " Are these seconds?" if name == "frame" and value != int(value) else hint
+                raise SeldError(
+                    f"{path}, line {number}: {name} is {value:g}; it {what}, {low} to {most:,}.{hint}",
+                    "Write the column in the units of STARSS23, for all recordings.",
+                )
+        rows.append([int(value) for value in values])
     return np.array(rows, np.int64).reshape(-1, 6)
+
+
+NEAR_CM = 20
+"""Where no distance of a set reaches this, they are hardly centimetres."""
 
 
 def clip_labels(name: str, metadata: Ints, viewing_angle_deg: int, start_frame: int) -> Events:

@@ -8,14 +8,26 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from dcase_seld.core.classes import DCASE2025, Taxonomy
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.event_files import read_csv
-from dcase_seld.core.task import CLIP_FRAMES, CLIP_SECONDS, SAMPLE_RATE, VIDEO_HEIGHT, VIDEO_WIDTH, frames_of
+from dcase_seld.core.geometry import fold
+from dcase_seld.core.task import (
+    CLIP_FRAMES,
+    CLIP_SECONDS,
+    ONSCREEN_LIMIT_DEG,
+    SAMPLE_RATE,
+    VIDEO_HEIGHT,
+    VIDEO_WIDTH,
+    frames_of,
+)
 from dcase_seld.core.work import progress
 from dcase_seld.corpus.layout import Clip, Problem, index_corpus
 from dcase_seld.corpus.splits import SPLIT_FILE, SplitConfig, assign
-from dcase_seld.media.audio import audio_info
+from dcase_seld.media.audio import audio_info, read_audio
 
 VIDEO_TOLERANCE_S = 0.1
 """Video and sound of a clip may differ in length by this."""
@@ -50,6 +62,7 @@ class Report:
         hours: length of all sound that could be read.
         events: label rows.
         problems: everything that is wrong, ordered by kind and place.
+        suspicious: what breaks no rule and is hardly meant, see SUSPICIOUS.
     """
 
     root: str
@@ -57,6 +70,7 @@ class Report:
     hours: float = 0.0
     events: int = 0
     problems: list[Problem] = field(default_factory=list)
+    suspicious: list[Problem] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -74,6 +88,8 @@ class Report:
             "parts": self.parts,
             "problem_counts": dict(Counter(problem.kind for problem in self.problems)),
             "problems": [asdict(problem) for problem in self.problems],
+            "suspicious_counts": dict(Counter(item.kind for item in self.suspicious)),
+            "suspicious": [asdict(item) for item in self.suspicious],
         }
 
     def lines(self, most: int = 5) -> list[str]:
@@ -82,13 +98,89 @@ class Report:
         out = [f"{self.root}: {self.to_json()['clips']:,} clips, {self.hours:.2f} hours, {self.events:,} label rows"]
         for part, counts in self.parts.items():
             out.append(f"  {part:{width}}  " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
-        for kind in dict.fromkeys(problem.kind for problem in self.problems):
-            cases = [problem.text for problem in self.problems if problem.kind == kind]
-            out.append(f"{kind}: {len(cases):,}")
-            out += [f"  {case}" for case in cases[:most]]
-            out += [f"  … and {len(cases) - most:,} more"] if len(cases) > most else []
-        out.append("No problem was found." if self.ok else f"{len(self.problems):,} problems.")
+        out += _cases(self.problems, most)
+        if self.suspicious:
+            out.append("Suspicious (breaks no rule, but is hardly meant):")
+            out += _cases(self.suspicious, most)
+        said = "No problem was found" if self.ok else f"{len(self.problems):,} problems"
+        out.append(f"{said}; {len(self.suspicious):,} suspicious things." if self.suspicious else f"{said}.")
         return out
+
+
+def _cases(items: list[Problem], most: int) -> list[str]:
+    """Return each kind with its count, and its first cases."""
+    out = []
+    for kind in dict.fromkeys(item.kind for item in items):
+        cases = [item.text for item in items if item.kind == kind]
+        out.append(f"{kind}: {len(cases):,}" + (f" ({SUSPICIOUS[kind]})" if kind in SUSPICIOUS else ""))
+        out += [f"  {case}" for case in cases[:most]]
+        out += [f"  … and {len(cases) - most:,} more"] if len(cases) > most else []
+    return out
+
+
+SUSPICIOUS = {
+    "silent": "a clip without sound",
+    "equal-channels": "both channels are the same, so nothing tells a direction",
+    "clipped": "more than one sample in a hundred is at full scale",
+    "offset": "the mean of the samples is far from 0",
+    "azimuth-range": "degrees beyond ±180",
+    "azimuth-behind": "degrees beyond ±90: labels of stereo are folded to the front",
+    "distance-zero": "0 cm; the official relative error divides by it",
+    "distance-near": "no distance of the clip reaches 20 cm: metres, perhaps",
+    "distance-far": "more than 100 m: millimetres, perhaps",
+    "onscreen-outside": "on screen, beyond what the camera sees",
+    "rows-doubled": "the same source twice in one frame",
+    "labels-of-silence": "events in a clip without sound",
+}
+"""Kind of suspicious thing → what it means."""
+
+CLIPPED, OFFSET, SILENT = 0.01, 0.05, 1e-4
+"""Share of samples at full scale and mean of the samples above which, largest sample below which, a clip is odd."""
+
+NEAR_CM, FAR_CM = 20, 10_000
+"""Distances that are suspicious: all of a clip below the first, any above the second."""
+
+
+def oddities(sound: npt.NDArray[np.floating] | None, rows: npt.NDArray[np.integer]) -> dict[str, str]:
+    """Return what is suspicious about a clip: kind → an example in words.
+
+    Args:
+        sound: (channels, S) in [-1, 1], or None.
+        rows: (E, 6) of the official CSV as it is written: frame, class, source, azimuth, distance in cm, on screen.
+    """
+    found: dict[str, str] = {}
+    if sound is not None and sound.size:
+        peak, share = float(np.abs(sound).max()), float((np.abs(sound) >= 32767 / 32768).mean())
+        mean = float(np.abs(sound.mean(axis=1)).max())
+        if peak < SILENT:
+            found["silent"] = f"its largest sample is {peak:.2g} of full scale"
+            if len(rows):
+                found["labels-of-silence"] = f"{len(rows)} label rows"
+        elif len(sound) > 1 and all(np.array_equal(sound[0], other) for other in sound[1:]):
+            found["equal-channels"] = "the channels are equal"
+        if share > CLIPPED:
+            found["clipped"] = f"{share:.0%} of its samples"
+        if mean > OFFSET:
+            found["offset"] = f"mean {mean:.2f} of full scale"
+    if not len(rows):
+        return found
+    azimuth, distance = rows[:, 3], rows[:, 4]
+    outside = (rows[:, 5] == 1) & (np.abs(fold(azimuth.astype(np.float64))) > ONSCREEN_LIMIT_DEG)
+    _, counts = np.unique(rows[:, :3], axis=0, return_counts=True)
+    for kind, wrong, shown in (
+        ("azimuth-range", np.abs(azimuth) > 180, azimuth),
+        ("azimuth-behind", (np.abs(azimuth) > 90) & (np.abs(azimuth) <= 180), azimuth),
+        ("distance-zero", distance == 0, distance),
+        ("distance-near", np.full(len(rows), 0 < distance.max() < NEAR_CM), distance),
+        ("distance-far", distance > FAR_CM, distance),
+        ("onscreen-outside", outside, azimuth),
+    ):
+        if wrong.any():
+            first = int(np.flatnonzero(wrong)[0])
+            found[kind] = f"{int(wrong.sum())} of {len(rows)} rows, as {shown[first]:,} in frame {rows[first, 0]}"
+    if (counts > 1).any():
+        found["rows-doubled"] = f"{int((counts - 1).sum())} of {len(rows)} rows"
+    return found
 
 
 def check_corpus(root: Path, wanted: Wanted = Wanted(), workers: int = 4, quiet: bool = True) -> Report:
@@ -115,13 +207,15 @@ def check_corpus(root: Path, wanted: Wanted = Wanted(), workers: int = 4, quiet:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     problems = list(corpus.problems)
-    for seconds, events, mine in found:
+    for seconds, events, mine, odd in found:
         report.hours += seconds / 3600
         report.events += events
         # An empty file is already known as such.
         problems += [problem for problem in mine if problem.where not in known]
+        report.suspicious += odd
     problems += _check_splits(corpus.clips, root)
     report.problems = sorted(problems, key=lambda problem: (problem.kind, problem.where))
+    report.suspicious.sort(key=lambda item: (list(SUSPICIOUS).index(item.kind), item.where))
     return report
 
 
@@ -130,10 +224,11 @@ def _count(counts: dict[str, int], clip: Clip) -> None:
         counts[name] += there is not None
 
 
-def _check_clip(clip: Clip, root: Path, wanted: Wanted) -> tuple[float, int, list[Problem]]:
-    """Return (seconds, label rows, problems) of one clip."""
+def _check_clip(clip: Clip, root: Path, wanted: Wanted) -> tuple[float, int, list[Problem], list[Problem]]:
+    """Return (seconds, label rows, problems, suspicious things) of one clip."""
     problems: list[Problem] = []
     seconds, events, frames = 0.0, 0, CLIP_FRAMES
+    sound, rows = None, np.zeros((0, 6), np.int64)
 
     def problem(kind: str, path: Path, text: str) -> None:
         where = str(path.relative_to(root))
@@ -151,6 +246,7 @@ def _check_clip(clip: Clip, root: Path, wanted: Wanted) -> tuple[float, int, lis
                 wrong.append(f"{info.channels} channel(s), expected {wanted.channels}")
             if wanted.seconds is not None and info.samples != round(wanted.seconds * info.rate):
                 wrong.append(f"{info.seconds:.3f} s long, expected {wanted.seconds:g}")
+            sound = read_audio(clip.audio, rate=info.rate, channels=None)
             if wrong:
                 problem("sound-format", clip.audio, f"{clip.audio}: {'; '.join(wrong)}")
         except SeldError as error:
@@ -158,13 +254,23 @@ def _check_clip(clip: Clip, root: Path, wanted: Wanted) -> tuple[float, int, lis
     if clip.labels is not None:
         try:
             events = len(read_csv(clip.labels, n_classes=len(wanted.taxonomy), frames=frames))
+            rows = raw_rows(clip.labels)
         except SeldError as error:
             problem("broken-labels", clip.labels, error.problem)
     if clip.video is not None and wanted.look_into_videos:
         text = _video_problem(clip.video, seconds, wanted)
         if text:
             problem("broken-video" if "cannot" in text or "holds" in text else "video-format", clip.video, text)
-    return seconds, events, problems
+    where = str((clip.labels or clip.audio or clip.video or root).relative_to(root))
+    odd = [Problem(kind, where, f"{where}: {text}") for kind, text in oddities(sound, rows).items()]
+    return seconds, events, problems, odd
+
+
+def raw_rows(path: Path) -> npt.NDArray[np.int64]:
+    """Return the rows (E, 6) of an official CSV that is known to be one, as they are written: azimuths not folded."""
+    lines = path.read_text(encoding="utf-8-sig").splitlines()[1:]
+    rows = [[int(float(cell)) for cell in line.split(",")] for line in lines if line.strip()]
+    return np.asarray(rows, np.int64).reshape(-1, 6)
 
 
 def _video_problem(path: Path, seconds: float, wanted: Wanted) -> str:

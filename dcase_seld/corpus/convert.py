@@ -23,6 +23,7 @@ from dcase_seld.core.task import CLIP_FRAMES, CLIP_SAMPLES, LABEL_RATE, SAMPLES_
 from dcase_seld.core.work import progress, say, share_work
 from dcase_seld.corpus.ambisonic import (
     COLUMNS,
+    NEAR_CM,
     Cut,
     Recording,
     clip_labels,
@@ -73,6 +74,10 @@ def convert(job: Job, workers: int = 1, quiet: bool = True) -> dict[str, Any]:
         SeldError: the source or the list of clips is not as it must be, or the disk is full.
     """
     recordings = {recording.name: recording for recording in find_recordings(job.source, job.video)}
+    # All labels are read before anything is made: one that cannot be must not be found hours later.
+    farthest = [int(read_metadata(recording.metadata)[:, 5].max(initial=0)) for recording in recordings.values()]
+    if 0 < max(farthest, default=0) < NEAR_CM:
+        say(f"warning: no distance in {job.source} reaches {NEAR_CM} cm: are these metres or decimetres?")
     job.out.mkdir(parents=True, exist_ok=True)
     cuts, discarded = _plan(job, recordings, workers)
     pending = [cut for cut in cuts if not _csv_of(job, recordings[cut.recording], cut).exists()]

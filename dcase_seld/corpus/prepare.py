@@ -21,6 +21,7 @@ from dcase_seld.core.task import Task, frames_of
 from dcase_seld.core.work import run_threads
 from dcase_seld.corpus.ambisonic import read_metadata
 from dcase_seld.corpus.audio_pack import AudioOptions, pack_audio
+from dcase_seld.corpus.check import oddities, raw_rows
 from dcase_seld.corpus.layout import Clip
 from dcase_seld.media.audio import CONTAINERS, audio_info
 from dcase_seld.store.store import FORMAT
@@ -131,6 +132,10 @@ def build_store(
     return described
 
 
+FARTHEST_CM = 100_000
+"""A label cannot be farther away, in centimetres: one such row outweighs all others of a training."""
+
+
 def _inspect(clip: Clip, audio: AudioOptions, task: Task) -> tuple[int, Events] | str:
     """Return (samples at the store's rate, labels) of one clip, or what is wrong with it."""
     try:
@@ -162,6 +167,12 @@ def _inspect(clip: Clip, audio: AudioOptions, task: Task) -> tuple[int, Events] 
         if clip.labels is None:
             return samples, Events.empty([clip.name])
         events = read_csv(clip.labels, n_classes=n_classes, frames=frames)
+        impossible = {"azimuth-range", "distance-far"} & oddities(None, rows := raw_rows(clip.labels)).keys()
+        if impossible and (np.abs(rows[:, 3]).max() > 360 or rows[:, 4].max() > FARTHEST_CM):
+            raise SeldError(
+                f"{clip.labels} has azimuths up to {np.abs(rows[:, 3]).max():,}° and distances up to "
+                f"{rows[:, 4].max():,} cm, which cannot be (`dcase-seld data check` lists such clips)."
+            )
         return samples, Events.empty([clip.name]) if not len(events) else _named(events, clip.name)
     except SeldError as error:
         return error.problem
@@ -173,13 +184,7 @@ def _all_around(clip: Clip, n_classes: int, frames: int) -> Events:
     Raises:
         SeldError: a row is not as it must be.
     """
-    rows = np.zeros((0, 6), np.int64) if clip.labels is None else read_metadata(clip.labels)
-    wrong = np.flatnonzero((rows[:, 0] < 0) | (rows[:, 1] < 0) | (rows[:, 1] >= n_classes) | (rows[:, 5] < 0))
-    if len(wrong):
-        raise SeldError(
-            f"{clip.labels}, row {wrong[0] + 1}: {rows[wrong[0]].tolist()}; frames and distances of at least 0 and "
-            f"classes 0…{n_classes - 1} are expected."
-        )
+    rows = np.zeros((0, 6), np.int64) if clip.labels is None else read_metadata(clip.labels, n_classes)
     rows = rows[rows[:, 0] < frames]
     clips, frame, sound, source = (
         column.astype(np.int32) for column in (np.zeros(len(rows)), rows[:, 0], rows[:, 1], rows[:, 2])

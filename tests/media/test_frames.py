@@ -139,13 +139,16 @@ def test_a_file_without_pictures_is_told(tmp_path: Path) -> None:
 def test_a_cut_off_video_gives_what_is_left(clip: Path, tmp_path: Path, kept: float) -> None:
     path = tmp_path / "cut.mp4"
     data = clip.read_bytes()
-    path.write_bytes(data[: int(len(data) * kept)])
+    with av.open(str(clip)) as container:
+        first = next(container.demux(video=0)).pos
+    path.write_bytes(data[: first + int((len(data) - first) * kept)])
     times = (np.arange(150) + 0.5) / FPS
     frames = read_frames(path, times)
     assert frames.problem is not None
     there = [i for i, image in enumerate(frames.images) if image is not None]
-    assert 0 < len(there) < 150, "the index leads the file, so its beginning can be read"
-    exact = [number_of(frames.images[i]) == i for i in there]
+    assert 20 < len(there) < 150, "the index leads the file, so its beginning can be read"
+    # For a quarter of a second after its end a video still shows its last frame.
+    exact = [number_of(frames.images[i]) == i for i in there if times[i] < times[there[-1]] - 0.25]
     assert np.mean(exact) > 0.9, "the last frames before the cut may be damaged"
 
 
