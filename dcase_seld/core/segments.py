@@ -24,7 +24,7 @@ MAX_STEP_DEG = 30.0
 class Segment:
     """One event: times in seconds, the median direction in degrees (positive left) and distance in metres.
 
-    `onscreen` is what most of its frames say; `activity` the mean activity of its frames, NaN where it is unknown.
+    `onscreen` is what most of its frames say, None where nobody looked; `activity` their mean, NaN where it is unknown.
     """
 
     clip: str
@@ -33,7 +33,7 @@ class Segment:
     offset_s: float
     azimuth_deg: float
     distance_m: float
-    onscreen: bool
+    onscreen: bool | None
     activity: float
     azimuth_range_deg: tuple[float, float]
 
@@ -104,14 +104,15 @@ def tidy(events: Events, shortest: int = 0, bridged: int = 0) -> Events:
 
 def heard_table(segments: Sequence[Segment], taxonomy: Taxonomy, most: int = 20) -> list[str]:
     """Return lines that tell a person what was heard: class, times, where in words, how far, on screen, how sure."""
-    lines = [f"  {'what':26}{'from':>7}{'to':>8}   {'where':12}{'away':>7}  {'on screen':9}  sure"]
+    looked = any(s.onscreen is not None for s in segments)
+    lines = [f"  {'what':26}{'from':>7}{'to':>8}   {'where':12}{'away':>7}  {'on screen  ' if looked else ''}sure"]
     for s in segments[:most]:
         side = "ahead" if abs(s.azimuth_deg) < AHEAD_DEG else f"{abs(s.azimuth_deg):.0f}° {_side(s.azimuth_deg)}"
         sure = "–" if np.isnan(s.activity) else f"{min(s.activity, 1.0):.0%}"
-        seen = "yes" if s.onscreen else "no"
+        seen = f"{'yes' if s.onscreen else 'no':11}" if looked else ""
         lines.append(
             f"  {taxonomy.classes[s.class_index][:25]:26}{s.onset_s:6.1f}s{s.offset_s:7.1f}s   {side:12}"
-            f"{s.distance_m:5.1f} m  {seen:9}  {sure:>4}"
+            f"{s.distance_m:5.1f} m  {seen}{sure:>4}"
         )
     if len(segments) > most:
         lines.append(f"  … and {len(segments) - most} more events")
@@ -126,6 +127,11 @@ def _side(azimuth_deg: float) -> str:
     return "left" if azimuth_deg > 0 else "right"
 
 
+def _looked(table: Events) -> bool:
+    """Return whether anything was said about the screen: sound alone says nothing, which is no "no"."""
+    return table.onscreen_probability is not None or bool(table.onscreen.any())
+
+
 def _segment(table: Events, rows: npt.NDArray[np.int64]) -> Segment:
     azimuth = table.azimuth_deg[rows]
     return Segment(
@@ -135,7 +141,7 @@ def _segment(table: Events, rows: npt.NDArray[np.int64]) -> Segment:
         offset_s=float(table.frame[rows[-1]] + 1) / LABEL_RATE,
         azimuth_deg=float(np.median(azimuth)),
         distance_m=float(np.median(table.distance_m[rows])),
-        onscreen=bool(table.onscreen[rows].mean() > 0.5),
+        onscreen=bool(table.onscreen[rows].mean() > 0.5) if _looked(table) else None,
         activity=float("nan") if table.activity is None else float(table.activity[rows].mean()),
         azimuth_range_deg=(float(azimuth.min()), float(azimuth.max())),
     )

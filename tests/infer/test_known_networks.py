@@ -1,0 +1,55 @@
+"""The networks that the package carries: they are whole, say what they are, and answer offline."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from dcase_seld.cli.main import main
+from dcase_seld.core.config import NETWORKS, find_network, known_networks
+from dcase_seld.infer.predictor import Predictor
+from dcase_seld.media.audio import write_wav
+from dcase_seld.simulate.tones import bell
+
+MOST_BYTES = {"default": 4_000_000, "better": 8_000_000}
+
+
+def test_the_package_carries_a_default_network():
+    assert "default" in known_networks()
+
+
+@pytest.mark.parametrize("name", sorted(known_networks()))
+def test_a_known_network_is_whole_and_its_card_agrees_with_it(name):
+    folder = find_network(name)
+    assert (folder / "model.safetensors").stat().st_size <= MOST_BYTES[name]
+    card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    predictor = Predictor.load([folder])
+    assert f"{predictor.parameters:,} parameters" in card and "CC BY-SA 4.0" in card and "## Limits" in card
+    about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+    score = re.search(r"F20/1 (\d+\.\d %) \((\d+\.\d–\d+\.\d)\)", " ".join(about["believe"]))
+    assert score and f"{score[1]} ({score[2]})" in card, "what predict says and what the card says are one figure"
+    assert "/work" not in (folder / "model.json").read_text() + card
+    sources = (NETWORKS / "SOURCES.md").read_text(encoding="utf-8")
+    files = sum(int(line.rsplit("|", 2)[1]) for line in sources.splitlines() if re.search(r"\| \d+ \|$", line))
+    assert f"{files} recordings" in sources and f"{files} recordings" in " ".join(about["believe"])
+
+
+def test_predict_without_a_checkpoint_finds_a_side_offline(tmp_path, monkeypatch):
+    """A made bell, three times louder on the left, is heard there; nothing but the package is needed."""
+    monkeypatch.chdir(tmp_path)
+    for variable in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    sound = 0.2 * bell(np.random.default_rng(1))[: 5 * 24000]
+    write_wav(tmp_path / "left.wav", np.stack([sound, sound / 3]).astype(np.float32))
+    done = CliRunner().invoke(main, ["predict", "left.wav"])
+    assert done.exit_code == 0, done.output
+    assert (
+        "Bell " in done.output
+        and "° left" in done.output
+        and "° right" not in done.output
+        and "how far to believe it" in done.output
+    )
