@@ -202,6 +202,6 @@ def divide_measured(job: Job) -> dict[str, list[MeasuredRoom]]:
     rooms = load_rooms(job.responses) if job.responses is not None else []
     sounds = job.sound_config
     order = [rooms[i] for i in np.random.default_rng([sounds.split_seed, 7]).permutation(len(rooms))]
-    tests = max(1, round(sounds.test_fraction * len(order))) if len(order) > 1 else 0
+    tests = max(1, round(sounds.test_fraction * len(order))) if len(order) > 1 and sounds.test_fraction else 0
     validations = max(1, round(sounds.validation_fraction * len(order))) if len(order) > 2 else 0
     return {"test": order[:tests], "val": order[tests : tests + validations], "train": order[tests + validations :]}

@@ -130,7 +130,12 @@ class SoundsConfig(Config):
         description="decides which groups are in which split; not the scenes' seed, so that two sets "
         "simulated from one folder agree about what is held out",
     )
-    test_fraction: float = Field(default=0.3, gt=0, lt=1, description="share of a class's recordings for the test fold")
+    test_fraction: float = Field(
+        default=0.3,
+        ge=0,
+        lt=1,
+        description="share of a class's recordings for the test fold; 0: all of them train, with `clips: {test: 0}`",
+    )
     validation_fraction: float = Field(default=0.15, ge=0, lt=1, description="share for validation rooms")
     reuse_single: bool = Field(
         default=False,

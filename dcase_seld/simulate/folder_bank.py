@@ -233,8 +233,8 @@ def _notes(name: str, groups: dict[str, list[File]], split_of: dict[str, str], c
     if len(groups) == 1 and config.reuse_single:
         return [f"{name}: one group only, {next(iter(groups))!r}; it sounds in every split, its figures mean little"]
     absent = [split for split in ("train", "val", "test") if split not in splits]
-    if config.validation_fraction <= 0 and "val" in absent:
-        absent.remove("val")
+    wanted = {"train": 1.0, "val": config.validation_fraction, "test": config.test_fraction}
+    absent = [split for split in absent if wanted[split] > 0]
     if not absent:
         return []
     return [f"{name}: {len(groups)} group(s) ({listing(sorted(groups))}), none of them in {' or '.join(absent)}"]

@@ -169,7 +169,7 @@ class SoundBank:
 def procedural_bank(taxonomy: Taxonomy, config: SoundsConfig, seed: int) -> SoundBank:
     """Return a bank of made sounds; classes without a procedural source get a stand-in timbre, and a note says so."""
     count = config.procedural_recordings
-    tests = max(1, round(config.test_fraction * count))
+    tests = max(1, round(config.test_fraction * count)) if config.test_fraction else 0
     validations = max(1, round(config.validation_fraction * count)) if config.validation_fraction else 0
     splits = ["test"] * tests + ["val"] * validations + ["train"] * (count - tests - validations)
     recordings = tuple(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dcase_seld.core.config import Config, Outside, Ref
 from dcase_seld.corpus.splits import SplitConfig
@@ -48,6 +48,12 @@ class SimulateConfig(SceneConfig):
         "or without; what is missing is drawn",
     )
     seed: int = Field(default=0, ge=0, description="decides everything; another seed is another set")
+
+    @model_validator(mode="after")
+    def _nothing_to_test_with(self) -> Self:
+        if self.clips.test and not self.bank.test_fraction:
+            raise ValueError("bank.test_fraction is 0, so no recording is left for clips.test; set clips.test to 0")
+        return self
 
 
 def run_simulate(config: SimulateConfig, inputs: Inputs, out: Path, context: Context) -> Mapping[str, Any]:

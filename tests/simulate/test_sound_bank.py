@@ -7,9 +7,10 @@ from dcase_seld.core.classes import DCASE2025, Taxonomy
 from dcase_seld.core.errors import SeldError
 from dcase_seld.media.audio import write_wav
 from dcase_seld.simulate import sound_bank
-from dcase_seld.simulate.config import SoundsConfig
+from dcase_seld.simulate.config import ClipCounts, SoundsConfig
 from dcase_seld.simulate.folder_bank import folder_bank
 from dcase_seld.simulate.sound_bank import SOURCES, make, procedural_bank
+from dcase_seld.stages.data import SimulateConfig
 
 FOUR = Taxonomy("four", ("Dog", "Siren", "Speech", "Rain"), ("dog", "siren", "speech", "rain"))
 
@@ -186,3 +187,15 @@ def test_a_folder_without_sounds_of_a_class_is_refused_by_name(tmp_path):
     put(tmp_path / "traffic", "x.wav")
     with pytest.raises(SeldError, match="female_speech"):
         folder_bank(tmp_path, DCASE2025, SoundsConfig())
+
+
+def test_without_a_test_fraction_all_recordings_train_and_test_clips_are_refused(tmp_path):
+    for name in FOUR.folders:
+        put(tmp_path / name, "a_1.wav", "b_1.wav", "c_1.wav")
+    everything = SoundsConfig(test_fraction=0, validation_fraction=0)
+    bank = folder_bank(tmp_path, FOUR, everything)
+    assert {recording.split for recording in bank.recordings} == {"train"} and not bank.notes
+    assert {recording.split for recording in procedural_bank(FOUR, everything, 0).recordings} == {"train"}
+    with pytest.raises(ValueError, match="no recording is left for clips"):
+        SimulateConfig(bank=everything)
+    assert SimulateConfig(bank=everything, clips=ClipCounts(test=0)).clips.test == 0
