@@ -188,7 +188,7 @@ def test_mistakes_of_recordings_are_answered_with_a_sentence(tmp_path: Path) -> 
         made(data.PREPARE_STAGE, tmp_path / "stereo", {}, corpus=str(tmp_path / "corpus"))
     label = tmp_path / "corpus/metadata_dev/dev-train-tau/fold3_room1_mix001.csv"
     label.write_text("0,13,0,10,0,100\n")
-    with pytest.raises(SeldError, match=r"row 1: \[0, 13, 0, 10, 0, 100\]"):
+    with pytest.raises(SeldError, match="line 1: class is 13; it is a number of the list of classes, 0 to 12"):
         made(data.PREPARE_STAGE, tmp_path / "foa", {}, corpus=str(tmp_path / "corpus"), task="dcase2024")
     write_wav(tmp_path / "corpus/foa_dev/dev-train-tau/fold3_room2_mix001.wav", np.zeros((1, 24_000), np.int16))
     with pytest.raises(SeldError, match="is mono; 4 channels are needed"):
