@@ -33,6 +33,14 @@ HARMLESS = {"report-missing", "clip-count"}
     help="Technical report, of both tracks or of one; without it a skeleton is written beside the zip.",
 )
 @click.option(
+    "--scores",
+    "named_scores",
+    multiple=True,
+    metavar="PATH[:a|b]",
+    help="Development scores where the run's own are not found: a scores.json, a score step, or the folder below work/ "
+    "of the recipe that was scored. :a or :b: of that track's systems; or one per --system, in their order.",
+)
+@click.option(
     "--eval", "evaluation", type=click.Path(path_type=Path), help="Folder of the evaluation set, to compare names with."
 )
 @click.option("--templates", type=click.Path(path_type=Path), help="Folder with your own layout.yaml, meta.yaml, …")
@@ -42,6 +50,7 @@ def package_submission(
     systems: tuple[str, ...],
     out: Path,
     reports: tuple[str, ...],
+    named_scores: tuple[str, ...],
     evaluation: Path | None,
     templates: Path | None,
     force_random_weights: bool,
@@ -49,11 +58,13 @@ def package_submission(
     """Make the zip that the challenge takes, and check it.
 
     Per system the zip holds one CSV file per clip and a meta file filled from the receipts of the run (parameters,
-    features, augmentation, data, development scores) and from the team file; per track a technical report.
+    features, augmentation, data, development scores) and from the team file; per track a technical report. Networks
+    for the evaluation set were trained on the development test set too: their development scores are those of the
+    ensemble whose settings they took over (settings_of), or what --scores names.
     """
-    from dcase_seld.submission.deliver import deliver, split_track
+    from dcase_seld.submission.deliver import deliver, scores_of_systems, split_track
     from dcase_seld.submission.layout import Track
-    from dcase_seld.submission.systems import find_run, stated_track
+    from dcase_seld.submission.systems import find_run, stated_track, with_scores
 
     chosen: list[tuple[Path, Track | None]] = [split_track(text) for text in systems]
     by_track: dict[Track, Path] = {}
@@ -61,10 +72,12 @@ def package_submission(
         path, track = split_track(text)
         for one in ("a", "b") if track is None else (track,):
             by_track[one] = path
+    tracks: list[Track] = [track or stated_track(path) for path, track in chosen]
     runs = []
-    for path, track in chosen:
-        known = track or stated_track(path)
-        runs.append((find_run(path, known), known))
+    places = scores_of_systems(named_scores, tracks)
+    for (path, _), known, place in zip(chosen, tracks, places, strict=True):
+        run = find_run(path, known)
+        runs.append((run if place is None else with_scores(run, place, known), known))
     findings, lines = deliver(
         out,
         runs,

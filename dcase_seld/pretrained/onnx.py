@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,6 @@ class OnnxEncoder:
 
     gives: Gives = "sound"
     tokens = 0
-    parameters = 0
 
     def __init__(self, config: OnnxTokensConfig, input_rate: int) -> None:
         """Load the model.
@@ -67,6 +67,7 @@ class OnnxEncoder:
         self._session, self._input, self._output = _open(path, config)
         self.fingerprint = _fingerprint(path)
         self.random_weights = has_random_weights(path)
+        self.parameters = count_parameters(path.read_bytes())
         if config.log_mel is None:
             self.patch = round(config.patch_s * config.sample_rate)
         else:
@@ -223,6 +224,67 @@ def _declared_output(name: str) -> bytes:
         return number(field << 3 | 2) + number(len(content)) + content
 
     return message(7, message(12, message(1, name.encode())))
+
+
+def count_parameters(model: bytes) -> int:
+    """Return how many numbers the initialisers of an ONNX model have, single ones left out; 0: not known.
+
+    Read as a protocol buffer: of the graph (field 7) its tensors (field 5), of those their shapes (field 1),
+    which stand there also where the numbers lie in another file.
+    """
+    try:
+        graphs = [part for field, part in _fields(model) if field == 7 and isinstance(part, bytes)]
+        tensors = [part for graph in graphs for field, part in _fields(graph) if field == 5]
+        total = 0
+        for tensor in tensors:
+            shape: list[int] = []
+            for field, part in _fields(tensor) if isinstance(tensor, bytes) else ():
+                if field == 1:
+                    shape += _numbers(part) if isinstance(part, bytes) else [part]
+            count = math.prod(shape)
+            total += count if count > 1 else 0
+    except (IndexError, ValueError):
+        return 0
+    return total
+
+
+def _number(data: bytes, place: int) -> tuple[int, int]:
+    """Return a number of a protocol buffer, and where the next thing begins."""
+    value = shift = 0
+    while True:
+        byte = data[place]
+        value |= (byte & 127) << shift
+        place, shift = place + 1, shift + 7
+        if byte < 128:
+            return value, place
+        if shift > 63:
+            raise ValueError
+
+
+def _numbers(data: bytes) -> list[int]:
+    place, found = 0, []
+    while place < len(data):
+        value, place = _number(data, place)
+        found.append(value)
+    return found
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
+    """Yield the fields of a message of a protocol buffer: their numbers, and bytes or whole numbers."""
+    place = 0
+    while place < len(data):
+        key, place = _number(data, place)
+        if key & 7 == 0:
+            value, place = _number(data, place)
+            yield key >> 3, value
+            continue
+        size = {1: 8, 5: 4}.get(key & 7, -1)
+        if key & 7 == 2:
+            size, place = _number(data, place)
+        if size < 0 or place + size > len(data):
+            raise ValueError
+        yield key >> 3, data[place : place + size]
+        place += size
 
 
 def _fingerprint(path: Path) -> str:

@@ -8,8 +8,10 @@ gives the same landmarks as the published one: the weights are the same, the con
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
+import struct
 import sys
 import tarfile
 import tempfile
@@ -38,6 +40,9 @@ _WHEEL = "mediapipe==0.10.21"
 _NPM = "@mediapipe/pose@0.5.1675469404"
 
 _TIMEOUT_S = 20
+
+_FLOATS = (0, 1)
+"""TFLite's numbers of float32 and float16."""
 
 _POSE_DETECTION = "mediapipe/modules/pose_detection/pose_detection.tflite"
 
@@ -147,6 +152,30 @@ def with_image_metadata(model: bytes, mean: float, std: float) -> bytes:
     builder = flatbuffers.Builder(len(model))
     builder.Finish(network.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def count_parameters(model: Path) -> int:
+    """Return how many numbers the weights of the pose, landmark and face networks in a folder have; 0: not known."""
+    from mediapipe.tasks.metadata import schema_py_generated as schema
+
+    networks: list[bytes] = []
+    try:
+        for file in sorted(model.iterdir()) if model.is_dir() else [model]:
+            if file.suffix == ".task":
+                with zipfile.ZipFile(file) as bundle:
+                    networks += [bundle.read(name) for name in bundle.namelist() if name.endswith(".tflite")]
+            elif file.suffix == ".tflite":
+                networks.append(file.read_bytes())
+        total = 0
+        for network in (schema.Model.GetRootAsModel(data, 0) for data in networks):
+            graphs = [network.Subgraphs(number) for number in range(network.SubgraphsLength())]
+            tensors = [graph.Tensors(number) for graph in graphs for number in range(graph.TensorsLength())]
+            stored = [one for one in tensors if network.Buffers(one.Buffer()).DataLength()]
+            kept = {one.Buffer(): one for one in stored if one.Type() in _FLOATS}
+            total += sum(math.prod(int(n) for n in one.ShapeAsNumpy()) for one in kept.values() if one.ShapeLength())
+    except (OSError, zipfile.BadZipFile, struct.error, TypeError, ValueError, IndexError):
+        return 0
+    return total
 
 
 def _from_publisher(variant: str, folder: Path, say: Callable[[str], None]) -> str | None:

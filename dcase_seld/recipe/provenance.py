@@ -34,10 +34,23 @@ class Step:
         """Return the step's configuration."""
         return dict(self.receipt.get("config") or {})
 
-    def inputs(self) -> list[Path]:
-        """Return the folders that the step read."""
-        names = [name for names in (self.receipt.get("inputs") or {}).values() for name in names]
-        return [self.folder.parent / name for name in names]
+    def inputs(self, *fields: str) -> list[Path]:
+        """Return the folders that the step read: those of some fields of its configuration, or all.
+
+        A folder that was given by its path, a step of another work directory or a network, lies where it was then.
+        """
+        read = self.receipt.get("inputs") or {}
+        outside = self.receipt.get("outside") or {}
+        folders = []
+        for field in fields or dict.fromkeys((*read, *outside)):
+            given = [Path(str(entry.get("path"))) for entry in outside.get(field) or ()]
+            named = [self.folder.parent / name for name in read.get(field) or ()]
+            left = [path.resolve() for path in given if path.is_dir()]
+            for folder in named:
+                same = [path for path in given if path.name == folder.name and not folder.is_dir()]
+                folders.append(same[0].resolve() if same else folder)
+            folders += [path for path in left if path not in folders]
+        return folders
 
 
 def read_step(folder: Path) -> Step | None:
@@ -50,8 +63,9 @@ def follow(path: Path) -> Path:
     """Return the folder that a step's link leads to: a symbolic link, or a small text file where links are refused."""
     if path.is_file() and path.stat().st_size < 4096:
         try:
-            return (path.parent / path.read_text(encoding="utf-8").strip()).resolve()
-        except UnicodeDecodeError:
+            target = (path.parent / path.read_text(encoding="utf-8").strip()).resolve()
+            return target if target.is_dir() else path
+        except (OSError, ValueError):  # another file: no text, or far too long for a path
             return path
     return path.resolve()
 

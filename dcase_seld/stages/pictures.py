@@ -43,6 +43,8 @@ def keypoints_ready(config: KeypointsConfig) -> None:
 def run_keypoints(config: KeypointsConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
     """Write the keypoints folder: shards of people and keypoints.json; several workers share the shards."""
     from dcase_seld.core.work import progress, say, share_work
+    from dcase_seld.pretrained.catalogue import find_model
+    from dcase_seld.pretrained.pose import count_parameters
     from dcase_seld.store.store import Store
     from dcase_seld.vision.keypoints import KEYPOINTS, Keypoints
     from dcase_seld.vision.seen import done_clips
@@ -66,7 +68,14 @@ def run_keypoints(config: KeypointsConfig, inputs: Inputs, out: Path, context: C
         say(f"keypoints: {len(problems)} of {len(names)} clips have no or incomplete pictures; first: {problems[0]}")
     found = sum(len(result[name].frame) for name in names)
     frames = sum(int(result[name].seen.sum()) for name in names)
-    return {"clips": len(names), "frames": frames, "people": found, "clips_with_problems": len(problems)}
+    return {
+        "clips": len(names),
+        "frames": frames,
+        "people": found,
+        "clips_with_problems": len(problems),
+        "model": Path(config.model).name,
+        "parameters": count_parameters(find_model(config.model, kind="pose")),
+    }
 
 
 def look_at_shards(
@@ -170,7 +179,10 @@ def run_detections(config: DetectionsConfig, inputs: Inputs, out: Path, context:
         "clips": len(names),
         "objects": sum(len(clip.frame) for clip in clips.values()),
         "clips_with_problems": sum(bool(clip.problem) for clip in clips.values()),
+        "model": facts["model"],
+        "weights": facts["weights"],
         "random_weights": detector.owlvit.random_weights,
+        "parameters": detector.owlvit.parameters,
     }
 
 

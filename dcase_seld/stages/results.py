@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dcase_seld.core.config import Config, Outside, Ref
 from dcase_seld.recipe.stage import Context, Inputs, Stage
@@ -218,8 +218,10 @@ class PackageConfig(Config):
         description="Export steps, one per system, in the order of the systems' numbers.", min_length=1
     )
     tracks: list[Literal["a", "b"]] = Field(description="Track of each export step.", min_length=1)
-    scores: Annotated[list[str], Ref("scores")] = Field(
-        default=[], description="Score step of each system's networks on the development test set, in the same order."
+    scores: Annotated[list[str], Ref("scores"), Outside()] = Field(
+        default=[],
+        description="Development scores of each system, in the same order: a score step, or the path of one or of a "
+        "scores.json; by default the score step of its networks, or of the ensemble whose settings they took over.",
     )
     members: Annotated[list[str], Ref("checkpoint", "ensemble")] = Field(
         default=[], description="Steps whose networks are counted where the export steps do not come from any."
@@ -235,6 +237,11 @@ class PackageConfig(Config):
     )
     name: str = Field(default="submission", description="Name of the zip.", pattern=r"^[\w-]+$")
     force_random_weights: bool = Field(default=False, description="Package networks that were never trained.")
+
+    @field_validator("team", "report", "templates", mode="before")
+    @classmethod
+    def _nothing_is_none(cls, value: Any) -> Any:
+        return None if value == "" else value  # as in `report: "${REPORT:-}"`
 
     @model_validator(mode="after")
     def _one_track_per_system(self) -> Self:

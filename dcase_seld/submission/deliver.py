@@ -85,3 +85,23 @@ def split_track(text: str) -> tuple[Path, Track | None]:
     if colon and head and len(tail) <= 2 and not Path(text).exists():
         raise SeldError(f"{text!r}: there is no track {tail!r}.", "Write :a (audio only) or :b (audio-visual).")
     return Path(text), None
+
+
+def scores_of_systems(texts: Sequence[str], tracks: Sequence[Track]) -> list[Path | None]:
+    """Return which of the named scores (PATH, PATH:a, PATH:b) is of which system; None: of none.
+
+    Raises:
+        SeldError: it is not clear which system one is of.
+    """
+    named = [split_track(text) for text in texts]
+    if named and len(named) == len(tracks) and not any(track for _, track in named):
+        return [path for path, _ in named]
+    by_track = {track: path for path, track in named if track is not None}
+    if len(by_track) < len(named):
+        if len(named) > 1 or len(set(tracks)) > 1:
+            raise SeldError(
+                f"It is not clear which systems the {len(named)} scores are of; there are {len(tracks)} systems.",
+                "Give --scores once per --system, in their order, or end each with its track, as in PATH:a.",
+            )
+        by_track = dict.fromkeys(tracks, named[0][0])
+    return [by_track.get(track) for track in tracks]

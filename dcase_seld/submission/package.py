@@ -16,8 +16,9 @@ from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.event_files import list_csv, mistake_error
 from dcase_seld.core.files import whole_file
 from dcase_seld.core.geometry import fold
+from dcase_seld.submission.describe import Description, describe, overall, random_weights, sees, uncounted
 from dcase_seld.submission.layout import Layout, SystemNames, Team, Track, fill_yaml, load_layout, plain, template
-from dcase_seld.submission.systems import Description, Run, describe, overall, random_weights, uncounted
+from dcase_seld.submission.systems import Run
 
 BATCH = 1_000
 """CSV files that are read at a time."""
@@ -165,13 +166,21 @@ def notes(entries: Sequence[Entry]) -> list[str]:
     """Return what a user should know about the runs: what the receipts did not tell."""
     lines = []
     for entry in entries:
-        if entry.run.scores is None:
-            lines.append(f"{entry.label}: no score step of these networks was found; development scores are left open")
-        if not entry.run.predicting:
-            lines.append(f"{entry.label}: {entry.run.csv} has no receipt; fill the description in the team file")
-        if unknown := uncounted(entry.run):
+        run = entry.run
+        if run.scores is None:
+            lines.append(
+                f"{entry.label}: no score step of these networks was found; development scores are left open (name "
+                "them with --scores, or scores: in a package step)"
+            )
+        elif run.scores_of:
+            lines.append(f"{entry.label}: its development scores are those of {run.scores_of}")
+        if not run.networks:
+            lines.append(f"{entry.label}: {run.csv} has no receipt; fill the description in the team file")
+        if unknown := uncounted(run):
             lines.append(f"{entry.label}: the parameters of {listing(unknown)} are not known and not counted")
-        if untrained := random_weights(entry.run):
+        if entry.track == "a" and (seen := sees(run)):
+            lines.append(f"{entry.label}: is for the audio-only track, but uses pictures: {listing(seen)}")
+        if untrained := random_weights(run):
             lines.append(f"{entry.label}: made with networks that were never trained: {listing(untrained)}")
     return lines
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dcase_seld.core.classes import DCASE2025
-from dcase_seld.core.errors import SeldError
+from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.files import write_text
+from dcase_seld.submission.describe import random_weights
 from dcase_seld.submission.layout import Layout, Team, fill_text, latex, template
 from dcase_seld.submission.package import Entry
 
@@ -60,6 +61,9 @@ def _values(
             ("Augmentation", "data_augmentation"),
         ):
             data_lines.append(f"{title} of {entry.label}: {_words(found.get(key))}.")
+    untrained = listing(sorted({name for entry in entries for name in random_weights(entry.run)}))
+    if untrained:
+        data_lines.append(f"Made with networks that were never trained: {untrained}. These are no results.")
     return {
         "title": say(team.title),
         "abstract": say(team.abstract or "Write the abstract here."),
@@ -124,8 +128,8 @@ def _curves(folder: Path, entries: Sequence[Entry]) -> list[tuple[Entry, str]]:
     """Copy the training curves of each system's first network; return (system, file name)."""
     pictures = []
     for entry in entries:
-        networks = [step.folder for step in entry.run.predicting if step.produces == "checkpoint"]
-        source = next((path / "curves.png" for path in networks if (path / "curves.png").is_file()), None)
+        places = (network.folder / "curves.png" for network in entry.run.networks)
+        source = next((place for place in places if place.is_file()), None)
         if source is not None:
             name = f"curves_{entry.label}.png"
             shutil.copyfile(source, folder / name)

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from dcase_seld.core.config import known_networks
 from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.reading import read_json
 from dcase_seld.recipe.provenance import Step, _linked_steps, _load_scores, _upstream, follow, read_step
-from dcase_seld.submission.layout import Layout, Track
+from dcase_seld.recipe.results import read_receipt
+
+
+@dataclass(frozen=True)
+class Network:
+    """One of the networks whose outputs are averaged, or one that a training started from.
+
+    Attributes:
+        name: of its step, or of the network that was given by a path.
+        model: its configuration.
+        parameters: numbers in its weights, or None.
+        facts: what its training said of it.
+        folder: where it lies.
+        about: what a network that came along says it learned from.
+    """
+
+    name: str
+    model: dict[str, Any]
+    parameters: int | None
+    facts: dict[str, Any]
+    folder: Path
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -18,16 +41,26 @@ class Run:
 
     Attributes:
         csv: folder of the official CSV files.
-        predicting: steps that take part in a prediction: all that the files come from, up to the trained networks.
-        training: steps that the trained networks come from.
+        networks: the networks that answer together.
+        frozen: embed, keypoints and detections steps whose findings predictions use.
+        steps: all steps that the files come from, trainings included.
+        carried: networks without a history here: those that a training started from, or that answer.
+        twins: ensembles, tuned on held-out clips, whose settings were taken over.
+        channels: what is heard: stereo, foa or mono.
         scores: the scores on the development test set as scores.json holds them, or None.
+        scores_of: where the scores are from, "" where they are of the very files or networks.
         versions: program → version.
     """
 
     csv: Path
-    predicting: tuple[Step, ...] = ()
-    training: tuple[Step, ...] = ()
+    networks: tuple[Network, ...] = ()
+    frozen: tuple[Step, ...] = ()
+    steps: tuple[Step, ...] = ()
+    carried: tuple[Network, ...] = ()
+    twins: tuple[Path, ...] = ()
+    channels: str = "stereo"
     scores: dict[str, Any] | None = None
+    scores_of: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 
 
@@ -87,31 +120,152 @@ def run_of_steps(csv: Step, scores: Step | None, *, track: str, near: Path | Non
         track: track whose scores are looked for.
         near: a recipe's folder of links to look in first; then all results beside the step.
     """
-    predicting = tuple(_upstream([csv], stop=lambda step: step.produces == "checkpoint"))
-    networks = [step for step in predicting if step.produces == "checkpoint"]
-    known = {step.folder for step in predicting}
-    training = tuple(step for step in _upstream(networks) if step.folder not in known)
-    best = scores or _best_scores(csv, predicting, track, near)
-    return Run(
+    frozen, predict = _seen(csv)
+    networks = tuple(_networks(predict.inputs("members"))) if predict is not None else ()
+    needed = {str(name) for network in networks for name in network.model.get("fusion") or ()}
+    tokens = [step for step in map(read_step, predict.inputs("tokens") if predict is not None else ()) if step]
+    # Steps of 0.1 called tokens by their kind, not by a name.
+    used = [step for step in tokens if not needed or step.facts.get("name", step.facts.get("kind")) in needed]
+    steps = tuple(_upstream([csv]))
+    ensembles = [step for step in steps if step.produces == "ensemble"]
+    started = [place for step in steps for place in step.inputs("init", "teacher", "members")]
+    carried = [path for path in dict.fromkeys(started) if read_step(path) is None]
+    run = Run(
         csv=csv.folder,
-        predicting=predicting,
-        training=training,
-        scores=None if best is None else _load_scores(best.folder),
+        networks=networks,
+        frozen=(*used, *frozen),
+        steps=steps,
+        carried=tuple(_networks(carried)),
+        twins=tuple(folder for step in ensembles for folder in step.inputs("settings_of")),
+        channels=_channels(predict),
         versions={str(k): str(v) for k, v in (csv.receipt.get("versions") or {}).items()},
     )
+    best = scores or _best_scores(csv, run, track, near)
+    if best is None:
+        return run
+    return replace(run, scores=_load_scores(best.folder), scores_of=_whose(best, csv, run))
+
+
+def with_scores(run: Run, place: Path, track: str) -> Run:
+    """Return the run with development scores that the user names.
+
+    Args:
+        run: the system.
+        place: a scores.json, a score step, or a recipe's folder below work/ with one for the track.
+        track: "a" or "b".
+
+    Raises:
+        SeldError: there are no scores, or several.
+    """
+    folder = follow(place)
+    if folder.is_dir() and not (folder / "scores.json").is_file():
+        found = {step.folder: name for name, step in _linked_steps(folder) if step.produces == "scores"}
+        fitting = {f: n for f, n in found.items() if _fits(Step(f, read_receipt(f) or {}), track)} or found
+        if len(fitting) != 1:
+            names = listing(sorted(fitting.values())) or "none"
+            raise SeldError(
+                f"{place} must hold one finished score step for track {track}; it has {names}.",
+                "Name the step that is meant, as work/track_a/score, or a scores.json.",
+            )
+        folder = next(iter(fitting))
+    file = folder / "scores.json" if folder.is_dir() else place
+    scores = read_json(file, remedy="Name a scores.json, a score step, or the recipe's folder below work/.")
+    if not isinstance(scores.get("f_score"), int | float):
+        raise SeldError(
+            f"{file} holds no f_score.", "Name what `dcase-seld score --json FILE` or a score step of a recipe wrote."
+        )
+    return replace(run, scores=scores, scores_of=str(place))
 
 
 def collect(csv: Path, scores: Path | None, members: Sequence[Path], track: str) -> Run:
-    """Return the run of the folder of an export step, of a score step or None, and of networks it may not know of."""
+    """Return the run of the folder of an export step, of scores or None, and of networks it may not know of."""
     step = read_step(csv)
     if step is None:
         raise SeldError(f"{csv} has no receipt.", "Give a finished export step.")
-    run = run_of_steps(step, None if scores is None else read_step(scores), track=track)
-    if any(one.produces == "checkpoint" for one in run.predicting):
+    named = None if scores is None else read_step(scores)
+    run = run_of_steps(step, named, track=track)
+    if scores is not None and named is None:
+        run = with_scores(run, scores, track)
+    if run.networks:
         return run
-    named = [one for one in map(read_step, members) if one is not None]
-    networks = tuple(_upstream(named, stop=lambda one: one.produces == "checkpoint"))
-    return replace(run, predicting=(*run.predicting, *networks))
+    known = {one.folder for one in run.steps}
+    above = _upstream([one for one in map(read_step, members) if one is not None])
+    return replace(
+        run,
+        networks=tuple(_networks(members)),
+        steps=(*run.steps, *(one for one in above if one.folder not in known)),
+    )
+
+
+def _seen(csv: Step) -> tuple[list[Step], Step | None]:
+    """Return the steps that looked at the clips' pictures for the files, and the step that predicted."""
+    frozen: list[Step] = []
+    events = next((step for step in map(read_step, csv.inputs("events")) if step is not None), None)
+    while events is not None and events.inputs("events"):
+        places = events.inputs("keypoints", "detections")
+        frozen += [step for step in map(read_step, places) if step is not None]
+        events = next((step for step in map(read_step, events.inputs("events")) if step is not None), None)
+    return frozen, events
+
+
+def _networks(places: Sequence[Path]) -> Iterator[Network]:
+    """Yield the networks of checkpoints and ensembles, of those the ones that were kept."""
+    for place in places:
+        step = read_step(place)
+        ensemble = place / "ensemble.json"
+        if step is not None and step.produces == "checkpoint":
+            count = step.facts.get("parameters")
+            model = step.config.get("model")
+            yield Network(
+                str(step.receipt.get("step")),
+                model if isinstance(model, dict) else {},
+                count if isinstance(count, int) else None,
+                step.facts,
+                step.folder,
+            )
+        elif ensemble.is_file():
+            members = read_json(ensemble, remedy="Make the ensemble again.").get("members")
+            parts = [] if step is None or step.config.get("soup") == "all" else step.inputs("members")
+            for member in members if isinstance(members, list) else ():
+                inner = Path(str(member.get("folder") if isinstance(member, dict) else ""))
+                # Copies of members are numbered as they were named; those that were not chosen are gone.
+                number = int(inner.name) if inner.name.isdecimal() else len(parts)
+                named = parts[number : number + 1]
+                yield from _networks(named) if named and read_step(named[0]) else [_given(place / inner)]
+        elif step is not None:
+            yield from _networks(step.inputs("members"))
+        else:
+            yield _given(place)
+
+
+def _given(place: Path) -> Network:
+    """Return the network in a folder without a receipt."""
+    folder = next((f for f in (place, place / "best", place / "last") if (f / "model.json").is_file()), place)
+    try:
+        about = read_json(folder / "model.json")
+    except SeldError:
+        return Network(place.name, {}, None, {}, place)
+    card = read_json(place / "about.json") if (place / "about.json").is_file() else {}
+    said = card.get("believe")
+    known = known_networks().get(place.name) == place
+    config, facts, count = about.get("config"), about.get("facts"), about.get("parameters")
+    return Network(
+        f"dcase_seld's network {place.name}" if known else place.name,
+        config if isinstance(config, dict) else {},
+        count if isinstance(count, int) else None,
+        facts if isinstance(facts, dict) else {},
+        folder,
+        str(said[0]) if isinstance(said, list) and said else "",
+    )
+
+
+def _channels(predict: Step | None) -> str:
+    """Return which channels the store that was predicted has."""
+    for folder in predict.inputs("data") if predict is not None else ():
+        if (folder / "store.json").is_file():
+            task = read_json(folder / "store.json").get("task")
+            return str(task.get("channels", "stereo")) if isinstance(task, dict) else "stereo"
+    return "stereo"
 
 
 def _csv_and_scores(step: Step, path: Path) -> tuple[Step, Step | None]:
@@ -130,195 +284,54 @@ def _csv_and_scores(step: Step, path: Path) -> tuple[Step, Step | None]:
 
 def _split(csv: Step) -> str:
     """Return the split that an export step's events were predicted for, or ""."""
-    for step in _upstream([csv], stop=lambda step: step.produces == "checkpoint"):
-        if step.produces == "events" and "split" in step.config:
-            return str(step.config["split"])
-    return ""
+    predict = _seen(csv)[1]
+    return str(predict.config.get("split", "")) if predict is not None else ""
 
 
-def _best_scores(csv: Step, predicting: tuple[Step, ...], track: str, near: Path | None) -> Step | None:
-    """Return the score step of these very files, else one of the same networks on the development test set."""
-    networks = {step.folder for step in predicting if step.produces == "checkpoint"}
+def _fits(step: Step, track: str) -> bool:
+    """Return whether a score step is of the development test set; track b's scores hold those of track a."""
+    tracks = (track, "b")
+    return step.facts.get("track", track) in tracks and step.config.get("split", "test") == "test"
+
+
+def _scored(step: Step) -> tuple[Step | None, Step | None, list[Path]]:
+    """Return the export step and the predict step of a score step, and what the latter's networks lie in."""
+    csv = next((one for one in map(read_step, step.inputs("csv")) if one is not None), None)
+    predict = None if csv is None else _seen(csv)[1]
+    return csv, predict, [] if predict is None else predict.inputs("members")
+
+
+def _whose(score: Step, csv: Step, run: Run) -> str:
+    """Return "" for scores of these files or networks, else which step they are of."""
+    members = _scored(score)[2]
+    if csv.folder in score.inputs("csv") or {n.folder for n in _networks(members)} == {n.folder for n in run.networks}:
+        return ""
+    return f"{score.receipt.get('recipe')}/{score.receipt.get('step')}"
+
+
+def _best_scores(csv: Step, run: Run, track: str, near: Path | None) -> Step | None:
+    """Return the score step of these very files, else one of the same networks or of their twin, tuned honestly.
+
+    A network for the evaluation set has heard the test clips; what is known of it are the scores of the networks that
+    had not, whose settings it took over.
+    """
     nearby = [step for _, step in _linked_steps(near)] if near is not None and near.is_dir() else []
     others = (read_step(path.parent) for path in sorted(csv.folder.parent.glob("score-*/receipt.json")))
     candidates = {step.folder: step for step in [*nearby, *others] if step is not None and step.produces == "scores"}
+    looks = bool(_seen(csv)[0])
+    answering = {network.folder for network in run.networks}
     ranked = []
     for step in candidates.values():
-        # Track b's scores hold those of track a.
-        if step.facts.get("track", track) not in (track, "b") or step.config.get("split", "test") != "test":
+        if not _fits(step, track):
             continue
-        same_files = csv.folder in step.inputs()
-        source = _upstream([step], stop=lambda one: one.produces == "checkpoint")
-        same_networks = networks == {one.folder for one in source if one.produces == "checkpoint"} and bool(networks)
-        if same_files or same_networks:
-            official = step.config.get("protocol", "official") == "official" and step.config.get("average") != "micro"
-            same_track = step.facts.get("track", track) == track
-            ranked.append(
-                (same_files, official, same_track, float(step.receipt.get("finished", 0.0)), str(step.folder))
-            )
+        scored, _, members = _scored(step)
+        same_files = csv.folder in step.inputs("csv")
+        same_networks = bool(answering) and answering == {network.folder for network in _networks(members)}
+        if not (same_files or same_networks or set(members) & set(run.twins)):
+            continue
+        official = step.config.get("protocol", "official") == "official" and step.config.get("average") != "micro"
+        same_track = step.facts.get("track", track) == track
+        alike = scored is not None and bool(_seen(scored)[0]) == looks
+        rank = (same_files, official, same_track, same_networks, alike)
+        ranked.append((*rank, float(step.receipt.get("finished", 0.0)), str(step.folder)))
     return candidates[Path(max(ranked)[-1])] if ranked else None
-
-
-FEATURES = {
-    "log_mel": "log-mel energies",
-    "ild": "inter-channel level difference",
-    "stpacc": "short-term power of the autocorrelation (stpACC)",
-    "mid_side": "mid-side log-mel energies",
-    "coherence": "inter-channel coherence",
-    "intensity": "mid-side intensity",
-}
-"""Front-end channel → what the meta file calls it."""
-
-AUGMENTATIONS = {
-    "swap": "left-right channel swap",
-    "frame_swap": "frame swap",
-    "gain": "random gain",
-    "mixup": "mixup",
-    "mask": "time-frequency masking",
-    "filter": "FilterAugment",
-    "noise": "additive noise",
-}
-"""Field of an augmentation's probability → what the meta file calls it."""
-
-NAMED_VERSIONS = ("python", "dcase-seld", "torch", "numpy", "transformers")
-
-Description = dict[str, Any]
-
-
-def describe(run: Run, track: Track) -> Description:
-    """Return the fields of the meta file that the receipts of a run tell; None where they do not."""
-    networks = [step for step in run.predicting if step.produces == "checkpoint"]
-    models = [dict(step.config.get("model") or {}) for step in networks]
-    front_ends = [dict(model.get("frontend") or {}) for model in models]
-    rate = next((front["sample_rate"] for front in front_ends if front.get("sample_rate")), None)
-    visual = _visual(run)
-    steps = (*run.predicting, *run.training)
-    return {
-        "input_format": "stereo and video" if track == "b" and visual else "stereo",
-        "input_sampling_rate": None if rate is None else f"{rate / 1000:g} kHz",
-        "acoustic_features": _unique(
-            [FEATURES.get(str(name), str(name)) for front in front_ends for name in front.get("features") or ()]
-            + [f"{step.facts.get('kind')} embeddings" for step in _frozen(run) if step.facts.get("kind") != "vision"]
-        ),
-        "visual_features": visual if track == "b" else None,
-        "data_augmentation": _unique(
-            [
-                AUGMENTATIONS[name]
-                for step in steps
-                if step.produces == "checkpoint"
-                for name, value in (step.config.get("augment") or {}).items()
-                if name in AUGMENTATIONS and value
-            ]
-        ),
-        "machine_learning_method": _method(models),
-        "ensemble_members": len(networks) or None,
-        "external_data": _unique([text for step in steps for text in _outside_data(step)]),
-        "pre_trained_models": _unique(
-            [f"{step.facts.get('model', '?')}" for step in steps if step.produces == "tokens"]
-            + [str(name) for step in steps for name in _list(step.facts.get("pretrained"))]
-        ),
-        "total_parameters": total_parameters(run),
-        "versions": {name: run.versions[name] for name in NAMED_VERSIONS if name in run.versions} or None,
-    }
-
-
-def total_parameters(run: Run) -> int | None:
-    """Return the parameters of all networks that take part in a prediction, each counted once; None if unknown.
-
-    Members of an ensemble add up, and so do the frozen networks whose tokens, keypoints or detections are used.
-    """
-    trained = [step.facts.get("parameters") for step in run.predicting if step.produces == "checkpoint"]
-    if not trained:
-        trained = [step.facts["parameters"] for step in run.predicting if step.facts.get("parameters")][:1]
-    if not trained or any(count is None for count in trained):
-        return None
-    frozen = {
-        str(step.facts.get("weights") or step.folder): int(step.facts["parameters"])
-        for step in _frozen(run)
-        if step.facts.get("parameters")
-    }
-    return sum(int(count) for count in trained if count is not None) + sum(frozen.values())
-
-
-def uncounted(run: Run) -> list[str]:
-    """Return the frozen networks whose receipts tell no number of parameters."""
-    return [
-        str(step.facts.get("model") or step.folder.name) for step in _frozen(run) if not step.facts.get("parameters")
-    ]
-
-
-def random_weights(run: Run) -> list[str]:
-    """Return the networks of a run that were never trained, by kind or step."""
-    found = []
-    for step in (*run.predicting, *run.training):
-        value = step.facts.get("random_weights")
-        if value:
-            found += [str(item) for item in value] if isinstance(value, list) else [step.folder.name]
-    return sorted(set(found))
-
-
-def overall(run: Run, track: Track, layout: Layout) -> dict[str, float | None]:
-    """Return the development scores under the meta file's names, rounded; None where they are unknown."""
-    result: dict[str, float | None] = {}
-    for name, figure in layout.scores[track].items():
-        value = (run.scores or {}).get(figure)
-        percent = figure in layout.percent
-        result[name] = None if value is None else round(float(value) * (100 if percent else 1), 2 if percent else 3)
-    return result
-
-
-def _frozen(run: Run) -> list[Step]:
-    return [step for step in run.predicting if step.produces in ("tokens", "keypoints", "detections")]
-
-
-def _visual(run: Run) -> list[str] | None:
-    names = []
-    for step in _frozen(run):
-        if step.produces == "tokens" and step.facts.get("kind") == "vision":
-            names.append(f"{step.facts.get('model', 'vision')} tokens")
-        elif step.produces == "keypoints":
-            names.append("human keypoints")
-        elif step.produces == "detections":
-            names.append("open-vocabulary detections")
-    return _unique(names)
-
-
-def _method(models: list[dict[str, Any]]) -> str | None:
-    names = []
-    for model in models:
-        if model.get("kind") == "crnn":
-            names.append("CRNN")
-        elif model:
-            kind = str((model.get("encoder") or {}).get("kind") or "conformer")
-            name = "ResNet-Conformer" if kind == "resnet_conformer" else "CNN-Conformer"
-            fusion = [str(item) for item in model.get("fusion") or ()]
-            names.append(name + (f" with Cross-Modal Conformer ({', '.join(fusion)})" if fusion else ""))
-    kinds = _unique(names)
-    if not kinds:
-        return None
-    method = ", ".join(kinds)
-    return f"ensemble of {len(models)}: {method}" if len(models) > 1 else method
-
-
-def _outside_data(step: Step) -> list[str]:
-    """Return data from outside that a step read: its name alone, since a path says more than others should know."""
-    texts = []
-    for name, entries in (step.receipt.get("outside") or {}).items():
-        if name in ("taxonomy", "team", "report", "templates"):
-            continue
-        for entry in entries:
-            label = str(entry.get("path", "?")).replace("\\", "/").rstrip("/").rpartition("/")[2]
-            texts.append(f"{label} ({int(entry.get('files', 0)):,} files)")
-    if step.receipt.get("stage") == "simulate":
-        source = "recordings" if texts else "procedural sounds"
-        texts.append(f"scenes simulated from {source}")
-    return texts
-
-
-def _list(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [] if value is None else [value]
-
-
-def _unique(names: list[str]) -> list[str] | None:
-    """Return names without repeats, in order, or None if there are none."""
-    return list(dict.fromkeys(names)) or None

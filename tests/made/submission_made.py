@@ -66,12 +66,21 @@ def work(root, random_weights=(), evaluation=True):
     results = root / ".results"
     step(results, "simulate-1", "corpus", facts={"clips": 3})
     step(results, "prepare-1", "store", {"corpus": ["simulate-1"]})
-    step(results, "prepare-2", "store", outside={"corpus": [{"path": "/data/DCASE25", "files": 90000, "bytes": 1}]})
+    store = step(
+        results, "prepare-2", "store", outside={"corpus": [{"path": "/data/DCASE25", "files": 90000, "bytes": 1}]}
+    )
+    parts = np.array(["dev-train-tau", "dev-test-sony", "eval"])
+    np.savez(store / "clips.npz", part=parts, split=np.array(["train", "test", "eval"]))
     step(results, "train-0", "checkpoint", {"data": ["prepare-1"]}, facts={"parameters": 5_000_000})
-    token_facts = {"kind": "vision", "model": "owlvit-base", "weights": "w1", "random_weights": list(random_weights)}
-    step(results, "embed-1", "tokens", {"data": ["prepare-2"]}, facts={**token_facts, "parameters": 700})
+    token_facts = {
+        "name": "owlvit", "kind": "owlvit", "gives": "image", "model": "owlvit:base", "weights": "w1",
+        "random_weights": list(random_weights), "encoder_parameters": 700,
+    }  # fmt: skip
+    read, config = {"data": ["prepare-2"]}, {"model": {"kind": "owlvit", "name": None, "path": "/weights/base"}}
+    outside = {"model.path": [{"path": "/weights/base", "files": 3, "bytes": 1}]}
+    step(results, "embed-1", "tokens", read, config, token_facts, outside)
     for number in (1, 2):
-        model = {"kind": "conformer", "frontend": FRONT_END, "encoder": {"kind": "conformer"}, "fusion": ["vision"]}
+        model = {"kind": "conformer", "frontend": FRONT_END, "encoder": {"kind": "conformer"}, "fusion": {"owlvit": {}}}
         read = {"data": ["prepare-2"], "init": ["train-0"], "tokens": ["embed-1"]}
         config = {"model": model, "augment": {"swap": 0.5, "gain": 0.0, "gain_db": 6.0, "mixup": 0.1}}
         folder = step(results, f"train-{number}", "checkpoint", read, config, {"parameters": 20_000})

@@ -55,12 +55,12 @@ def test_the_meta_file_tells_what_the_receipts_tell_and_keeps_its_comments(tmp_p
         "input_format": "stereo and video",
         "input_sampling_rate": "24 kHz",
         "acoustic_features": ["log-mel energies", "inter-channel level difference"],
-        "visual_features": ["owlvit-base tokens"],
+        "visual_features": ["OWL-ViT tokens"],
         "data_augmentation": ["left-right channel swap", "mixup"],
-        "machine_learning_method": "ensemble of 2: CNN-Conformer with Cross-Modal Conformer (vision)",
+        "machine_learning_method": "ensemble of 2: CNN-Conformer with Cross-Modal Conformer (owlvit)",
         "ensemble_members": 2,
-        "external_data": ["DCASE25 (90,000 files)", "scenes simulated from procedural sounds"],
-        "pre_trained_models": ["owlvit-base"],
+        "external_data": ["simulated scenes of procedural sounds"],
+        "pre_trained_models": ["OWL-ViT (base)"],
     }
     assert "numpy" in system["versions"] and system["source_code"] is None
     assert meta["results"]["development_dataset"]["overall"] == {
