@@ -44,6 +44,7 @@ bench: $(VENV)/.test
 
 docs: $(VENV)/.docs
 	$(BIN)/python docs/make_reference.py
+	$(BIN)/dcase-seld schema recipes/recipe.schema.json
 	$(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html is written"
 

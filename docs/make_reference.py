@@ -1,123 +1,95 @@
-"""Write docs/recipe_reference.md from the configuration classes of the stages: `python docs/make_reference.py`."""
+"""Write the pages of all stages and of all commands, from the code: `python docs/make_reference.py`."""
 
 from __future__ import annotations
 
-import inspect
-import json
 import sys
-import types
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+import click
 
-from dcase_seld.core.config import Outside, Ref, RunTime
-from dcase_seld.recipe.stage import Stage, field_marks
-from dcase_seld.stages import STAGE_MODULES, load_stage
+from dcase_seld.cli.main import COMMANDS, main
+from dcase_seld.cli.recipes import registry
+from dcase_seld.recipe.keys import Key, groups
+from dcase_seld.recipe.stage import Stage, first_line
 
-HEAD = """# Recipe reference
+RECIPES = """# Recipe reference
 
-Every stage with its keys. Generated from the configuration classes by `docs/make_reference.py`.
+Every stage with its keys. Made from the configuration classes by `python docs/make_reference.py`; on the command line
+`dcase-seld stages STAGE` and `dcase-seld explain KEY` say the same.
 
-**Kind** says what a key may hold: *step → store* names a step that makes a store; *outside* is a path to data outside
-the work directory; *run time* does not change the result, and so re-makes nothing.
+*step → store* names a step that makes a store; *path* is data outside the work directory; *run time* does not change
+the result, and so re-makes nothing.
 
+"""
+
+LINES = """# Commands
+
+Every command with its options. Made from the commands by `python docs/make_reference.py`; `dcase-seld COMMAND --help`
+says the same.
 """
 
 
 def reference() -> str:
-    """Return the page as Markdown."""
-    parts = [HEAD]
-    stages = [load_stage(name) for name in STAGE_MODULES]
-    parts.append("| stage | makes | in one line |\n|---|---|---|\n")
-    parts += [f"| [{s.name}](#{s.name}) | {s.produces} | {_first_line(s.run)} |\n" for s in stages]
-    parts += [_stage(stage) for stage in stages]
-    return "".join(parts)
+    """Return the page of all stages as Markdown."""
+    known = registry()
+    stages = [known.load(name) for name in known.names]
+    rows = [f"| [{s.name}](#{s.name}) | {s.produces} | {_cell(first_line(s.config))} |\n" for s in stages]
+    return "".join([RECIPES, "| stage | makes | in one line |\n|---|---|---|\n", *rows, *map(_stage, stages)])
 
 
 def _stage(stage: Stage) -> str:
-    text = [f"\n## {stage.name}\n\n{_first_line(stage.config)} Makes: {stage.produces}.\n\n"]
-    text.append(f"{_first_line(stage.run)}\n\n")
-    text += _tables(stage.config, "", set())
+    text, told = [f"\n## {stage.name}\n\n{stage.about}\n\n{first_line(stage.run)}\n\n"], {}
+    for group in groups(stage.config):
+        if group.place:
+            if told.get(group.model) == group.place:
+                continue
+            kind = f" with `kind: {group.when}`" if group.when else ""
+            same = f" The keys are those of `{told[group.model]}`." if group.model in told else ""
+            text.append(f"\n`{group.place}`{kind}: {group.about}{same}\n\n")
+            if same:
+                continue
+        told[group.model] = group.place
+        text += ["| key | kind | default | |\n|---|---|---|---|\n", *map(_row, group.keys)]
     return "".join(text)
 
 
-def _tables(model: type[BaseModel], prefix: str, seen: set[type]) -> list[str]:
-    """Return one table for a class, then one for each class inside it."""
-    rows, nested = ["| key | kind | default | |\n|---|---|---|---|\n"], []
-    for name, info in model.model_fields.items():
-        key = f"{prefix}{name}"
-        rows.append(f"| `{key}` | {_kind(info)} | {_default(info)} | {_cell(info.description or '')} |\n")
-        for inner in _classes(info.annotation):
-            if inner not in seen:
-                seen.add(inner)
-                about = f"\n`{key}`: {_first_line(inner)}\n\n"
-                nested += [about, *_tables(inner, f"{key}.", seen)]
-    return [*rows, *nested]
+def _row(key: Key) -> str:
+    hidden = [name for name in key.choices if name not in key.kind.split()]
+    kind = key.kind + (f": {', '.join(key.choices)}" if hidden else "") + ", run time" * key.run_time
+    default = f"`{_cell(key.default)}`" if key.default else "**required**"
+    return f"| `{key.path}` | {_cell(kind)} | {default} | {_cell(key.about)} |\n"
 
 
-def _kind(info: FieldInfo) -> str:
-    words = []
-    for mark in field_marks(info):
-        if isinstance(mark, Ref):
-            words.append(f"step → {' or '.join(mark.kinds)}")
-        elif isinstance(mark, Outside):
-            words.append("outside")
-        elif isinstance(mark, RunTime):
-            words.append("run time")
-    if any(word.startswith("step") or word == "outside" for word in words):
-        several = "several: " if "list" in str(info.annotation) else ""
-        return _cell(several + ", ".join(words))
-    return _cell(", ".join([_type(info.annotation), *words]))
+def commands() -> str:
+    """Return the page of all commands as Markdown."""
+    context = click.Context(main, info_name="dcase-seld")
+    found = [part for name in COMMANDS for part in _command(main.get_command(context, name), f"dcase-seld {name}")]
+    return "".join([LINES, *found])
 
 
-def _type(annotation: Any) -> str:
-    origin, inner = get_origin(annotation), get_args(annotation)
-    if origin is Literal:
-        return " or ".join(f"`{item}`" for item in inner)
-    if origin in (Union, types.UnionType):
-        return " or ".join("`null`" if item is type(None) else _type(item) for item in inner)
-    if origin in (list, tuple):
-        return f"list of {_type(inner[0])}" if inner else "list"
-    if origin is dict:
-        return f"mapping of {_type(inner[0])} to {_type(inner[1])}"
-    if hasattr(annotation, "__metadata__"):
-        return _type(inner[0])
-    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
-        return "mapping"
-    return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false", "Path": "path"}.get(
-        getattr(annotation, "__name__", ""), str(annotation)
-    )
-
-
-def _default(info: FieldInfo) -> str:
-    if info.is_required():
-        return "**required**"
-    value = info.get_default(call_default_factory=True) if info.default is PydanticUndefined else info.default
-    if isinstance(value, BaseModel):
-        return "see below"
-    if isinstance(value, (list, tuple)) and any(isinstance(item, BaseModel) for item in value):
-        return "see below"
-    return f"`{_cell(json.dumps(value, default=str))}`"
-
-
-def _classes(annotation: Any) -> list[type[BaseModel]]:
-    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [found for inner in get_args(annotation) for found in _classes(inner)]
-
-
-def _first_line(thing: Any) -> str:
-    return _cell((inspect.getdoc(thing) or "").split("\n\n")[0].replace("\n", " "))
+def _command(command: click.Command, words: str) -> Iterator[str]:
+    """Yield a command's part of the page, then those of its own commands."""
+    context = click.Context(command, info_name=words)
+    usage = " ".join([words, *command.collect_usage_pieces(context)])
+    paragraphs = "\n\n".join(" ".join(part.split()) for part in (command.help or "").split("\n\n"))
+    yield f"\n## {words}\n\n```\n{usage}\n```\n\n{paragraphs}\n"
+    rows = [record for one in command.params if (record := one.get_help_record(context)) is not None]
+    if rows:
+        yield "\n| option | |\n|---|---|\n"
+        yield from (f"| `{_cell(name)}` | {_cell(text)} |\n" for name, text in rows)
+    for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+        yield from _command(command.get_command(context, name), f"{words} {name}")
 
 
 def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
+PAGES = {"recipe_reference.md": reference, "commands.md": commands}
+
 if __name__ == "__main__":
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "recipe_reference.md"
-    target.write_text(reference(), encoding="utf-8")
-    print(f"{target} is written")
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
+    for name, page in PAGES.items():
+        (folder / name).write_text(page(), encoding="utf-8")
+        print(f"{folder / name} is written")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,11 @@ plugin_option: Callable[[Any], Any] = click.option(
     help="Python file, or installed module, with encoders, stages and the like of your own. May be given several "
     "times; DCASE_SELD_PLUGINS names them too.",
 )
+
+
+def complete(names: Iterable[str], text: str) -> list[str]:
+    """Return the names that begin with what was typed, for the shell's completion."""
+    return [name for name in names if name.startswith(text)]
 
 
 def answer(text: str, content: Any, json_file: Path | None) -> None:

@@ -18,7 +18,10 @@ COMMANDS = {
     "status": ("dcase_seld.cli.recipes:status", "Say what is done, what would run, and why."),
     "clean": ("dcase_seld.cli.recipes:clean", "List, and with --yes remove, results that no recipe uses."),
     "recipes": ("dcase_seld.cli.recipes:recipes", "List the recipes that come along, or copy one to change."),
-    "runs": ("dcase_seld.cli.recipes:runs", "Compare finished training runs in one table."),
+    "stages": ("dcase_seld.cli.recipes:stages", "List the stages that a recipe's steps may name, or the keys of one."),
+    "explain": ("dcase_seld.cli.recipes:explain", "Say what a key of a recipe means, and what it may hold."),
+    "schema": ("dcase_seld.cli.recipes:schema", "Print the JSON schema of recipes, for editors."),
+    "runs": ("dcase_seld.cli.results:runs", "Compare finished training runs in one table."),
     "score": ("dcase_seld.cli.score:score", "Score predictions against references with the challenge's metrics."),
     "report": (
         "dcase_seld.cli.results:report",

@@ -1,25 +1,25 @@
-"""`dcase-seld run`, `status`, `clean` and `runs`: recipes made, looked at, taken away, and their trainings compared."""
+"""`dcase-seld run`, `status`, `clean`, and what recipes are written with: `recipes`, `stages`, `explain`, `schema`."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections import Counter
-from collections.abc import Iterator
+import shutil
+import textwrap
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from dcase_seld.cli import plugin_option
-from dcase_seld.core.errors import SeldError, listing
-from dcase_seld.core.reading import Facts, read_json
+from dcase_seld.cli import complete, plugin_option
+from dcase_seld.core.errors import SeldError, near_names
 from dcase_seld.core.work import say
 from dcase_seld.recipe.load import shipped_recipes
 
 if TYPE_CHECKING:
     from dcase_seld.recipe.graph import Registry
+    from dcase_seld.recipe.keys import Key
     from dcase_seld.recipe.plan import Plan
 
 
@@ -197,152 +197,143 @@ def recipes(context: click.Context) -> None:
 @click.argument("target", required=False, type=click.Path(path_type=Path))
 def copy_recipe(name: str, target: Path | None) -> None:
     """Copy the recipe NAME to TARGET (default: NAME.yaml here), to be changed."""
-    import difflib
-
     from dcase_seld.core.files import write_text
 
     shipped = shipped_recipes()
     if name not in shipped:
-        near = difflib.get_close_matches(name, shipped, n=1)
-        hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(shipped)}."
-        raise SeldError(f"The package carries no recipe {name!r}.", hint)
+        raise SeldError(f"The package carries no recipe {name!r}.", near_names(name, shipped))
     target = Path(f"{Path(name).name}.yaml") if target is None else target
     target = target / f"{Path(name).name}.yaml" if target.is_dir() else target
     if target.exists():
         raise SeldError(f"{target} is there already.", "Give another place to copy to.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_text(target, shipped[name].read_text(encoding="utf-8"))
+    schema_file = target.parent / SCHEMA_FILE
+    text = re.sub(r"(\$schema=)\S+", rf"\1{SCHEMA_FILE}", shipped[name].read_text(encoding="utf-8"), count=1)
+    write_text(target, text)
+    if not schema_file.exists():
+        _write_schema(schema_file)
     click.echo(f"{target}    (run it with: dcase-seld run {target})")
 
 
+SCHEMA_FILE = "recipe.schema.json"
+"""Where a recipe's first comment looks for its schema: beside it."""
+
+
+def _write_schema(path: Path) -> None:
+    from dcase_seld.core.files import write_text
+    from dcase_seld.recipe.keys import recipe_schema
+
+    write_text(path, json.dumps(recipe_schema(registry()), indent=1, ensure_ascii=False) + "\n")
+
+
 @click.command()
-@click.argument("folders", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--sort", type=click.Choice(["name", "score", "time"]), default="score", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def runs(folders: tuple[Path, ...], sort: str, as_json: bool) -> None:
-    """Compare finished training runs in one table.
+@click.argument("target", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@plugin_option
+def schema(target: Path | None) -> None:
+    """Print the JSON schema of recipes, or write it to TARGET.
 
-    FOLDERS are work directories, or folders of train steps (default: ./work). Scores are those of the best epoch on the
-    validation clips; "differs" names the settings of a run that are not what most of the others use.
+    An editor with a YAML language server (VS Code: the extension "YAML" by Red Hat) completes and checks the keys of
+    a recipe that names the schema in a comment: "# yaml-language-server: $schema=recipe.schema.json". With --plugin
+    the names that plug-ins bring are known too.
     """
-    places = folders or (Path("work"),)
-    missing = [folder for folder in places if not folder.is_dir()]
-    if missing:
-        raise SeldError(f"There is no folder {listing(missing)}.", "Name a work directory or folders of train steps.")
-    found = [run for folder in places for run in find_runs(folder)]
-    if not found:
-        raise SeldError(f"There is no finished training in {listing(places)}.", "Run a recipe with a train step first.")
-    _add_differences(found)
-    keys = {
-        "name": lambda run: run["run"],
-        "score": lambda run: -(run["val"].get(run["criterion"]) or -1.0),
-        "time": lambda run: run["seconds"],
-    }
-    found.sort(key=keys[sort])
-    if as_json:
-        click.echo(json.dumps([{key: run[key] for key in run if key != "settings"} for run in found], indent=1))
+    from dcase_seld.recipe.keys import recipe_schema
+
+    if target is None:
+        click.echo(json.dumps(recipe_schema(registry()), indent=1, ensure_ascii=False))
     else:
-        _print_table(found)
+        _write_schema(target)
+        click.echo(str(target))
 
 
-class TrainingJson(Facts):
-    """What the table of trainings needs of a summary.json."""
+@click.command()
+@click.argument("stage", required=False, shell_complete=lambda ctx, param, text: complete(registry().names, text))
+@plugin_option
+def stages(stage: str | None) -> None:
+    """List the stages that a recipe's steps may name; with STAGE, its keys, what they mean and their defaults."""
+    known = registry()
+    if stage is None:
+        width = max(map(len, known.names))
+        for name in known.names:
+            click.echo(_filled(known.load(name).about, f"{name:{width}}  ", " " * (width + 2)))
+        click.echo("\n`dcase-seld stages STAGE` shows the keys of one; `dcase-seld explain KEY` looks a key up.")
+        return
+    if stage not in known.names:
+        raise SeldError(f"There is no stage {stage!r}.", near_names(stage, known.names))
+    _tell_stage(known, stage)
 
-    val: dict[str, Any]
-    criterion: str
-    seconds: float
-    parameters: int
-    epochs: int
 
+@click.command()
+@click.argument("key", shell_complete=lambda ctx, param, text: complete(_key_names(), text))
+@plugin_option
+def explain(key: str) -> None:
+    """Say what KEY of a recipe means, what it may hold, and its default.
 
-def find_runs(folder: Path) -> Iterator[dict[str, Any]]:
-    """Yield what each finished training in a folder says of itself, its name under "run", settings under "settings".
-
-    A result that links lead to (work/RECIPE/STEP) is named by its first link.
+    KEY is a path, as train.model.encoder.kind, or its end: encoder.kind, kind. A stage's name shows all its keys; a
+    value, as resnet_conformer, the keys that may have it.
     """
-    names: dict[Path, str] = {}
-    results: list[Path] = []
-    for root, directories, files in os.walk(folder):
-        here = Path(root)
-        for name in sorted(directories):
-            path = here / name
-            if path.is_symlink():
-                names.setdefault(path.resolve(), str(path.relative_to(folder)))
-        if {"summary.json", "epochs.csv"} <= set(files):
-            results.append(here)
-            directories.clear()
-        directories[:] = sorted(name for name in directories if not (here / name).is_symlink())
-    for result in sorted(results):
-        summary = read_json(result / "summary.json", TrainingJson, "Remove that folder.")
-        own = str(result.relative_to(folder)) if result != folder else folder.name
-        yield {"run": names.get(result.resolve(), own), "folder": str(result), **summary, "settings": _settings(result)}
+    from dcase_seld.recipe.keys import find_keys, near_keys
+
+    known = registry()
+    if key in known.names:
+        _tell_stage(known, key)
+        return
+    found = find_keys(key, known)
+    if not found:
+        near = near_keys(key, known)
+        hint = f"Near: {', '.join(near)}." if near else "`dcase-seld stages STAGE` lists the keys of a stage."
+        raise SeldError(f"No stage has a key {key!r}.", hint)
+    meanings: dict[Key, dict[str, list[str]]] = {}
+    for stage, one in found:
+        places = meanings.setdefault(replace(one, path="", when=""), {})
+        places.setdefault(f"{stage}.{one.path}", []).extend([one.when] if one.when else [])
+    for one, places in meanings.items():
+        names = [f"{place} (kind {' or '.join(kinds)})" if kinds else place for place, kinds in places.items()]
+        _tell_key(", ".join(names), one, "")
 
 
-def _settings(result: Path) -> dict[str, Any]:
-    """Return the flat settings in a step's receipt, if it has one."""
-    try:
-        config = read_json(result / "receipt.json")["config"]
-    except (SeldError, KeyError):
-        return {}
-    flat: dict[str, Any] = {}
+def _key_names() -> list[str]:
+    from dcase_seld.recipe.keys import all_keys
 
-    def walk(value: Any, path: str) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                walk(inner, f"{path}.{key}" if path else key)
-        else:
-            flat[path] = value
-
-    walk(config, "")
-    return flat
+    return [f"{stage}.{key.path}" for stage, key in all_keys(registry())]
 
 
-def _add_differences(found: list[dict[str, Any]]) -> None:
-    """Give every run, under "differs", its settings that are not what most of the runs that have them use."""
-    keys = sorted({key for run in found for key in run["settings"]})
-    for run in found:
-        run["differs"] = {}
-    for key in keys:
-        having = [run for run in found if key in run["settings"]]
-        counts = Counter(json.dumps(run["settings"][key]) for run in having)
-        if len(counts) < 2:
-            continue
-        (usual, times), (_, second), *_ = counts.most_common()
-        for run in having:
-            # Where no value is more usual than the others, all are shown.
-            if json.dumps(run["settings"][key]) != usual or times == second:
-                run["differs"][key] = run["settings"][key]
+def _tell_stage(known: Registry, name: str) -> None:
+    """Print the keys of a stage, those of each mapping inside it under a heading."""
+    from dcase_seld.recipe.keys import groups
+
+    stage = known.load(name)
+    click.echo(_filled(f"{name}: {stage.about}", "", ""))
+    told: dict[type, str] = {}
+    kinds: set[str] = set()
+    for group in groups(stage.config):
+        if group.place:
+            if told.get(group.model) == group.place:
+                continue
+            kind = f" with kind {group.when}" if group.when else ""
+            same = f" The keys are those of {told[group.model]}." if group.model in told else ""
+            click.echo("\n" + _filled(f"{group.place}{kind}: {group.about}{same}", "", "  "))
+            if same:
+                continue
+        told[group.model] = group.place
+        for key in group.keys:
+            if key.path not in kinds:
+                _tell_key(key.path, key, "  ")
+        kinds |= {key.path for key in group.keys if key.path.endswith(".kind")}
 
 
-def _print_table(found: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _tell_key(name: str, key: Key, indent: str) -> None:
+    """Print a key: what it may hold, its default, what it means."""
+    default = f"; default {key.default}" if key.default else "; required"
+    hidden = [name for name in key.choices if name not in key.kind.split()]
+    values = f": {', '.join(key.choices)}" if hidden else ""
+    free = "; does not change the result" if key.run_time else ""
+    click.echo(_filled(f"{name}    {key.kind}{values}{default}{free}", indent, f"{indent}    "))
+    values = "|".join(map(re.escape, (*key.choices, "null")))
+    for line in re.split(rf"; (?=(?:{values})(?::|$))", key.about) if key.about else ():
+        click.echo(_filled(line, f"{indent}    ", f"{indent}      "))
 
-    from dcase_seld.report.gather import brief_figures
 
-    # Names and settings are long: they follow below, by the number of the row, so that 80 columns are enough.
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    shown = [brief_figures(run["val"]) for run in found]
-    for heading in ("", "epochs", *shown[0], "parameters", "clips/s", "time"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for number, run in enumerate(found, 1):
-        seconds = int(run["seconds"])
-        table.add_row(
-            str(number),
-            f"{run.get('best_epoch', 0)}/{run['epochs']}",
-            *shown[number - 1].values(),
-            f"{run['parameters']:,}",
-            f"{run.get('clips_per_second', 0):,.0f}",
-            f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}",
-        )
-    names = Table(box=None, header_style="bold", pad_edge=False)
-    names.add_column("", justify="right", no_wrap=True)
-    names.add_column("run, and in what it differs", overflow="fold")
-    for number, run in enumerate(found, 1):
-        differs = ", ".join(f"{key} {json.dumps(value)}" for key, value in run["differs"].items())
-        names.add_row(str(number), run["run"] + (f"\n  {differs}" if differs else ""))
-    console = Console(highlight=False, markup=False)
-    console.print(table)
-    console.print()
-    console.print(names)
-    console.print("\nScores: validation clips, each training's best epoch by them; test scores are those of `score`.")
+def _filled(text: str, first: str, rest: str) -> str:
+    width = min(shutil.get_terminal_size().columns, 100)
+    words = {"initial_indent": first, "subsequent_indent": rest, "break_long_words": False, "break_on_hyphens": False}
+    return textwrap.fill(text, width, **words)  # type: ignore[arg-type]

@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, create_model
 from pydantic_core import CoreSchema, core_schema
 
 from dcase_seld.core.errors import SeldError
@@ -19,9 +19,26 @@ class Config(BaseModel):
     """A frozen configuration; subclasses declare fields with defaults and descriptions (`Field(description=)`).
 
     Numbers may be written as strings where they are unambiguous, because YAML reads `1e-3` as a string.
+
+    Attributes:
+        more_keys: a registry whose names are keys too, each with a probability.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    more_keys: ClassVar[Registry | None] = None
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Return the JSON schema of this class, with the keys that plug-ins brought."""
+        found = handler(schema)
+        if cls.more_keys is not None:
+            inner = handler.resolve_ref_schema(found)
+            inner["additionalProperties"] = False
+            inner["properties"] |= {
+                name: {"type": "number", "minimum": 0, "maximum": 1} for name in cls.more_keys.names
+            }
+        return found
 
 
 LONGEST_VALUE = 80
@@ -97,6 +114,13 @@ class Choice:
         """Return the built-in class' schema, with plug-ins asked first."""
         return core_schema.no_info_wrap_validator_function(self._validated, handler(source))
 
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Return the built-in class' JSON schema, or those of plug-ins."""
+        found = handler(schema)
+        added = [name for name in self.registry.names if self.registry.plugin_of(name) is not None]
+        others = [handler(settings_of(self.registry[name], name).__pydantic_core_schema__) for name in added]
+        return {"oneOf": [*found.get("oneOf", [found]), *others]} if others else found
+
     def _validated(self, value: Any, handler: Callable[[Any], Any]) -> Any:
         kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
         if isinstance(kind, str) and self.registry.plugin_of(kind) is not None:
@@ -112,6 +136,44 @@ class Choice:
         return handler(value)
 
 
+class Names:
+    """Marks a list, or the keys of a mapping, as names of entries of a registry, those of plug-ins too."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the field's own schema; then every name is looked up."""
+        return core_schema.no_info_after_validator_function(self._known, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Return the field's JSON schema with the names that there are."""
+        found = handler(schema)
+        if "items" in found:
+            return {**found, "items": {"enum": list(self.registry.names)}}
+        keys = dict.fromkeys(self.registry.names, found["additionalProperties"])
+        return {**found, "properties": keys, "additionalProperties": False}
+
+    def _known(self, value: Any) -> Any:
+        for name in value:
+            if name not in self.registry:
+                raise ValueError(self.registry.unknown(name))
+        return value
+
+
+class Short:
+    """Marks a mapping that may be written shorter: how, as a JSON schema, and in words."""
+
+    def __init__(self, schema: dict[str, Any], words: str) -> None:
+        self.schema, self.words = schema, words
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Return the JSON schema of both."""
+        return {"anyOf": [handler(schema), self.schema]}
+
+
+LIST_OF_NAMES = Short({"type": "array", "items": {"type": "string"}}, "list of names")
+
 _SETTINGS: dict[type, type[Config]] = {}
 
 
@@ -120,7 +182,8 @@ def settings_of(entry: type, kind: str) -> type[Config]:
     if entry not in _SETTINGS:
         own = getattr(entry, "Settings", Config)
         fields: dict[str, Any] = {"kind": (Literal[kind], kind)}
-        _SETTINGS[entry] = create_model(f"{entry.__name__}Settings", __base__=own, **fields)
+        said = own.__doc__ if own is not Config and own.__doc__ else entry.__doc__ or ""
+        _SETTINGS[entry] = create_model(f"{entry.__name__}Settings", __base__=own, __doc__=said, **fields)
     return _SETTINGS[entry]
 
 

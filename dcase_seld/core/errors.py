@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -22,6 +23,13 @@ def listing(items: Iterable[object], most: int = 5) -> str:
     names = [str(item) for item in items]
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def near_names(name: str, names: Iterable[str]) -> str:
+    """Return what to say of a name that is none of `names`: the nearest one, or which there are."""
+    known = list(names)
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean {near[0]}?" if near else f"There are {', '.join(known) or 'none'}."
 
 
 def first_line(error: BaseException) -> str:

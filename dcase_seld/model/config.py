@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, SerializeAsAny, Tag, field_validator, model_validator
 
-from dcase_seld.core.config import Choice, Config, parse_config
+from dcase_seld.core.config import LIST_OF_NAMES, Choice, Config, Names, parse_config
 from dcase_seld.core.registry import ENCODERS, FEATURES
 from dcase_seld.core.task import LABEL_RATE, MAX_TRACKS, SAMPLE_RATE
 
@@ -33,7 +33,7 @@ Width = Annotated[int, Field(ge=1, le=65_536)]
 class FrontEndConfig(Config):
     """What the network hears: channels made from the stereo waveform."""
 
-    features: tuple[str, ...] = Field(
+    features: Annotated[tuple[str, ...], Names(FEATURES)] = Field(
         default=("log_mel", "ild", "stpacc"),
         description="channels: log_mel (left, right), ild (their difference), stpacc (of the mid signal), "
         "mid_side (log-mel of (L+R)/2 and (L-R)/2), coherence, intensity (normalised mid-side cross-spectrum); of "
@@ -55,9 +55,6 @@ class FrontEndConfig(Config):
     def _fits(self) -> Self:
         if len(set(self.features)) != len(self.features):
             raise ValueError("features names a channel twice")
-        for name in self.features:
-            if name not in FEATURES:
-                raise ValueError(FEATURES.unknown(name))
         if self.window > self.n_fft:
             raise ValueError(f"window ({self.window}) is longer than n_fft ({self.n_fft})")
         if (self.sample_rate // LABEL_RATE) % self.hop:
@@ -75,7 +72,9 @@ class FrontEndConfig(Config):
 class BaselineFrontEndConfig(FrontEndConfig):
     """The challenge baseline's log-mels. Source: the official baseline program."""
 
-    features: tuple[str, ...] = Field(default=("log_mel",), description="channels", min_length=1)
+    features: Annotated[tuple[str, ...], Names(FEATURES)] = Field(
+        default=("log_mel",), description="channels", min_length=1
+    )
     hop: Samples = Field(default=480, description="samples between front-end frames; must divide a label frame")
     window: Samples = Field(default=960, description="length of the Hann window of the mel channels in samples")
     n_fft: Samples = Field(default=1024, description="FFT length of the mel channels in samples")
@@ -209,7 +208,7 @@ class _ModelBase(Config):
     track: Literal["a", "b"] = Field(default="a", description="a: audio only; b: audio-visual, with the on-screen head")
     frontend: FrontEndConfig = Field(default=FrontEndConfig(), description="channels made from the waveform")
     head: HeadConfig = Field(default=HeadConfig(), description="output layers")
-    fusion: Fusion = Field(
+    fusion: Annotated[Fusion, LIST_OF_NAMES] = Field(
         default={},
         description="frozen encoders whose tokens the network reads, by name: a list, as [clap, owlvit], or a mapping "
         "with what is said of each; those of images (owlvit) only in track b",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,16 @@ class Stage:
     shared: bool = False
     ready: Ready | None = None
     measures: bool = False
+
+    @property
+    def about(self) -> str:
+        """Return what it is for and what it makes, in a sentence each, as its config class or its function says."""
+        return f"{first_line(self.config) or first_line(self.run)} Makes: {self.produces}.".strip()
+
+
+def first_line(thing: Any) -> str:
+    """Return the first paragraph of what something says of itself, in one line."""
+    return " ".join(inspect.cleandoc(thing.__doc__ or "").split("\n\n")[0].split())
 
 
 KeyPath = tuple[str | int, ...]

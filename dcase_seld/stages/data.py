@@ -15,7 +15,7 @@ from dcase_seld.simulate.config import ClipCounts, PictureConfig, PolyphonyConfi
 
 
 class SimulateConfig(SceneConfig):
-    """What to simulate; the defaults are a set for a first training on any machine."""
+    """Simulate labelled scenes of dry sounds in rooms; the defaults are a set for a first training on any machine."""
 
     sounds: Annotated[Path | None, Outside()] = Field(
         default=None, description="folder of dry recordings, one sub-folder per class; without it the sounds are made"
@@ -108,7 +108,7 @@ SIMULATE_STAGE = Stage("simulate", "corpus", SimulateConfig, run_simulate)
 
 
 class ConvertConfig(Config):
-    """Which clips to make of which recordings."""
+    """Make stereo clips with perspective video of first-order Ambisonics and 360° video."""
 
     source: Annotated[str, Ref("corpus"), Outside()] = Field(
         description="Recordings in STARSS23's layout (foa_dev, metadata_dev and, for videos, video_dev): a folder, or "
@@ -142,7 +142,7 @@ MOST_PROBLEMS = 50
 
 
 class PrepareConfig(Config):
-    """What of a corpus goes into the store, and how."""
+    """Make a corpus ready for training: sound, labels and splits in one store."""
 
     corpus: Annotated[str, Ref("corpus"), Outside()] = Field(
         description="A corpus in the official layout: a step's name, or a folder outside the work directory."

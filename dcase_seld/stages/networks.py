@@ -14,7 +14,7 @@ from dcase_seld.train.config import TrainConfig
 
 
 class TrainStageConfig(TrainConfig):
-    """A train step of a recipe."""
+    """Train a network on one store or several; with `init`, fine-tune one."""
 
     data: Annotated[str | list[str], Ref("store")] = Field(description="the prepare step, or several that are mixed")
     init: Annotated[str | None, Ref("checkpoint"), Outside()] = Field(
@@ -50,7 +50,7 @@ TRAIN_STAGE = Stage("train", "checkpoint", TrainStageConfig, run_train, shared=T
 
 
 class EnsembleStageConfig(EnsembleConfig):
-    """An ensemble step of a recipe."""
+    """Average several networks, and tune their thresholds on validation clips."""
 
     members: Annotated[str | list[str], Ref("checkpoint"), Outside()] = Field(
         description="train steps, folders of such, or names of networks that the package carries"
@@ -92,7 +92,7 @@ ENSEMBLE_STAGE = Stage("ensemble", "ensemble", EnsembleStageConfig, run_ensemble
 
 
 class PredictStageConfig(Config):
-    """A predict step of a recipe."""
+    """Predict the events of a store's clips with networks or an ensemble."""
 
     data: Annotated[str, Ref("store")] = Field(description="the prepare step")
     members: Annotated[str | list[str], Ref("checkpoint", "ensemble"), Outside()] = Field(
@@ -160,7 +160,7 @@ PREDICT_STAGE = Stage("predict", "events", PredictStageConfig, run_predict)
 
 
 class ExportConfig(Config):
-    """Which events to write, for which track."""
+    """Write events as the challenge's CSV files, one per clip."""
 
     events: Annotated[str, Ref("events")] = Field(description="Step whose events are written.")
     track: Literal["a", "b"] = Field("b", description="b, or a (audio only): on-screen 0 in every row.")

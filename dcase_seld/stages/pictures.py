@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from dcase_seld.core.config import Config, Outside, Ref
+from dcase_seld.core.config import LIST_OF_NAMES, Config, Outside, Ref
 from dcase_seld.recipe.stage import Context, Inputs, Stage
 from dcase_seld.vision.rules import DETECTED, VisualConfig
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class KeypointsConfig(Config):
-    """Which clips are looked at, how often and how closely."""
+    """Find people's keypoints in the videos of a store's clips."""
 
     data: Annotated[str, Ref("store")] = Field(description="Step whose clips' videos are looked at.")
     split: Literal["train", "val", "test", "eval", "all"] | list[Literal["train", "val", "test", "eval"]] = Field(
@@ -115,7 +115,7 @@ KEYPOINTS_STAGE = Stage("keypoints", "keypoints", KeypointsConfig, run_keypoints
 
 
 class DetectionsConfig(Config):
-    """Which clips are looked at, how often, and for what."""
+    """Find things that sound in the videos of a store's clips, by OWL-ViT."""
 
     data: Annotated[str, Ref("store")] = Field(description="Step whose clips' videos are looked at.")
     model: str = Field("owlvit", description="Known model or hub name of OWL-ViT.")
@@ -190,7 +190,7 @@ DETECTIONS_STAGE = Stage("detections", "detections", DetectionsConfig, run_detec
 
 
 class VisualStageConfig(Config):
-    """What is corrected, by which pictures, with which rules."""
+    """Let people and objects in the pictures correct events: on or off screen, and where."""
 
     events: Annotated[str, Ref("events")] = Field(description="Step whose events are corrected.")
     data: Annotated[str, Ref("store")] = Field(description="Step whose clips they are.")
@@ -201,7 +201,9 @@ class VisualStageConfig(Config):
     fit: Annotated[str | None, Ref("events")] = Field(
         None, description="Step with predictions of labelled (validation) clips, on which the weights are learned."
     )
-    rules: VisualConfig = Field(VisualConfig(), description="Parts, tolerances, weights and limits.")
+    rules: Annotated[VisualConfig, LIST_OF_NAMES] = Field(
+        VisualConfig(), description="Parts, tolerances, weights and limits."
+    )
 
 
 def run_visual(config: VisualStageConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class RowConfig(Config):
 
 
 class CompareConfig(Config):
-    """The rows of the table."""
+    """Put several scores into one table, with their differences."""
 
     rows: tuple[RowConfig, ...] = Field(min_length=1, description="in the order of the table")
 
@@ -74,7 +74,7 @@ COMPARE_STAGE = Stage("compare", "comparison", CompareConfig, run_compare, measu
 
 
 class ScoreConfig(Config):
-    """What is scored against what, and how."""
+    """Score CSV files against a store's labels with the challenge's figures."""
 
     csv: Annotated[str, Ref("csv")] = Field(description="Step whose CSV files are scored.")
     data: Annotated[str, Ref("store")] = Field(description="Step whose store holds the labels.")
@@ -188,7 +188,7 @@ SCORE_STAGE = Stage("score", "scores", ScoreConfig, run_score, measures=True)
 
 
 class ReportConfig(Config):
-    """What is reported."""
+    """Write one HTML page of scores, errors and examples of one or more runs."""
 
     scores: Annotated[list[str], Ref("scores")] = Field(
         min_length=1, description="Score steps; the first is the one that the others are compared with."
@@ -212,7 +212,7 @@ REPORT_STAGE = Stage("report", "report", ReportConfig, run_report, measures=True
 
 
 class PackageConfig(Config):
-    """Which systems are packaged, of whom, and with which report."""
+    """Make the zip that the challenge takes, and check it."""
 
     csv: Annotated[list[str], Ref("csv")] = Field(
         description="Export steps, one per system, in the order of the systems' numbers.", min_length=1

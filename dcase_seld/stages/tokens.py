@@ -24,7 +24,7 @@ Split = Literal["train", "val", "test", "eval", "all"]
 
 
 class EmbedConfig(Config):
-    """Which clips, by which encoder."""
+    """Let a frozen encoder (CLAP, OWL-ViT, YAMNet, …) make tokens of a store's clips, for networks to read."""
 
     data: Annotated[str, Ref("store")] = Field(description="the prepare step whose clips are embedded")
     model: TokensConfig = Field(description="the encoder; kind: clap, owlvit, yamnet, voice or onnx")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from dcase_seld.core.config import Config, RunTime
-from dcase_seld.core.registry import AUGMENTATIONS, LOSS_TERMS
+from dcase_seld.core.config import Config, Names, RunTime
+from dcase_seld.core.registry import AUGMENTATIONS, LOSS_TERMS, Registry
 from dcase_seld.model.config import ModelConfig, SeldConfig
 
 
@@ -19,6 +19,8 @@ class AugmentConfig(Config):
     """
 
     model_config = ConfigDict(extra="allow")
+
+    more_keys: ClassVar[Registry | None] = AUGMENTATIONS
 
     swap: float = Field(
         default=0.5,
@@ -100,18 +102,10 @@ class AugmentConfig(Config):
 class LossConfig(Config):
     """The training loss: ADPIT over direction and distance, and the on-screen term."""
 
-    terms: dict[str, float] = Field(
+    terms: Annotated[dict[str, float], Names(LOSS_TERMS)] = Field(
         default={"adpit": 1.0},
         description="terms of the loss and their weights: adpit, and those that plug-ins bring",
     )
-
-    @field_validator("terms")
-    @classmethod
-    def _known_terms(cls, value: dict[str, float]) -> dict[str, float]:
-        for name in value:
-            if name not in LOSS_TERMS:
-                raise ValueError(LOSS_TERMS.unknown(name))
-        return value
 
     teacher_weight: float = Field(
         default=1.0, ge=0, description="weight of the distance to the teacher's output, where a teacher is given"

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from dcase_seld.core.classes import Taxonomy
-from dcase_seld.core.config import Config
+from dcase_seld.core.config import Config, Names
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.events import Events
 from dcase_seld.core.registry import VISUAL_RULES
@@ -56,7 +56,7 @@ class LogisticWeights(Config):
 class VisualConfig(Config):
     """Rules of the visual post-processing; a list is short for {use: list}."""
 
-    use: tuple[str, ...] = Field(
+    use: Annotated[tuple[str, ...], Names(VISUAL_RULES)] = Field(
         default=("body",), description="Rules in the order in which they act: body, and those that plug-ins bring."
     )
     parts: dict[str, PartRule] = Field(
@@ -91,14 +91,6 @@ class VisualConfig(Config):
     @classmethod
     def _list_of_rules(cls, value: Any) -> Any:
         return {"use": value} if isinstance(value, (list, tuple)) else value
-
-    @field_validator("use")
-    @classmethod
-    def _known_rules(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            if name not in VISUAL_RULES:
-                raise ValueError(VISUAL_RULES.unknown(name))
-        return value
 
 
 Floats = npt.NDArray[np.float64]

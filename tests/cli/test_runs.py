@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from dcase_seld.cli.recipes import runs
+from dcase_seld.cli.results import runs
 from dcase_seld.core.errors import SeldError
 
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcase_seld.cli.recipes import runs
+from dcase_seld.cli.results import runs
 from dcase_seld.cli.score import score
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.event_files import events_of_rows, write_folder
