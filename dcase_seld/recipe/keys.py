@@ -85,7 +85,7 @@ def groups(model: type[BaseModel], place: str = "", when: str = "", kind: Key | 
     keys = [replace(_key(f"{path}{name}", info), when=when) for name, info in model.model_fields.items()]
     if kind is not None:
         keys = [kind if key.path == kind.path else key for key in keys]
-    more = getattr(model, "more_keys", None)
+    more: Any = getattr(model, "more_keys", None)
     for name in () if more is None else more.names:
         keys.append(Key(f"{path}{name}", "number, ≥ 0, ≤ 1", "0.0", f"{more.what} of a plug-in", when=when))
     yield Group(place, when, first_line(model), model, tuple(keys))
@@ -250,7 +250,7 @@ SCHEMA_TITLE = "Recipe of dcase-seld"
 
 
 def recipe_schema(registry: Registry) -> dict[str, Any]:
-    """Return the JSON schema (draft 7, which editors know) of recipes, for editors that complete and check keys; plug-ins' names too."""
+    """Return the JSON schema of recipes (draft 7, which editors know), with the names that plug-ins bring."""
     stages = [registry.load(name) for name in registry.names]
     models = {stage.name: stage.config for stage in stages}
     of_model, whole = models_json_schema(
