@@ -1,4 +1,4 @@
-"""`dcase-seld data`: download, check, count, convert and simulate data."""
+"""`dcase-seld data`: download, check, count, convert, import and simulate data."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ quiet_option = click.option("-q", "--quiet", is_flag=True, help="No live progres
 
 @click.group()
 def data() -> None:
-    """Download, check, count, convert and simulate data in the challenge's official layout."""
+    """Download, check, count, convert, import and simulate data in the challenge's official layout."""
 
 
 @data.command()
@@ -69,7 +69,7 @@ def download(
 @data.command()
 @click.argument("folder", type=EXISTING)
 @click.option("--json", "json_file", type=FILE, help="Write the whole report to this file too; -: print it as JSON.")
-@click.option("--seconds", default="5", show_default=True, help="Length of every clip, or 'any'.")
+@click.option("--seconds", help="Length of every clip, or 'any'; default: 5 in the challenge's parts, any in others.")
 @click.option("--no-video", is_flag=True, help="Do not open the videos, only pair them.")
 @click.option("--most", default=5, show_default=True, help="Cases shown of each kind of problem.")
 @taxonomy_option
@@ -78,7 +78,7 @@ def download(
 def check(
     folder: Path,
     json_file: Path | None,
-    seconds: str,
+    seconds: str | None,
     no_video: bool,
     most: int,
     taxonomy: Path | None,
@@ -94,7 +94,7 @@ def check(
     from dcase_seld.corpus.check import Wanted, check_corpus
 
     try:
-        length = None if seconds == "any" else float(seconds)
+        length: Any = "official" if seconds is None else None if seconds == "any" else float(seconds)
     except ValueError:
         raise click.BadParameter(f"{seconds!r} is neither a number nor 'any'.", param_hint="--seconds") from None
     wanted = Wanted(_taxonomy(taxonomy, folder), length, look_into_videos=not no_video)
@@ -210,6 +210,97 @@ def simulate(
     parsed = parse_config(STAGE.config, fields, str(config or "the options"))
     facts = STAGE.run(parsed, {}, out, Context(workers=workers, quiet=quiet))
     click.echo(f"{out}: {json.dumps(facts)}")
+
+
+@data.command("import")
+@click.argument("tables", type=EXISTING, nargs=-1, required=True)
+@click.option("--audio", type=EXISTING, required=True, help="Folder of the recordings, sub-folders included.")
+@click.option("--out", type=FOLDER, required=True, help="Folder for the corpus; made.")
+@click.option("--time", type=click.Choice(["seconds", "milliseconds", "frames"]), help="Unit of onset and offset.")
+@click.option("--frame-length", type=float, default=0.1, show_default=True, help="Of --time frames: seconds.")
+@click.option(
+    "--direction", type=click.Choice(["degrees", "radians", "xy"]), help="Unit of azimuth; xy: columns x (front), y."
+)
+@click.option("--positive", type=click.Choice(["left", "right"]), help="The side of positive azimuths, or of y.")
+@click.option("--distance", type=click.Choice(["metres", "centimetres"]), help="Unit of distance, or of x and y.")
+@click.option("--column", "columns", multiple=True, metavar="NAME=THEIRS", help="Their column of a name: label=class.")
+@click.option("--value", "values", multiple=True, metavar="NAME=VALUE", help="What holds for all rows: distance=1.5.")
+@click.option(
+    "--map", "labels", multiple=True, metavar="LABEL=CLASS|FILE", help="A label's class (none: leave out), or YAML."
+)
+@click.option("--taxonomy", type=EXISTING, help="YAML file of the classes; default: the 13 classes.")
+@click.option("--own-classes", is_flag=True, help="The labels are the classes; taxonomy.yaml is written.")
+@click.option("--decimal-comma", is_flag=True, help="Numbers are written as 0,5.")
+@click.option(
+    "--resample", is_flag=True, help="Convert recordings of other rates than 24 kHz instead of refusing them."
+)
+@click.option("--mono", type=click.Choice(["refuse", "duplicate"]), default="refuse", show_default=True)
+@click.option("--link", is_flag=True, help="Link to recordings that are 24 kHz stereo wav, instead of copying them.")
+@click.option(
+    "--rest",
+    type=click.Choice(["leave", "empty"]),
+    default="leave",
+    show_default=True,
+    help="Recordings that no table names: leave them out, or take them as recordings without any event.",
+)
+@click.option("--test", type=click.FloatRange(0, 0.9), default=0.0, help="Share of the recordings to test with.")
+@workers_option
+@quiet_option
+def import_(
+    tables: tuple[Path, ...],
+    audio: Path,
+    out: Path,
+    columns: tuple[str, ...],
+    values: tuple[str, ...],
+    labels: tuple[str, ...],
+    taxonomy: Path | None,
+    own_classes: bool,
+    resample: bool,
+    mono: Any,
+    link: bool,
+    rest: str,
+    test: float,
+    workers: int,
+    quiet: bool,
+    frame_length: float,
+    **units: Any,
+) -> None:
+    """Make a corpus of recordings and event tables of your own.
+
+    TABLES have a header and the columns file, onset, offset, label, azimuth, distance; onscreen, source and split if
+    there. CSV, TSV and semicolons are read, and label tracks of Audacity, which are named after their recordings.
+    Units are declared, never guessed; what cannot be is refused by file, line and column before anything is written.
+    Recordings stay whole, however long: training and prediction go over them in windows.
+    """
+    from dcase_seld.core.classes import load_taxonomy
+    from dcase_seld.corpus.audio_pack import AudioOptions
+    from dcase_seld.corpus.own_data import Job, import_tables, read_pairs
+    from dcase_seld.corpus.tables import TableFormat
+
+    if own_classes and taxonomy is not None:
+        raise click.UsageError("--own-classes takes the labels as classes; --taxonomy does not go with it.")
+    form = TableFormat(
+        **units, frame_s=frame_length, columns=read_pairs("--column", columns), values=read_pairs("--value", values)
+    )
+    job = Job(
+        tables,
+        audio,
+        out,
+        form,
+        read_pairs("--map", labels),
+        None if own_classes else load_taxonomy(taxonomy),
+        AudioOptions(resample=resample, mono=mono),
+        link,
+        rest == "empty",
+        test,
+    )
+    facts = import_tables(job, workers, quiet)
+    for note in facts["notes"]:
+        click.echo(f"note: {note}", err=True)
+    click.echo(
+        f"{out}: {facts['recordings']:,} recordings ({facts['hours']:.2f} hours), {facts['events']:,} events of "
+        f"{len(facts['classes'])} classes. Next: dcase-seld data check {out}"
+    )
 
 
 def _taxonomy(path: Path | None, folder: Path) -> Any:

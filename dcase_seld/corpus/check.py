@@ -6,7 +6,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from dcase_seld.core.task import (
     frames_of,
 )
 from dcase_seld.core.work import progress
-from dcase_seld.corpus.layout import Clip, Problem, index_corpus
+from dcase_seld.corpus.layout import OFFICIAL_PART, Clip, Problem, index_corpus
 from dcase_seld.corpus.splits import SPLIT_FILE, SplitConfig, assign
 from dcase_seld.media.audio import audio_info, read_audio
 
@@ -39,14 +39,14 @@ class Wanted:
 
     Attributes:
         taxonomy: the classes of the labels.
-        seconds: length of every clip, or None for any length.
+        seconds: length of every clip; None: any length; "official": 5 s in the challenge's own parts, any in others.
         rate: samples per second.
         channels: channels of the sound.
         look_into_videos: open every video too, instead of only pairing it.
     """
 
     taxonomy: Taxonomy = DCASE2025
-    seconds: float | None = CLIP_SECONDS
+    seconds: float | Literal["official"] | None = CLIP_SECONDS
     rate: int = SAMPLE_RATE
     channels: int = 2
     look_into_videos: bool = True
@@ -244,8 +244,11 @@ def _check_clip(clip: Clip, root: Path, wanted: Wanted) -> tuple[float, int, lis
                 wrong.append(f"sample rate {info.rate} Hz, expected {wanted.rate}")
             if info.channels != wanted.channels:
                 wrong.append(f"{info.channels} channel(s), expected {wanted.channels}")
-            if wanted.seconds is not None and info.samples != round(wanted.seconds * info.rate):
-                wrong.append(f"{info.seconds:.3f} s long, expected {wanted.seconds:g}")
+            length = wanted.seconds
+            if length == "official":
+                length = CLIP_SECONDS if OFFICIAL_PART.fullmatch(clip.part) else None
+            if length is not None and info.samples != round(length * info.rate):
+                wrong.append(f"{info.seconds:.3f} s long, expected {length:g}")
             sound = read_audio(clip.audio, rate=info.rate, channels=None)
             if wrong:
                 problem("sound-format", clip.audio, f"{clip.audio}: {'; '.join(wrong)}")
@@ -258,7 +261,7 @@ def _check_clip(clip: Clip, root: Path, wanted: Wanted) -> tuple[float, int, lis
         except SeldError as error:
             problem("broken-labels", clip.labels, error.problem)
     if clip.video is not None and wanted.look_into_videos:
-        text = _video_problem(clip.video, seconds, wanted)
+        text = video_problem(clip.video, seconds, wanted)
         if text:
             problem("broken-video" if "cannot" in text or "holds" in text else "video-format", clip.video, text)
     where = str((clip.labels or clip.audio or clip.video or root).relative_to(root))
@@ -273,7 +276,7 @@ def raw_rows(path: Path) -> npt.NDArray[np.int64]:
     return np.asarray(rows, np.int64).reshape(-1, 6)
 
 
-def _video_problem(path: Path, seconds: float, wanted: Wanted) -> str:
+def video_problem(path: Path, seconds: float, wanted: Wanted) -> str:
     """Return what is wrong with a video, or nothing."""
     from dcase_seld.media.frames import video_info
 

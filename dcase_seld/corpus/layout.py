@@ -7,6 +7,7 @@ A corpus holds `stereo_dev`, `metadata_dev` and `video_dev` with one sub-folder 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ KINDS = {
     "video": (("video_dev", "video_eval"), (".mp4",)),
 }
 """What a clip has → the folders that hold it, and its file extensions."""
+
+OFFICIAL_PART = re.compile(r"eval|dev-(train|test)-(tau|sony|synth)")
+"""Parts of the challenge's sets, whose clips have names and a length of their own; other parts may hold any."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +181,7 @@ def _clip_problems(clips: tuple[Clip, ...], parts: dict[str, set[str]]) -> list[
         for kind in KINDS:
             if getattr(clip, kind) is None and (kind == "audio" or clip.part in parts[kind]):
                 problems.append(Problem(f"missing-{kind}", where, f"{where}: no {kind}"))
-        if clip.part.startswith("dev-") and name_parts(clip.name) is None:
+        if clip.part != "eval" and OFFICIAL_PART.fullmatch(clip.part) and name_parts(clip.name) is None:
             text = f"{where}: expected a name such as fold4_room15_mix012_deg179_start2495"
             problems.append(Problem("name", where, text))
     return problems
