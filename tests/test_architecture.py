@@ -48,7 +48,7 @@ OWED_CIRCLES = {
 }
 """Arrows between files that close a circle and are still to go."""
 
-MOST_ARROWS, MOST_FLOORS, MOST_FILES, MOST_LINES = 80, 9, 156, 33_900
+MOST_ARROWS, MOST_FLOORS, MOST_FILES, MOST_LINES = 80, 9, 158, 34_600
 HEAVY = ("torch", "torchaudio", "transformers", "scipy", "pandas", "cv2", "mediapipe", "matplotlib", "lightning_fabric")
 LONGEST_FILE = 350
 

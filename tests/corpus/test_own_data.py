@@ -233,6 +233,7 @@ def test_links_rest_and_splits(make, audio):
         make(text)
 
 
+@pytest.mark.slow
 def test_import_prepare_train_and_score(audio, tmp_path):
     """The command, then the line: checked, prepared, one epoch, and perfect against itself."""
     (tmp_path / "e.csv").write_text(
