@@ -133,7 +133,7 @@ def predict(
     place = single_device(device)
     folders = [ensemble] if ensemble is not None else list(checkpoints) or [Path("default")]
     predictor = Predictor.load(folders, place, tta).with_threshold(threshold)  # type: ignore[arg-type]
-    correct = people_correction(predictor.task.classes, "off" if no_video else people)  # type: ignore[arg-type]
+    correct = people_correction(predictor.task.classes, "off" if no_video else people, quiet=quiet)  # type: ignore[arg-type]
     predictor = replace(predictor, correct=correct)
     embedders = open_embedders(predictor.specs, predictor.needs, predictor.task, str(place), encoders)
     hop = predictor.task.hop_frames(overlap)
@@ -155,7 +155,7 @@ def predict(
                     events = tidy(events, round(min_event * LABEL_RATE), round(bridge * LABEL_RATE))
                 _write(events, predictor, folder, formats)
                 if overlay:
-                    _overlay(events, predictor, recording, folder, fov)
+                    _overlay(events, predictor, recording, folder, fov, quiet)
                 heard += recording.seconds
                 if total <= MOST_TABLES:
                     click.echo(f"{path}: {recording.seconds:,.1f} s")
@@ -209,11 +209,13 @@ def _write(events: Events, predictor: Predictor, out: OutputFolder, formats: tup
             write_text(out.file(f"{name}.{suffix}"), text(segments, taxonomy))
 
 
-def _overlay(events: Events, predictor: Predictor, recording: Recording, out: OutputFolder, fov: float) -> None:
+def _overlay(
+    events: Events, predictor: Predictor, recording: Recording, out: OutputFolder, fov: float, quiet: bool
+) -> None:
     """Write the recording as a video with its events drawn in, and its sound."""
     from dcase_seld.report.clip_view import write_overlay
     from dcase_seld.report.drawing import Scene
 
     path = out.file(f"{recording.name}.mp4")
     scene = Scene(recording.name, predictor.networks[0].taxonomy.classes, events, None, None, None, fov)
-    write_overlay(path, scene, recording.video, recording.seconds, OVERLAY_FPS, recording.sound, recording.rate)
+    write_overlay(path, scene, recording.video, recording.seconds, OVERLAY_FPS, recording.sound, recording.rate, quiet)

@@ -96,7 +96,7 @@ def show(
         if not no_overlay:
             film = folder.file(f"{found.name}.mp4")
             readable = found.video if pictures is not None and any(i is not None for i in pictures.images) else None
-            write_overlay(film, scene, readable, seconds, fps, found.sound, found.rate)
+            write_overlay(film, scene, readable, seconds, fps, found.sound, found.rate, quiet=False)
             click.echo(film)
 
 

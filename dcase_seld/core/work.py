@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -20,23 +21,81 @@ from dcase_seld.core.errors import SeldError
 
 def say(message: str) -> None:
     """Print one line of the program's own progress to standard error (standard output is for results)."""
+    _said[0] = time.monotonic()
     print(message, file=sys.stderr, flush=True)
+
+
+PLAIN_S = 30.0
+"""Seconds after which long work says how far it is, where no terminal shows it (nohup, SLURM, a pipe)."""
+
+_said = [0.0]
+"""When a line was last said."""
+
+_telling: list[list[str]] = []
+"""What is to be said, of the innermost work last."""
+
+
+@contextmanager
+def plain_lines(first: str = "") -> Iterator[Callable[[str], None]]:
+    """Yield `tell(line)`: the latest line is said whenever nothing was for PLAIN_S, also while nothing new is told.
+
+    Of work within other work the inner lines are said. Work that is over sooner says nothing.
+
+    Args:
+        first: the line until something is told; "": none.
+    """
+    line, over, began = [first], Event(), time.monotonic()
+    _telling.append(line)
+
+    def repeat() -> None:
+        since = began
+        while not over.wait(max(since, _said[0]) + PLAIN_S - time.monotonic()):
+            if time.monotonic() - max(since, _said[0]) >= PLAIN_S:
+                since = time.monotonic()
+                if line[0] and _telling[-1] is line:
+                    say(f"{line[0]} · {duration(since - began)} so far")
+
+    thread = Thread(target=repeat, name="plain lines", daemon=True)
+    thread.start()
+    try:
+        yield lambda told: line.__setitem__(0, told)
+    finally:
+        over.set()
+        thread.join()
+        _telling.remove(line)
 
 
 @contextmanager
 def progress(title: str, total: int, unit: str, quiet: bool) -> Iterator[Callable[..., None]]:
     """Yield `advance(count=1, note="")`, which moves a live bar of `total` units (clips, files, …).
 
-    With `quiet`, or where standard error is no terminal, nothing is drawn.
+    Where standard error is no terminal, a plain line is said every PLAIN_S instead. With `quiet` nothing is said.
     """
-    if quiet or not sys.stderr.isatty():
+    if quiet:
         yield lambda count=1, note="": None
+        return
+    if not sys.stderr.isatty():
+        with plain_lines(f"{title}: 0 of {total:,} {unit}") as tell:
+            began, done, before = time.monotonic(), 0, 0
+
+            def count_up(count: int = 1, note: str = "") -> None:
+                nonlocal done, before
+                done += count
+                passed = time.monotonic() - began
+                # What is counted at once was made by an earlier run.
+                before = done if passed < 0.1 else before
+                pace = passed / (done - before) if done > before else 0.0
+                left = f", {duration(pace * (total - done))} left" if pace and done < total else ""
+                tell(f"{title}: {done:,} of {total:,} {unit}{left}" + (f" ({note})" if note else ""))
+
+            yield count_up
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=min(len(title), 30))),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TextColumn(unit),

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dcase_seld.core.errors import SeldError
+from dcase_seld.core.errors import SeldError, near_names
 from dcase_seld.core.files import link, remove_unfinished
-from dcase_seld.core.work import core_count, duration, say
+from dcase_seld.core.work import core_count, duration, plain_lines, say
 from dcase_seld.recipe.fingerprint import listing_of
 from dcase_seld.recipe.graph import Registry, ancestors, descendants
 from dcase_seld.recipe.plan import Plan, look, make_plan
@@ -116,7 +118,7 @@ def select(plan: Plan, until: str | None, since: str | None) -> set[str]:
     steps = {name: planned.step for name, planned in plan.steps.items()}
     for option, name in (("--until", until), ("--from", since)):
         if name is not None and name not in steps:
-            raise SeldError(f"{option} {name}: {plan.path} has no such step.", f"Its steps: {', '.join(steps)}.")
+            raise SeldError(f"{option} {name}: {plan.path} has no such step.", near_names(name, steps))
     chosen = set(steps) if until is None else ancestors(steps, [until])
     chosen = chosen if since is None else chosen & descendants(steps, [since])
     if not chosen:
@@ -146,8 +148,11 @@ def make_step(plan: Plan, name: str, context: Context, force: bool = False) -> N
         link(plan.link(name), folder)
         inputs = plan.inputs(name)
         began = time.time()
+        # Where nobody watches a terminal, a step that says nothing of its own is heard of all the same.
+        silent = context.quiet or sys.stderr.isatty()
         try:
-            facts = stage.run(planned.step.config, inputs, folder, context)
+            with nullcontext() if silent else plain_lines(f"{name} ({stage.name})"):
+                facts = stage.run(planned.step.config, inputs, folder, context)
         except SeldError as error:
             raise SeldError(f"step {name} ({stage.name}): {error.problem}", error.remedy) from error
         except Exception as error:

@@ -13,6 +13,7 @@ from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.events import Events
 from dcase_seld.core.files import OutputFolder, visible_files, whole_file
 from dcase_seld.core.task import LABEL_RATE, ONSCREEN_LIMIT_DEG, VIDEO_HEIGHT, VIDEO_WIDTH
+from dcase_seld.core.work import progress
 from dcase_seld.media.audio import VIDEOS
 from dcase_seld.media.frames import Frames, iterate_frames
 from dcase_seld.media.recordings import Clip
@@ -78,6 +79,7 @@ def write_overlay(
     fps: float,
     audio: npt.NDArray[np.floating | np.int16] | None,
     rate: int,
+    quiet: bool = True,
 ) -> None:
     """Write an MP4 with sound: every frame annotated, below it a ruler of azimuth from 90° to -90°."""
     count = max(1, round(seconds * fps))
@@ -92,8 +94,10 @@ def write_overlay(
             size = (image.shape[0], image.shape[1])
             frame = draw_frame(image, scene, time_s)
             yield np.concatenate([frame, draw_ruler(frame.shape[1], scene, time_s, scale_of(*size))])
+            advance()
 
-    write_video(path, annotated(), fps, audio, rate)
+    with progress(f"drawing {path.name}", count, "frames", quiet) as advance:
+        write_video(path, annotated(), fps, audio, rate)
 
 
 def _plot_events(axis: Any, scene: Scene) -> list[Any]:

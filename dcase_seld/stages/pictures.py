@@ -291,6 +291,7 @@ def people_correction(
     mode: Literal["accurate", "fast"] = "fast",
     fps: float = 2.0,
     rules: VisualConfig | None = None,
+    quiet: bool = True,
 ) -> Callable[[Events, Recording], Events] | None:
     """Return what the keypoints and visual steps do, for one recording at a time; None where people are not looked for.
 
@@ -300,6 +301,7 @@ def people_correction(
         mode: how closely pictures are looked at.
         fps: sampled frames per second.
         rules: parts, tolerances and weights; None: the defaults, as far as the taxonomy has their classes.
+        quiet: draw no progress.
 
     Raises:
         SeldError: `wanted` is on, and the pose model is not on this machine.
@@ -307,6 +309,7 @@ def people_correction(
     from dcase_seld.core.config import parse_config
     from dcase_seld.core.errors import SeldError
     from dcase_seld.core.task import LABEL_RATE, frames_of, sample_times
+    from dcase_seld.core.work import progress
     from dcase_seld.vision.keypoints import find_in_video
     from dcase_seld.vision.people import PeopleConfig, PeopleFinder
     from dcase_seld.vision.rules import correct as apply_rules
@@ -327,8 +330,12 @@ def people_correction(
         if recording.video is None:
             return events
         seconds = float(frames_of(recording.sound.shape[1], recording.rate)) / LABEL_RATE
-        with PeopleFinder(finding) as finder:
-            people = find_in_video(finder, recording.video, sample_times(seconds, fps))
+        times = sample_times(seconds, fps)
+        with (
+            PeopleFinder(finding) as finder,
+            progress(f"people in {recording.name}", len(times), "pictures", quiet) as advance,
+        ):
+            people = find_in_video(finder, recording.video, times, advance)
         return apply_rules(events, {recording.name: people}, taxonomy, rules).events
 
     return correct

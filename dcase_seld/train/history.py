@@ -6,13 +6,14 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from dcase_seld.core.files import replace_folder, whole_file, write_csv_table, write_json
-from dcase_seld.core.work import say
+from dcase_seld.core.work import plain_lines, say
 from dcase_seld.model.network import SeldNetwork
 from dcase_seld.model.weights import Matching, count_parameters, save_model
 from dcase_seld.scoring.figures import EPOCH_COLUMNS, FIGURES, epoch_columns
@@ -165,7 +166,7 @@ def finish(
 
 
 class LiveLine:
-    """Draws the state of a training on standard error: live on a terminal, one line per epoch elsewhere."""
+    """Draws the state of a training on standard error: live on a terminal, a line per epoch and 30 s elsewhere."""
 
     def __init__(self, epochs: int, steps: int, done: int, quiet: bool) -> None:
         """Start at update `done` of `steps`; with `quiet` nothing is printed."""
@@ -175,16 +176,24 @@ class LiveLine:
         self._best = ""
         self._shown = 0.0
         self._bar = None
+        self._plain = ExitStack()
+        self._tell: Callable[[str], None] = lambda line: None
+        if not quiet and not sys.stderr.isatty():
+            self._tell = self._plain.enter_context(plain_lines())
         if not quiet and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
+            from rich.table import Column
 
+            # On a narrow terminal the end of the line is cut, never the epoch.
+            widest = len(f"epoch {epochs}/{epochs}")
             self._bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
-                TextColumn("{task.fields[text]}"),
+                TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=widest)),
+                BarColumn(bar_width=10),
+                TextColumn("{task.fields[text]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
                 console=Console(stderr=True),
                 transient=True,
+                expand=True,
             )
             self._task = self._bar.add_task("train", total=steps, completed=done, text="")
             self._bar.start()
@@ -193,12 +202,16 @@ class LiveLine:
         """Show update `step`: mean losses of the epoch, learning rate, clips per second."""
         self.done = step
         now = time.monotonic()
-        if self._bar is None or (now - self._shown < 0.2 and step < self.steps):
+        if self.quiet or (now - self._shown < 0.2 and step < self.steps):
             return
         self._shown = now
         parts = " ".join(f"{name.removeprefix('loss_')} {value:.4f}" for name, value in losses.items())
-        text = f"{parts} · lr {lr:.1e} · {rate:,.0f} clips/s · {self.time_left()} left{self._best}"
-        self._bar.update(self._task, completed=step, description=f"epoch {epoch + 1}/{self.epochs}", text=text)
+        text = f"{self.time_left()} left{self._best} · {rate:,.0f} clips/s · {parts} · lr {lr:.1e}"
+        where = f"epoch {epoch + 1}/{self.epochs}"
+        if self._bar is None:
+            self._tell(f"{where}: update {step:,} of {self.steps:,} · {text}")
+        else:
+            self._bar.update(self._task, completed=step, description=where, text=text)
 
     def epoch_done(self, row: Mapping[str, object], criterion: str, best: float, is_best: bool) -> None:
         """Print one line about a finished epoch (percent for scores)."""
@@ -226,5 +239,6 @@ class LiveLine:
 
     def close(self) -> None:
         """Take the live line away."""
+        self._plain.close()
         if self._bar is not None:
             self._bar.stop()

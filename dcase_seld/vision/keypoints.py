@@ -9,7 +9,7 @@ person_frame (P,), track (P,), score (P,), face_score (P,), keypoints (P, 33, 3)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +21,7 @@ from dcase_seld.core.errors import SeldError
 from dcase_seld.core.geometry import column_to_azimuth
 from dcase_seld.core.task import label_times
 from dcase_seld.vision.bodies import INDEX, LANDMARKS, Floats, track
-from dcase_seld.vision.seen import ShardedFolder, Sightings, watched_frames
+from dcase_seld.vision.seen import ShardedFolder, Sightings, no_advance, watched_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +68,12 @@ class ClipPeople:
         )
 
 
-def find_in_video(finder: PeopleFinder, path: Path | None, times_s: npt.NDArray[np.float64]) -> ClipPeople:
+def find_in_video(
+    finder: PeopleFinder,
+    path: Path | None,
+    times_s: npt.NDArray[np.float64],
+    advance: Callable[[int], None] = no_advance,
+) -> ClipPeople:
     """Return the people of a video at times in seconds; a missing or damaged video gives its problem, no error."""
     from dcase_seld.media.frames import iterate_frames
 
@@ -79,6 +84,7 @@ def find_in_video(finder: PeopleFinder, path: Path | None, times_s: npt.NDArray[
     try:
         for index, (image, _) in enumerate(iterate_frames(path, times_s.tolist())):
             found.append(finder.find(image) if image is not None else [])
+            advance(1)
             if image is not None:
                 seen[index], size = True, (image.shape[1], image.shape[0])
     except SeldError as error:

@@ -1,14 +1,16 @@
 """Work shared between processes: all of it is done, and what ends a process is told."""
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
 
 import pytest
 
+from dcase_seld.core import work
 from dcase_seld.core.errors import SeldError
-from dcase_seld.core.work import share_work
+from dcase_seld.core.work import plain_lines, progress, share_work
 
 
 def end_this_process(numbers):
@@ -66,3 +68,45 @@ def test_an_error_ends_the_others_at_once(tmp_path):
         list(share_work(fail_once_noted, [str(tmp_path / "slow"), str(tmp_path / "bad")], 2, "sleeps"))
     assert time.monotonic() - began < 45
     assert not is_running(int((tmp_path / "slow").read_text()))
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    monkeypatch.setattr(work, "PLAIN_S", 0.1)
+
+
+def test_without_a_terminal_long_work_says_a_plain_line_now_and_then(soon, capsys):
+    with progress("predict", 100, "windows", quiet=False) as advance:
+        advance(20)  # made by an earlier run: it says nothing of the pace
+        for _ in range(4):
+            time.sleep(0.12)
+            advance(10, "good")
+    lines = capsys.readouterr().err.splitlines()
+    assert 3 <= len(lines) <= 5
+    assert lines[0].startswith("predict: 20 of 100 windows · 0.1 s so far")
+    done, left = re.fullmatch(
+        r"predict: (\d+) of 100 windows, (\S+) s left \(good\) · \S+ s so far", lines[-1]
+    ).groups()
+    assert int(done) >= 40 and 0.2 < float(left) < 5
+
+
+def test_quiet_work_and_work_that_is_soon_over_say_nothing(soon, capsys):
+    with progress("one", 3, "clips", quiet=True) as advance:
+        time.sleep(0.25)
+        advance()
+    with progress("two", 3, "clips", quiet=False) as advance:
+        advance()
+    assert capsys.readouterr().err == ""
+
+
+def test_of_work_within_work_the_inner_is_heard_and_what_says_nothing_is_heard_of(soon, capsys):
+    with plain_lines("step (stage)"):
+        time.sleep(0.25)
+        with progress("inner", 2, "clips", quiet=False):
+            time.sleep(0.25)
+        for _ in range(4):  # somebody speaks: nothing needs to be added
+            time.sleep(0.06)
+            work.say("own word")
+    said = [line.partition(" ·")[0] for line in capsys.readouterr().err.splitlines()]
+    assert list(dict.fromkeys(said)) == ["step (stage)", "inner: 0 of 2 clips", "own word"]
+    assert said.count("own word") == 4 and said[-1] == "own word"
