@@ -128,9 +128,9 @@ def read_metadata(path: Path, n_classes: int = 13) -> Ints:
             )
         for (name, low, high, what), value in zip(METADATA, values, strict=True):
             most = n_classes - 1 if high is None else high
-            if not (low <= value <= most and value == int(value)):
-                hint = " Are these metres?" if name == "distance" and value != int(value) else ""
-                hint = " Are these seconds?" if name == "frame" and value != int(value) else hint
+            if not (low <= value <= most and value % 1 == 0):
+                asked = {"distance": " Are these metres?", "frame": " Are these seconds?"}
+                hint = asked.get(name, "") if value % 1 > 0 else ""
                 raise SeldError(
                     f"{path}, line {number}: {name} is {value:g}; it {what}, {low} to {most:,}.{hint}",
                     "Write the column in the units of STARSS23, for all recordings.",

@@ -14,14 +14,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dcase_seld.core.errors import SeldError
+from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.task import SAMPLE_RATE
-from dcase_seld.core.work import progress, run_threads
+from dcase_seld.core.work import progress, run_threads, say
 from dcase_seld.corpus.layout import Clip
 from dcase_seld.media.audio import Mono, read_int16
 
 CHUNK = 32
 """Clips that are written between two marks of progress: what a kill can lose."""
+
+SILENT = 4
+"""A clip whose samples are all below this (of 32,768) is silent."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ def pack_audio(
     chunks = [range(start, min(start + CHUNK, len(clips))) for start in range(0, len(clips), CHUNK)]
     done = _resume(out, clips, audio, len(chunks), int(first[-1]))
     broken: list[tuple[str, str]] = []
+    silent: list[str] = []
 
     with (
         closing(_Descriptor(target)) as pcm,
@@ -81,11 +85,15 @@ def pack_audio(
                         raise
                     broken.append((clip.name, error.problem))
                     continue
+                if int(sound.max()) < SILENT and int(sound.min()) > -SILENT:
+                    silent.append(clip.name)
                 pcm.write(np.ascontiguousarray(sound.T).tobytes(), int(first[index]))
             os.pwrite(marks.fileno(), b"\1", chunk)
             advance(len(chunks[chunk]))
 
         run_threads(write, np.flatnonzero(~done).tolist(), workers, "", True)
+    if silent:
+        say(f"note: {len(silent)} of {len(clips)} clips are silent: {listing(sorted(silent))}")
     return broken
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from dcase_seld.core.classes import load_taxonomy
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.event_files import write_csv
 from dcase_seld.core.files import remove_unfinished, write_bytes, write_text
@@ -75,7 +76,9 @@ def convert(job: Job, workers: int = 1, quiet: bool = True) -> dict[str, Any]:
     """
     recordings = {recording.name: recording for recording in find_recordings(job.source, job.video)}
     # All labels are read before anything is made: one that cannot be must not be found hours later.
-    farthest = [int(read_metadata(recording.metadata)[:, 5].max(initial=0)) for recording in recordings.values()]
+    classes = _class_count(job)
+    labels = [read_metadata(recording.metadata, classes) for recording in recordings.values()]
+    farthest = [int(rows[:, 5].max(initial=0)) for rows in labels]
     if 0 < max(farthest, default=0) < NEAR_CM:
         say(f"warning: no distance in {job.source} reaches {NEAR_CM} cm: are these metres or decimetres?")
     job.out.mkdir(parents=True, exist_ok=True)
@@ -142,6 +145,12 @@ def _plan(job: Job, recordings: dict[str, Recording], workers: int) -> tuple[lis
     return cuts, discarded
 
 
+def _class_count(job: Job) -> int:
+    """Return the number of classes of the source's own list, or of the challenge's."""
+    own = job.source / "taxonomy.yaml"
+    return len(load_taxonomy(own if own.is_file() else None))
+
+
 def _carry_over(job: Job) -> None:
     """Copy what a simulated source says of itself: which rooms are for validation, and its classes."""
     for name in ("splits.csv", "taxonomy.yaml"):
@@ -199,7 +208,7 @@ def convert_chunk(job: Job, chunk: tuple[Recording, list[Cut]]) -> tuple[int, li
     """Write clips of one recording, sorted by start: sound, then video with one decode for all, then labels."""
     recording, cuts = chunk
     notes = []
-    metadata = read_metadata(recording.metadata)
+    metadata = read_metadata(recording.metadata, _class_count(job))
     for kind in ("stereo_dev", "metadata_dev", *(["video_dev"] if job.video else [])):
         (job.out / kind / recording.part).mkdir(parents=True, exist_ok=True)
     for cut in cuts:

@@ -151,6 +151,10 @@ def list_files(folder: Path, taxonomy: Taxonomy, config: SoundsConfig) -> tuple[
             passed += visible_files(sub, PASSED_OVER)
             for path in visible_files(sub, SUFFIXES):
                 files.append(File(class_index, _group(path, sub, config), str(path.relative_to(folder))))
+        passed += [path for path in _entries(folder) if path.suffix.lower() in PASSED_OVER and path.is_file()]
+        loose = [path.name for path in _entries(folder) if path.suffix.lower() in SUFFIXES and path.is_file()]
+        if loose:
+            notes.append(f"sounds beside the class folders were left out: {listing(sorted(loose))}")
         if passed:
             names = [str(path.relative_to(folder)) for path in passed]
             notes.append(f"files that are not read were left out; convert them to wav or flac: {listing(names)}")

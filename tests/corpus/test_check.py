@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dcase_seld.core.errors import SeldError
-from dcase_seld.corpus.check import Wanted, check_corpus
+from dcase_seld.corpus.check import SUSPICIOUS, Wanted, check_corpus
 from dcase_seld.media.audio import write_wav
 from dcase_seld.media.writing import write_video
 
@@ -137,3 +137,57 @@ def test_no_corpus(tmp_path):
         check_corpus(tmp_path)
     with pytest.raises(SeldError, match="not a folder"):
         check_corpus(tmp_path / "no")
+
+
+NOISE = np.random.default_rng(5).normal(0, 0.1, (2, 12_000)).astype(np.float32)
+GOOD = ["0,1,0,20,150,1", "1,1,0,20,150,1"]
+ODD = {
+    "silent": (0 * NOISE, []),
+    "equal-channels": (np.stack([NOISE[0], NOISE[0]]), GOOD),
+    "clipped": (np.clip(NOISE * 20, -1, 1), GOOD),
+    "offset": (NOISE + 0.1, GOOD),
+    "azimuth-range": (NOISE, [*GOOD, "2,1,0,190,150,0"]),
+    "azimuth-behind": (NOISE, [*GOOD, "2,1,0,-95,150,0"]),
+    "distance-zero": (NOISE, [*GOOD, "2,1,0,20,0,0"]),
+    "distance-near": (NOISE, ["0,1,0,20,19,0", "1,1,0,20,2,0"]),
+    "distance-far": (NOISE, [*GOOD, "2,1,0,20,10001,0"]),
+    "onscreen-outside": (NOISE, [*GOOD, "2,1,0,52,150,1"]),
+    "rows-doubled": (NOISE, [*GOOD, GOOD[1]]),
+    "labels-of-silence": (0 * NOISE, GOOD),
+}
+"""Kind of suspicious thing → sound and label rows of a clip that has it."""
+
+
+def odd_clip(root, sound, rows):
+    """Write a corpus of one clip."""
+    for kind in ("stereo", "metadata"):
+        (root / f"{kind}_dev" / "dev-train-own").mkdir(parents=True)
+    write_wav(root / "stereo_dev" / "dev-train-own" / "clip.wav", sound.astype(np.float32))
+    text = "\n".join(["frame,class,source,azimuth,distance,onscreen", *rows]) + "\n"
+    (root / "metadata_dev" / "dev-train-own" / "clip.csv").write_text(text)
+    return root
+
+
+@pytest.mark.parametrize("kind", SUSPICIOUS)
+def test_every_kind_of_suspicious_thing_is_found_alone(tmp_path, kind):
+    report = check_corpus(odd_clip(tmp_path / "c", *ODD[kind]), Wanted(seconds="official"))
+    expected = {"labels-of-silence": ["silent", "labels-of-silence"]}.get(kind, [kind])
+    assert [item.kind for item in report.suspicious] == expected and report.ok
+    assert report.suspicious[-1].where == "metadata_dev/dev-train-own/clip.csv"
+    assert SUSPICIOUS[kind] in "\n".join(report.lines()) and report.to_json()["suspicious_counts"][kind] == 1
+
+
+def test_what_is_just_allowed_is_not_suspicious(tmp_path):
+    rows = ["0,1,0,90,10000,0", "1,1,0,-51,20,1", "2,1,0,0,1,0"]
+    sound = NOISE.copy()
+    sound[:, ::101] = 1.0
+    report = check_corpus(odd_clip(tmp_path / "c", sound, rows), Wanted(seconds="official"))
+    assert report.suspicious == [] and report.ok
+
+
+def test_parts_of_ones_own_have_names_and_lengths_of_their_own(tmp_path):
+    root = odd_clip(tmp_path / "c", NOISE, GOOD)
+    assert kinds(check_corpus(root)) == ["sound-format"], "asked for 5 seconds, it says so"
+    for kind in ("stereo", "metadata"):
+        (root / f"{kind}_dev" / "dev-train-own").rename(root / f"{kind}_dev" / "dev-train-tau")
+    assert kinds(check_corpus(root, Wanted(seconds="official"))) == ["name", "sound-format"]

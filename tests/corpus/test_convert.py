@@ -264,3 +264,48 @@ def test_sources_that_are_not_whole(silent_source, tmp_path):
     metadata.with_name("other.csv").rename(metadata)
     with pytest.raises(SeldError, match="2 channels at 24000 Hz; 4"):
         convert(Job(root, tmp_path / "o2", count=1, video=False))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("49,0,0,10,5,1.53", r"distance is 1.53; it is in whole centimetres.*Are these metres\?"),
+        ("4.9,0,0,10,5,153", r"frame is 4.9; it counts tenths of a second.*Are these seconds\?"),
+        ("49,0,0,10,5,-153", r"distance is -153; it is in whole centimetres"),
+        ("49,15,0,10,5,153", r"class is 15; it is a number of the list of classes, 0 to 12"),
+        ("49,0,0,500,5,153", r"azimuth is 500; it is in whole degrees, -180 to 360"),
+        ("49,0,0,10,95,153", r"elevation is 95"),
+        ("49,0,0,10,5,nan", r"distance is nan"),
+        ("49,0,0,ten,5,153", r"expected frame,class,source,azimuth,elevation,distance"),
+    ],
+)
+def test_labels_in_foreign_units_are_refused_before_anything_is_made(tmp_path, row, message):
+    root = make_source(tmp_path / "s", video=False)
+    metadata = root / "metadata_dev" / "dev-train-tau" / f"{NAME}.csv"
+    metadata.write_text(metadata.read_text() + row + "\n")
+    with pytest.raises(SeldError, match=rf"{NAME}.csv, line 135: {message}"):
+        convert(Job(root, tmp_path / "o", count=1, video=False))
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(("farthest", "warned"), [(19, True), (20, False)])
+def test_a_set_without_any_distance_of_20_cm_is_warned_of(tmp_path, capsys, farthest, warned):
+    root = make_source(tmp_path / "s", video=False)
+    rows = f"0,0,0,10,5,{farthest}\n1,0,0,10,5,2\n"
+    (root / "metadata_dev" / "dev-train-tau" / f"{NAME}.csv").write_text(rows)
+    assert convert(Job(root, tmp_path / "o", count=1, video=False))["clips"] == 1
+    assert ("no distance in" in capsys.readouterr().err) == warned
+
+
+def test_a_source_with_classes_of_its_own_is_held_against_them(tmp_path):
+    root = make_source(tmp_path / "s", video=False)
+    metadata = root / "metadata_dev" / "dev-train-tau" / f"{NAME}.csv"
+    metadata.write_text("0,13,0,10,5,153\n")
+    (root / "taxonomy.yaml").write_text(f"classes: [{', '.join(f'Class {n}' for n in range(14))}]\n")
+    assert (
+        convert(Job(root, tmp_path / "o", clips=listed(tmp_path / "c.csv", [(NAME, 0, 0)]), video=False))["clips"] == 1
+    )
+    assert ",13,0," in (tmp_path / "o/metadata_dev/dev-train-tau" / f"{NAME}_deg000_start0000.csv").read_text()
+    metadata.write_text("0,14,0,10,5,153\n")
+    with pytest.raises(SeldError, match="class is 14; it is a number of the list of classes, 0 to 13"):
+        convert(Job(root, tmp_path / "o2", count=1, video=False))

@@ -199,3 +199,21 @@ def test_without_a_test_fraction_all_recordings_train_and_test_clips_are_refused
     with pytest.raises(ValueError, match="no recording is left for clips"):
         SimulateConfig(bank=everything)
     assert SimulateConfig(bank=everything, clips=ClipCounts(test=0)).clips.test == 0
+
+
+def test_what_is_passed_over_and_what_is_silent_is_said(tmp_path, capsys):
+    put(tmp_path / "dog", "a.wav", "b.wav")
+    for name in ("dog/c.m4a", "dog/more/d.wma", "siren/e.WMA", "f.m4a"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"sound")
+    put(tmp_path, "loose.wav")
+    write_wav(tmp_path / "dog" / "b.wav", np.zeros((1, 4800), np.float32))
+    bank = folder_bank(tmp_path, FOUR, SoundsConfig(group_by="recording"))
+    notes = "\n".join(bank.notes)
+    for name in ("dog/c.m4a", "dog/more/d.wma", "siren/e.WMA", "f.m4a"):
+        assert name in notes.split("convert them to wav or flac: ")[1].splitlines()[0]
+    assert "beside the class folders were left out: loose.wav" in notes
+    assert sorted(recording.source for recording in bank.recordings) == ["dog/a.wav", "dog/b.wav"]
+    for recording in bank.recordings:
+        bank.load(recording)
+    assert f"{tmp_path / 'dog' / 'b.wav'} is silent" in capsys.readouterr().err

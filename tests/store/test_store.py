@@ -232,3 +232,27 @@ def test_problems_that_do_not_stop_are_told(small, tmp_path, capsys):
     assert facts["problem_count"] == 1 and "no labels" in facts["problems"][0]
     assert "1 problem(s)" in capsys.readouterr().err
     assert facts["labelled"] == 8 and facts["clips"] == 9
+
+
+@pytest.mark.parametrize(
+    ("row", "message"), [("3,1,0,361,100,0", "azimuths up to 361°"), ("3,1,0,0,100001,0", "distances up to 100,001 cm")]
+)
+def test_labels_that_cannot_be_are_refused(small, tmp_path, row, message):
+    path = sorted((small / "metadata_dev" / "dev-train-tau").iterdir())[0]
+    before = path.read_text()
+    path.write_text(before + row + "\n")
+    with pytest.raises(SeldError, match=f"1 of 9 clips.*\n.*{path.name}.*{message}"):
+        prepare(small, tmp_path / "s")
+    assert not (tmp_path / "s" / "store.json").exists()
+    assert prepare(small, tmp_path / "s", broken="skip")["clips"] == 8
+    path.write_text(before + "3,1,0,360,100000,0\n")
+    assert prepare(small, tmp_path / "s")["clips"] == 9
+
+
+def test_silent_clips_are_told(small, tmp_path, capsys):
+    path = sorted((small / "stereo_dev" / "dev-train-tau").iterdir())[0]
+    prepare(small, tmp_path / "s")
+    assert "silent" not in capsys.readouterr().err
+    write_wav(path, np.full((2, 12_000), 2, np.int16))
+    prepare(small, tmp_path / "s")
+    assert f"note: 1 of 9 clips are silent: {path.stem}" in capsys.readouterr().err
