@@ -144,16 +144,17 @@ def recipe_steps(steps: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         model = step.get("model") if isinstance(step, Mapping) else None
         if not isinstance(model, Mapping) or step.get("stage") != "train":
             continue
-        names = {}
+        names, called = {}, set()
         listed = step.get("tokens", ())
         for other in [listed] if isinstance(listed, str) else listed if isinstance(listed, (list, tuple)) else ():
             embed = steps.get(other) if isinstance(other, str) else None
             encoder = embed.get("model") if isinstance(embed, Mapping) else None
-            if isinstance(encoder, Mapping) and encoder.get("kind"):
+            if isinstance(embed, Mapping) and isinstance(encoder, Mapping) and encoder.get("kind"):
                 kind = IMAGE if encoder["kind"] == "owlvit" else SOUND
                 names[kind] = token_name(kind, encoder)
+                called.add(embed.get("name") or names[kind])
         fusion = model.get("fusion", ())
-        stale = isinstance(fusion, (list, tuple)) and SOUND in fusion and names.get(SOUND, SOUND) != SOUND
+        stale = isinstance(fusion, (list, tuple)) and SOUND in fusion and SOUND in names and SOUND not in called
         changed, found = model_config(model, names if stale else None)
         if found:
             out[name] = {**step, "model": changed}

@@ -68,14 +68,8 @@ def run_keypoints(config: KeypointsConfig, inputs: Inputs, out: Path, context: C
         say(f"keypoints: {len(problems)} of {len(names)} clips have no or incomplete pictures; first: {problems[0]}")
     found = sum(len(result[name].frame) for name in names)
     frames = sum(int(result[name].seen.sum()) for name in names)
-    return {
-        "clips": len(names),
-        "frames": frames,
-        "people": found,
-        "clips_with_problems": len(problems),
-        "model": Path(config.model).name,
-        "parameters": count_parameters(find_model(config.model, kind="pose")),
-    }
+    model = {"model": Path(config.model).name, "parameters": count_parameters(find_model(config.model, kind="pose"))}
+    return {"clips": len(names), "frames": frames, "people": found, "clips_with_problems": len(problems), **model}
 
 
 def look_at_shards(
@@ -201,6 +195,9 @@ class VisualStageConfig(Config):
     fit: Annotated[str | None, Ref("events")] = Field(
         None, description="Step with predictions of labelled (validation) clips, on which the weights are learned."
     )
+    rules_of: Annotated[str | None, Ref("events")] = Field(
+        None, description="Visual step whose learned weights are taken over, for clips without labels."
+    )
     rules: Annotated[VisualConfig, LIST_OF_NAMES] = Field(
         VisualConfig(), description="Parts, tolerances, weights and limits."
     )
@@ -208,9 +205,11 @@ class VisualStageConfig(Config):
 
 def run_visual(config: VisualStageConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
     """Write events.npz, changes.csv (what changed and why) and visual.json (weights, counts, warnings)."""
+    from dcase_seld.core.config import parse_config
     from dcase_seld.core.errors import SeldError, listing
     from dcase_seld.core.events import Events, recording
     from dcase_seld.core.files import write_json
+    from dcase_seld.core.reading import read_json
     from dcase_seld.core.work import say
     from dcase_seld.store.store import Store
     from dcase_seld.vision.fit import LEAST_EVENTS, check_predictions, count_changes, fit_weights, write_changes
@@ -232,6 +231,9 @@ def run_visual(config: VisualStageConfig, inputs: Inputs, out: Path, context: Co
             "Let the keypoints step look at the split that was predicted.",
         )
     rules, facts = config.rules, {}
+    for learned in inputs.get("rules_of", []):
+        weights = read_json(learned / "visual.json", remedy="Name a visual step in rules_of.").get("weights")
+        rules = parse_config(VisualConfig, {**rules.model_dump(mode="json"), "weights": weights}, f"{learned}")
     if inputs.get("fit"):
         known = Events.load(inputs["fit"][0] / "events.npz")
         absent = [name for name in known.clips if config.keypoints and name not in people]

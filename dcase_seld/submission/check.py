@@ -71,13 +71,14 @@ def check_submission(path: Path, layout: Layout, evaluation: Path | None = None)
 
 
 def evaluation_names(folder: Path) -> set[str]:
-    """Return the names of the evaluation clips in a folder or below it.
+    """Return the names of the evaluation clips in a folder or below it; of a whole data set those of its stereo_eval.
 
     Raises:
         SeldError: it holds none.
     """
+    inner = [folder / name for name in ("stereo_eval", "foa_eval", "mic_eval") if (folder / name).is_dir()]
     names = set()
-    for _, folders, files in os.walk(folder):
+    for _, folders, files in os.walk(inner[0] if inner else folder):
         folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
         for file in files:
             stem, suffix = os.path.splitext(file)  # noqa: PTH122 - 20,000 names

@@ -10,7 +10,7 @@ from typing import Any
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.reading import read_arrays
 from dcase_seld.recipe.provenance import Step, read_step
-from dcase_seld.submission.layout import Layout, Track
+from dcase_seld.submission.layout import RANDOM, Layout, Track
 from dcase_seld.submission.systems import Run
 
 FEATURES = {
@@ -48,9 +48,6 @@ AUGMENTATIONS = {
 CHANNELS = {"stereo": "stereo", "foa": "first-order Ambisonics", "mono": "mono"}
 
 NAMED_VERSIONS = ("python", "dcase-seld", "torch", "numpy", "transformers")
-
-RANDOM = "RANDOM weights, never trained"
-"""What stands behind a network that was made for trials; check-submission looks for it."""
 
 Description = dict[str, Any]
 

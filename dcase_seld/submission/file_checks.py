@@ -18,7 +18,7 @@ from dcase_seld.core.errors import SeldError
 from dcase_seld.core.reading import parse_yaml
 from dcase_seld.core.task import ONSCREEN_LIMIT_DEG
 from dcase_seld.submission.archive import Findings
-from dcase_seld.submission.layout import Layout, Track
+from dcase_seld.submission.layout import RANDOM, Layout, Track
 
 BATCH_FILES = 1_000
 
@@ -136,6 +136,8 @@ def check_meta(data: bytes, where: str, label: str, track: Track | None, layout:
     def error(rule: str, field: str, message: str) -> None:
         findings.error(rule, where, f"{field}: {message}", line_of(text, field))
 
+    if RANDOM in text:
+        findings.warning("random-weights", where, "says that a network was never trained; this is no submission")
     for field in layout.meta_fields:
         value = _get(meta, field)
         if value is _MISSING:

@@ -21,6 +21,9 @@ BUILT_IN = Path(__file__).parent / "templates"
 
 Track = Literal["a", "b"]
 
+RANDOM = "RANDOM weights, never trained"
+"""What stands in a meta file behind a network that was made for trials."""
+
 
 class Layout(Config):
     """What layout.yaml holds; its comments say what each field means."""

@@ -122,3 +122,17 @@ def test_a_set_value_that_is_not_yaml_is_refused():
     assert parse_value("1e-4") == 1e-4
     with pytest.raises(SeldError):
         parse_value("[1, ")
+
+
+def test_tokens_of_several_sound_encoders_keep_their_names():
+    from dcase_seld.core.old_formats import recipe_steps
+
+    embed = {name: {"stage": "embed", "model": {"kind": name}} for name in ("clap", "yamnet")}
+    named = {"mine": {"stage": "embed", "name": "clap", "model": {"kind": "onnx", "path": "x.onnx"}}}
+    for tokens in (["clap", "yamnet"], ["mine", "yamnet"]):
+        train = {"stage": "train", "tokens": tokens, "model": {"kind": "conformer", "fusion": ["clap", "yamnet"]}}
+        steps = {**embed, **named, "train": train}
+        assert recipe_steps(steps) == (steps, [])
+    old = {"stage": "train", "tokens": "yamnet", "model": {"kind": "conformer", "fusion": ["clap"]}}
+    steps, notes = recipe_steps({**embed, "train": old})
+    assert list(steps["train"]["model"]["fusion"]) == ["yamnet"] and notes

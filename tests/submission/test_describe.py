@@ -12,7 +12,8 @@ from dcase_seld.core.config import known_networks
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.event_files import write_folder
 from dcase_seld.submission.deliver import scores_of_systems
-from dcase_seld.submission.describe import RANDOM, describe, random_weights, total_parameters, uncounted
+from dcase_seld.submission.describe import describe, random_weights, total_parameters, uncounted
+from dcase_seld.submission.layout import RANDOM
 from dcase_seld.submission.package import notes
 from dcase_seld.submission.systems import find_run, with_scores
 
