@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 
 def _load(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -34,6 +35,46 @@ plugin_option: Callable[[Any], Any] = click.option(
 def complete(names: Iterable[str], text: str) -> list[str]:
     """Return the names that begin with what was typed, for the shell's completion."""
     return [name for name in names if name.startswith(text)]
+
+
+def complete_recipe(ctx: click.Context, param: click.Parameter, text: str) -> list[CompletionItem]:
+    """Return the names of the package's recipes that begin so; the shell adds files."""
+    from dcase_seld.recipe.load import shipped_recipes
+
+    return [CompletionItem(text, type="file"), *map(CompletionItem, complete(shipped_recipes(), text))]
+
+
+def complete_step(ctx: click.Context, param: click.Parameter, text: str) -> list[str]:
+    """Return the steps of the recipe on the line that begin so; for --set with their keys."""
+    from dcase_seld.core.errors import SeldError
+    from dcase_seld.recipe.load import load_recipe
+
+    # Where the option's value is still to come, click leaves the line's arguments in `args`.
+    named = ctx.params.get("recipe") or next(iter(ctx.args), None)
+    try:
+        steps = load_recipe(named).steps if named is not None else {}
+    except SeldError:
+        return []
+    if param.name != "overrides":
+        return complete(steps, text)
+    from dcase_seld.recipe.keys import groups
+    from dcase_seld.stages import load_stage, stage_names
+
+    step = steps.get(text.partition(".")[0], {}).get("stage") if "." in text else None
+    if step not in stage_names():
+        return complete((f"{name}." for name in steps), text)
+    paths = (key.path for group in groups(load_stage(step).config) for key in group.keys)
+    return complete(dict.fromkeys(f"{text.partition('.')[0]}.{path}=" for path in paths), text)
+
+
+def filled(text: str, first: str, rest: str) -> str:
+    """Return a paragraph for the terminal's width, its first line and its other lines begun as said."""
+    import shutil
+    import textwrap
+
+    width = min(shutil.get_terminal_size().columns, 100)
+    words = {"initial_indent": first, "subsequent_indent": rest, "break_long_words": False, "break_on_hyphens": False}
+    return textwrap.fill(text, width, **words)  # type: ignore[arg-type]
 
 
 def answer(text: str, content: Any, json_file: Path | None) -> None:

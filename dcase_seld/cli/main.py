@@ -9,6 +9,7 @@ import os
 import sys
 
 import click
+from click.shell_completion import CompletionItem
 
 from dcase_seld import __version__
 from dcase_seld.core.errors import SeldError
@@ -89,6 +90,11 @@ class LazyGroup(click.Group):
         if near and not args[0].startswith("-"):
             ctx.fail(f"No such command {args[0]!r}; did you mean {near[0]!r}?")
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands that begin so without importing them, and the options."""
+        found = [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from dcase_seld.cli import complete, plugin_option
+from dcase_seld.cli import complete, complete_recipe, complete_step, filled, plugin_option
 from dcase_seld.core.errors import SeldError, near_names
 from dcase_seld.core.work import say
 from dcase_seld.recipe.load import shipped_recipes
@@ -39,12 +37,23 @@ def _device(context: click.Context, parameter: click.Parameter, value: str) -> s
 
 
 @click.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
-@click.option("--until", metavar="STEP", help="Run only STEP and the steps it reads.")
-@click.option("--from", "since", metavar="STEP", help="Run only STEP and the steps that read it; others must be done.")
+@click.argument("recipe", type=click.Path(path_type=Path), shell_complete=complete_recipe)
+@click.option("--until", metavar="STEP", shell_complete=complete_step, help="Run only STEP and the steps it reads.")
+@click.option(
+    "--from",
+    "since",
+    metavar="STEP",
+    shell_complete=complete_step,
+    help="Run only STEP and the steps that read it; others must be done.",
+)
 @click.option("--force", is_flag=True, help="Make the selected steps again, though they are done.")
 @click.option(
-    "--set", "overrides", metavar="STEP.KEY=VALUE", multiple=True, help="Change a value (YAML) of the recipe."
+    "--set",
+    "overrides",
+    metavar="STEP.KEY=VALUE",
+    multiple=True,
+    shell_complete=complete_step,
+    help="Change a value (YAML) of the recipe.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would run, and why; run nothing.")
 @click.option("--device", default="auto", show_default=True, callback=_device, help="auto, cpu, cuda, cuda:1, mps, …")
@@ -126,9 +135,14 @@ def _short(path: Path) -> str:
 
 
 @click.command()
-@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("recipe", type=click.Path(path_type=Path), shell_complete=complete_recipe)
 @click.option(
-    "--set", "overrides", metavar="STEP.KEY=VALUE", multiple=True, help="Change a value (YAML) of the recipe."
+    "--set",
+    "overrides",
+    metavar="STEP.KEY=VALUE",
+    multiple=True,
+    shell_complete=complete_step,
+    help="Change a value (YAML) of the recipe.",
 )
 @click.option(
     "--work", type=click.Path(path_type=Path), default=Path("work"), show_default=True, help="Where results are."
@@ -137,11 +151,12 @@ def _short(path: Path) -> str:
 def status(recipe: Path, overrides: tuple[str, ...], work: Path) -> None:
     """Say for every step of RECIPE whether it is done, and why it would run if not.
 
-    The reason names the keys that differ from the step's most recent result: "epochs: 3 → 5".
+    The reason names the keys that differ from the step's most recent result: "epochs: 3 → 5". Variables of the
+    environment that are not set have the values of the last run.
     """
     from dcase_seld.recipe.plan import make_plan
 
-    plan = make_plan(recipe, registry(), work, overrides)
+    plan = make_plan(recipe, registry(), work, overrides, recall=True)
     if plan.about:
         click.echo(plan.about)
     for note in plan.notes:
@@ -193,7 +208,7 @@ def recipes(context: click.Context) -> None:
 
 
 @recipes.command(name="copy")
-@click.argument("name")
+@click.argument("name", shell_complete=lambda ctx, param, text: complete(shipped_recipes(), text))
 @click.argument("target", required=False, type=click.Path(path_type=Path))
 def copy_recipe(name: str, target: Path | None) -> None:
     """Copy the recipe NAME to TARGET (default: NAME.yaml here), to be changed."""
@@ -254,7 +269,7 @@ def stages(stage: str | None) -> None:
     if stage is None:
         width = max(map(len, known.names))
         for name in known.names:
-            click.echo(_filled(known.load(name).about, f"{name:{width}}  ", " " * (width + 2)))
+            click.echo(filled(known.load(name).about, f"{name:{width}}  ", " " * (width + 2)))
         click.echo("\n`dcase-seld stages STAGE` shows the keys of one; `dcase-seld explain KEY` looks a key up.")
         return
     if stage not in known.names:
@@ -302,7 +317,7 @@ def _tell_stage(known: Registry, name: str) -> None:
     from dcase_seld.recipe.keys import groups
 
     stage = known.load(name)
-    click.echo(_filled(f"{name}: {stage.about}", "", ""))
+    click.echo(filled(f"{name}: {stage.about}", "", ""))
     told: dict[type, str] = {}
     kinds: set[str] = set()
     for group in groups(stage.config):
@@ -311,7 +326,7 @@ def _tell_stage(known: Registry, name: str) -> None:
                 continue
             kind = f" with kind {group.when}" if group.when else ""
             same = f" The keys are those of {told[group.model]}." if group.model in told else ""
-            click.echo("\n" + _filled(f"{group.place}{kind}: {group.about}{same}", "", "  "))
+            click.echo("\n" + filled(f"{group.place}{kind}: {group.about}{same}", "", "  "))
             if same:
                 continue
         told[group.model] = group.place
@@ -327,13 +342,7 @@ def _tell_key(name: str, key: Key, indent: str) -> None:
     hidden = [name for name in key.choices if name not in key.kind.split()]
     values = f": {', '.join(key.choices)}" if hidden else ""
     free = "; does not change the result" if key.run_time else ""
-    click.echo(_filled(f"{name}    {key.kind}{values}{default}{free}", indent, f"{indent}    "))
+    click.echo(filled(f"{name}    {key.kind}{values}{default}{free}", indent, f"{indent}    "))
     values = "|".join(map(re.escape, (*key.choices, "null")))
     for line in re.split(rf"; (?=(?:{values})(?::|$))", key.about) if key.about else ():
-        click.echo(_filled(line, f"{indent}    ", f"{indent}      "))
-
-
-def _filled(text: str, first: str, rest: str) -> str:
-    width = min(shutil.get_terminal_size().columns, 100)
-    words = {"initial_indent": first, "subsequent_indent": rest, "break_long_words": False, "break_on_hyphens": False}
-    return textwrap.fill(text, width, **words)  # type: ignore[arg-type]
+        click.echo(filled(line, f"{indent}    ", f"{indent}      "))

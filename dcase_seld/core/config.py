@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaH
 from pydantic_core import CoreSchema, core_schema
 
 from dcase_seld.core.errors import SeldError
+from dcase_seld.core.files import follow
 from dcase_seld.core.registry import Registry
 
 
@@ -254,6 +255,16 @@ def find_network(place: str | Path) -> Path:
     if not Path(place).exists():
         raise SeldError(
             f"{place} is no folder, and no network that the package carries ({', '.join(known) or 'there is none'}).",
-            "Give the folder of a train or ensemble step, or one of these names.",
+            networks_of_run(place) or "Give the folder of a train or ensemble step, or one of these names.",
         )
     return Path(place)
+
+
+def networks_of_run(place: str | Path) -> str:
+    """Return a sentence on the networks of a run's folder, or of a recipe's results here; "" where there are none."""
+    run = Path(place) if Path(place).is_dir() else Path("work") / Path(place).stem
+    holding = ("model.safetensors", "best/model.safetensors", "ensemble.json")
+    steps = sorted(run.iterdir()) if run.is_dir() else []
+    found = [str(follow(step)) if step.is_file() else str(step) for step in steps]
+    found = [step for step in found if any((Path(step) / name).is_file() for name in holding)]
+    return f"Networks of {run}: {', '.join(found)}." if found else ""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dcase_seld import __version__
 from dcase_seld.core import old_formats
-from dcase_seld.core.config import names_in
+from dcase_seld.core.config import names_in, networks_of_run
 from dcase_seld.core.errors import SeldError, first_line, listing
 from dcase_seld.core.files import refuse_no_weights, whole, whole_file, write_json
 from dcase_seld.core.reading import Facts, read_json
@@ -246,5 +246,5 @@ def model_folder(path: Path) -> Path:
             return folder
     raise SeldError(
         f"{path} holds no trained network: neither it nor its best/ has a model.safetensors.",
-        "Give the folder of a finished train step, or one of the checkpoints in it.",
+        networks_of_run(path) or "Give the folder of a finished train step, or one of the checkpoints in it.",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ class Recipe:
         problems: what is wrong so far, one line each; `graph.build` adds to it and raises them together.
         unknown: places whose value is not known, since a variable is not set.
         plugins: names of the plug-ins that the recipe needs; the user himself must have named them.
-        notes: keys of 0.1 that were read under their new names, one line each.
+        notes: keys of 0.1 that were read under their new names, and variables that were recalled, one line each.
     """
 
     name: str
@@ -93,12 +93,22 @@ def find_recipe(place: Path | str) -> Path:
 
 
 def load_recipe(
-    path: Path | str, overrides: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    path: Path | str,
+    overrides: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    recall: Callable[[str, KeyPath], Any] | None = None,
 ) -> Recipe:
     """Return the recipe of a YAML file, or of one that the package carries, with `step.key=value` overrides applied.
 
     Problems that leave the rest readable (duplicate or unknown keys, unset variables, wrong overrides) are kept in
     `Recipe.problems`, so that they are reported together with those of the steps' configurations.
+
+    Args:
+        path: the file, or the name.
+        overrides: values to change.
+        environment: variables; None: those of the process.
+        recall: (recipe's name, key's path) → the value that an earlier result has there, or None; asked where a
+            variable is not set.
 
     Raises:
         SeldError: the file cannot be read, or is not YAML.
@@ -107,7 +117,7 @@ def load_recipe(
     text = _read(path)
     # A folder that begins with a dot would be none of the recipes' (work/.results, work/.outside).
     recipe = Recipe(name=f"dot_{path.stem.lstrip('.')}" if path.stem.startswith(".") else path.stem, path=path)
-    reader = _Reader(recipe, os.environ if environment is None else environment)
+    reader = _Reader(recipe, os.environ if environment is None else environment, recall)
     data = reader.read(text)
     if not isinstance(data, dict):
         raise SeldError(f"{path}: a recipe is a mapping with the keys about and steps.", "See recipes/quickstart.yaml.")
@@ -133,7 +143,8 @@ def load_recipe(
             recipe.steps[name] = value
     for override in overrides:
         _apply(recipe, override)
-    recipe.steps, recipe.notes = old_formats.recipe_steps(recipe.steps)
+    recipe.steps, renamed = old_formats.recipe_steps(recipe.steps)
+    recipe.notes = [*dict.fromkeys(recipe.notes), *renamed]
     return recipe
 
 
@@ -149,10 +160,13 @@ def _read(path: Path) -> str:
 class _Reader(YamlReader):
     """The YAML reader of recipes, noting lines, duplicates and variables on the way."""
 
-    def __init__(self, recipe: Recipe, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, recipe: Recipe, environment: Mapping[str, str], recall: Callable[[str, KeyPath], Any] | None
+    ) -> None:
         super().__init__(str(recipe.path))
         self.recipe = recipe
         self.environment = environment
+        self.recall = recall
         self.variables: list[re.Match[str]] = []
 
     def read(self, text: str) -> Any:
@@ -189,6 +203,8 @@ class _Reader(YamlReader):
         def value_of(mark: re.Match[str]) -> str:
             name, default = self.variables[int(mark[1])].groups()
             value = self.environment.get(name) or default
+            if value is None and (value := self._recalled(mark, where)) is not None:
+                self.recipe.notes.append(f"{name} is not set: {value!r}, as in the last run, is taken for it")
             if value is None:
                 self.recipe.complain(where, f"the environment variable {name} is not set (export {name}=…)")
                 self.recipe.unknown.add(where)
@@ -199,6 +215,14 @@ class _Reader(YamlReader):
         if "${" in text:
             self.recipe.complain(where, f"a variable is written ${{NAME}} or ${{NAME:-default}}, got {text!r}")
         return text
+
+    def _recalled(self, mark: re.Match[str], where: KeyPath) -> str | None:
+        """Return what a variable must have been for the value that an earlier result has, if that can be told."""
+        before, after = mark.string[: mark.start()], mark.string[mark.end() :]
+        value = None if self.recall is None or _MARK.search(before + after) else self.recall(self.recipe.name, where)
+        if value is None or not (str(value).startswith(before) and str(value).endswith(after)):
+            return None
+        return str(value)[len(before) : len(str(value)) - len(after)] or None
 
 
 def _apply(recipe: Recipe, override: str) -> None:

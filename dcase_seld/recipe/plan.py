@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dcase_seld.core.errors import listing
+from dcase_seld.core.files import follow
+from dcase_seld.core.reading import KeyPath
 from dcase_seld.recipe.fingerprint import OutsideData, fingerprint, identity, outside_data
 from dcase_seld.recipe.graph import Registry, Step, build
 from dcase_seld.recipe.load import load_recipe
@@ -174,15 +177,34 @@ class Plan:
         return folders
 
 
+def recorded_value(work: Path, recipe: str, where: KeyPath) -> Any:
+    """Return what the last result of a step has at a key's path ("steps", step, key, …), or None."""
+    receipt = read_receipt(follow(work / recipe / str(where[1]))) if len(where) > 2 else None
+    value: Any = (receipt or {}).get("config")
+    for key in where[2:]:
+        try:
+            value = value[key]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return value
+
+
 def make_plan(
-    path: Path | str, registry: Registry, work: Path | str, overrides: Sequence[str] = (), quiet: bool = True
+    path: Path | str,
+    registry: Registry,
+    work: Path | str,
+    overrides: Sequence[str] = (),
+    quiet: bool = True,
+    recall: bool = False,
 ) -> Plan:
     """Return the plan of a recipe; reads receipts and outside data, writes nothing but the cache of the latter.
+
+    With `recall`, variables of the environment that are not set have the values of the last run.
 
     Raises:
         SeldError: the recipe has errors, or outside data is missing.
     """
-    recipe = load_recipe(path, overrides)
+    recipe = load_recipe(path, overrides, recall=partial(recorded_value, Path(work)) if recall else None)
     steps = build(recipe, registry, check_outside=True)
     plan = Plan(recipe.name, recipe.path, recipe.about, Path(work).absolute(), tuple(recipe.notes))
     plan.outside = _look_outside(steps, plan.work, quiet)

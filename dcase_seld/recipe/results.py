@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from dcase_seld.core.errors import SeldError
+from dcase_seld.core.errors import SeldError, near_names
 from dcase_seld.core.files import PART, follow, write_json
 from dcase_seld.core.reading import Facts, read_json
 
@@ -263,7 +263,7 @@ def forget(work: Path, recipe: str) -> int:
     places = [place for place in _links(work) if place.parent == folder]
     if not places:
         names = sorted({place.parent.name for place in _links(work)})
-        raise SeldError(f"{work} holds no results of a recipe {recipe!r}.", f"It has: {', '.join(names) or 'none'}.")
+        raise SeldError(f"{work} holds no results of a recipe {recipe!r}.", near_names(recipe, names))
     for place in places:
         place.unlink()
     if not any(folder.iterdir()):

@@ -82,3 +82,40 @@ def test_a_mistyped_device_is_told_before_anything_runs(call, tmp_path):
         call("run", "adding.yaml", "--device", "gpu0")
     assert not (tmp_path / "work").exists()
     call("run", "adding.yaml", "--device", "cuda:1", "--dry-run")
+
+
+def test_status_of_a_finished_run_needs_no_variables(call, tmp_path, monkeypatch):
+    for name, number in (("one", 1), ("two", 2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "n.txt").write_text(str(number))
+    recipe = "steps:\n  a: {stage: numbers, source: '${SOUNDS}', values: ['${FIRST}', 2]}\n"
+    (tmp_path / "outer.yaml").write_text(recipe + "  b: {stage: numbers, source: '${SOUNDS}', mode: 'm ${WORD} m'}\n")
+    monkeypatch.setenv("SOUNDS", "one")
+    monkeypatch.setenv("FIRST", "7")
+    monkeypatch.setenv("WORD", "x")
+    call("run", "outer.yaml")
+    monkeypatch.delenv("SOUNDS")
+    monkeypatch.delenv("FIRST")
+    monkeypatch.delenv("WORD")
+    said = call("status", "outer.yaml")
+    assert said.stdout.endswith("all 2 steps are up to date\n")
+    assert said.stderr.count("SOUNDS is not set") == 1 and "'7', as in the last run, is taken" in said.stderr
+    assert "WORD is not set: 'x'" in said.stderr
+    with pytest.raises(SeldError, match="the environment variable SOUNDS is not set"):
+        call("run", "outer.yaml")
+    monkeypatch.setenv("SOUNDS", "two")
+    assert "2 of 2 steps would run" in call("status", "outer.yaml").stdout
+    (tmp_path / "new.yaml").write_text(recipe)
+    monkeypatch.delenv("SOUNDS")
+    with pytest.raises(SeldError, match="the environment variable SOUNDS is not set"):
+        call("status", "new.yaml")
+
+
+def test_a_mistyped_step_has_a_near_name(call):
+    with pytest.raises(SeldError, match=r"--until totl: .*no such step. Did you mean total\?"):
+        call("run", "adding.yaml", "--until", "totl")
+    with pytest.raises(SeldError, match="no step 'totl'; did you mean 'total'"):
+        call("run", "adding.yaml", "--set", "totl.rate=2")
+    call("run", "adding.yaml", "--quiet")
+    with pytest.raises(SeldError, match=r"recipe 'addin'. Did you mean adding\?"):
+        call("clean", "--forget", "addin")

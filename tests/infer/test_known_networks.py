@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 
 from dcase_seld.cli.main import main
 from dcase_seld.core.config import NETWORKS, find_network, known_networks
+from dcase_seld.core.errors import SeldError
 from dcase_seld.infer.predictor import Predictor
 from dcase_seld.media.audio import write_wav
 from dcase_seld.simulate.tones import bell
@@ -53,3 +55,23 @@ def test_predict_without_a_checkpoint_finds_a_side_offline(tmp_path, monkeypatch
         and "° right" not in done.output
         and "how far to believe it" in done.output
     )
+
+
+def test_a_run_or_a_recipe_named_as_a_network_lists_the_networks_in_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results = tmp_path / "work" / ".results"
+    for name in ("train-1/best", "prepare-2"):
+        (results / name).mkdir(parents=True)
+    (results / "train-1" / "best" / "model.safetensors").touch()
+    run = tmp_path / "work" / "mine"
+    run.mkdir()
+    (run / "finetune").symlink_to("../.results/train-1")
+    (run / "pretrain").write_text("../.results/train-1\n")  # a link, where the system knows none
+    (run / "data").symlink_to("../.results/prepare-2")
+    (tmp_path / "mine.yaml").write_text("steps: {}\n")
+    for named in ("work/mine", "mine", "mine.yaml"):
+        with pytest.raises(SeldError) as refused:
+            Predictor.load([Path(named)])
+        assert refused.value.remedy == "Networks of work/mine: work/mine/finetune, work/.results/train-1."
+    with pytest.raises(SeldError, match="Give the folder of a finished train step"):
+        Predictor.load([Path("work/mine/data")])

@@ -1,0 +1,90 @@
+"""Keys looked up at the command line, recipes copied with their schema, and what the shell completes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from dcase_seld.cli.main import main
+from dcase_seld.core.errors import SeldError
+from dcase_seld.recipe.keys import recipe_schema
+from dcase_seld.stages import STAGE_MODULES
+
+
+def call(*words):
+    done = CliRunner().invoke(main, list(words), standalone_mode=False, env={"COLUMNS": "80"})
+    if done.exception:
+        raise done.exception
+    return done.stdout
+
+
+def test_stages_lists_every_stage_and_what_it_makes():
+    said = call("stages")
+    assert all(f"\n{name} " in f"\n{said}" for name in STAGE_MODULES)
+    assert " ".join(said.split()).count("Makes: ") == len(STAGE_MODULES)
+    assert max(map(len, said.splitlines()[:-1])) <= 80
+
+
+def test_a_stage_tells_its_keys_nested_ones_too_each_once():
+    said = call("stages", "train")
+    lines = said.splitlines()
+    assert "  epochs    whole number, ≥ 1; default 20" in lines and "      passes over the training clips" in lines
+    assert sum(line.startswith("  model.encoder.layers ") for line in lines) == 1
+    assert "model with kind crnn: The challenge's baseline network: CNN, GRU, self-" in said.replace("\n  ", " ")
+    with pytest.raises(SeldError, match=r"no stage 'trian'. Did you mean train\?"):
+        call("stages", "trian")
+
+
+def test_a_key_tells_its_values_and_what_each_means():
+    said = call("explain", "model.encoder.kind").splitlines()
+    assert said == [
+        "train.model.encoder.kind    conformer or resnet_conformer; default conformer",
+        "    conformer: four double-convolution blocks",
+        "    resnet_conformer: residual stages",
+    ]
+    assert call("explain", "train.lr") == call("explain", "lr")
+    assert call("explain", "train") == call("stages", "train")
+    with pytest.raises(SeldError, match=r"No stage has a key 'encodr.kind'. Near: .*encoder.kind"):
+        call("explain", "encodr.kind")
+
+
+def test_a_copied_recipe_has_its_schema_beside_it(tmp_path):
+    from dcase_seld.cli.recipes import registry
+
+    call("recipes", "copy", "ablations/small", str(tmp_path / "mine.yaml"))
+    text = (tmp_path / "mine.yaml").read_text(encoding="utf-8")
+    assert "\n# yaml-language-server: $schema=recipe.schema.json\n" in text
+    schema = json.loads((tmp_path / "recipe.schema.json").read_text(encoding="utf-8"))
+    assert schema == recipe_schema(registry()) == json.loads(call("schema"))
+    (tmp_path / "recipe.schema.json").write_text("mine")
+    call("recipes", "copy", "quickstart", str(tmp_path))
+    assert (tmp_path / "recipe.schema.json").read_text() == "mine"
+
+
+COMPLETE = "import sys; sys.argv = ['dcase-seld']; from dcase_seld.cli.main import entry; entry()"
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("ru", {"run", "runs"}),
+        ("run quick", {"quick", "quickstart", "quickstart_av"}),
+        ("run quickstart --until fine", {"finetune_1", "finetune_2"}),
+        ("run mine.yaml --from ad", {"add", "adder"}),
+        ("run quickstart --set pretrain.model.encoder.l", {"pretrain.model.encoder.layers="}),
+        ("run gone.yaml --until x", set()),
+        ("run --until x", set()),
+        ("explain train.model.encoder.k", {"train.model.encoder.kind", "train.model.encoder.kernel"}),
+    ],
+)
+def test_the_shell_completes_commands_recipes_steps_and_keys(words, offered, tmp_path):
+    (tmp_path / "mine.yaml").write_text("steps:\n  add: {stage: score}\n  adder: {stage: score, csv: '${NONE}'}\n")
+    line = f"dcase-seld {words}"
+    settings = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1), "_DCASE_SELD_COMPLETE": "bash_complete"}
+    done = subprocess.run(
+        [sys.executable, "-c", COMPLETE], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **settings}
+    )
+    assert done.stderr == "" and {row.partition(",")[2] for row in done.stdout.split()} == offered
