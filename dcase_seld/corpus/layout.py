@@ -102,10 +102,18 @@ def index_corpus(root: Path, channels: str = "stereo") -> Corpus:
             entry.setdefault(kind, path)
     if not files:
         wanted = ", ".join(folder.replace("stereo", channels) for names, _ in KINDS.values() for folder in names)
-        raise SeldError(
-            f"{root} holds no clips in the official layout ({wanted}).",
-            "Unpack the official zips into one folder, or simulate a corpus.",
-        )
+        below = [
+            place.parent for place in sorted(root.glob("*/*_dev")) + sorted(root.glob("*/*_eval")) if place.is_dir()
+        ]
+        kinds = {folder.replace("stereo", channels) for names, _ in KINDS.values() for folder in names}
+        if root.name in kinds or root.parent.name in kinds:  # one of its folders, or a part, was given
+            up = root.parent if root.name in kinds else root.parent.parent
+            advice = f"Give the folder above, {up}."
+        elif below:
+            advice = f"Give the folder inside it, {below[0]}."
+        else:
+            advice = f"Give the folder that the official zips were unpacked in, with {channels}_dev and metadata_dev."
+        raise SeldError(f"{root} holds no clips in the official layout ({wanted}).", advice)
     clips = tuple(
         Clip(stem, part, entry.get("audio"), entry.get("labels"), entry.get("video"))
         for (part, stem), entry in sorted(files.items())

@@ -70,10 +70,14 @@ def assign(clips: Sequence[Clip], config: SplitConfig, root: Path | None = None)
             groups["" if by == "part" else clip.part][group_of(clip, by)].append(index)
     held = [index for part in sorted(groups) for index in _hold_out(groups[part], config)]
     if groups and config.fraction > 0 and not held:
+        # By what else these clips could be told apart: only that is worth advising.
+        trained = [clip for index, clip in enumerate(clips) if splits[index] == "train"]
+        finer = len({group_of(clip, "recording") for clip in trained}) > 1 and by != "recording"
+        advice = "Use `split: {by: recording}`, or" if finer else "Add clips of another recording, or use"
         raise SeldError(
             f"No validation clips can be held out: all training clips belong to one {by}, "
             f"{next(iter(next(iter(groups.values()))))!r}.",
-            "Use `split: {by: recording}`, or `fraction: 0` to train without validation.",
+            f"{advice} `split: {{fraction: 0}}` to train without validation.",
         )
     for index in held:
         splits[index] = "val"

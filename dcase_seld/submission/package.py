@@ -72,7 +72,8 @@ def make_entries(
         if untrained and not force_random_weights:
             raise SeldError(
                 f"{run.csv} was made with networks that were never trained: {listing(untrained)}.",
-                "Fetch trained weights (dcase-seld models), or pass --force-random-weights for a trial.",
+                "Fetch trained weights with `dcase-seld models pull` and run again; for a trial, package with "
+                "--force-random-weights (in a package step of a recipe: `force_random_weights: true`).",
             )
         names = team.systems.get(f"{track}{number}", SystemNames())
         author = team.corresponding
