@@ -6,6 +6,7 @@ Figures are ratios within one run where that says more than a number of one mach
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,10 @@ import torch
 
 from dcase_seld.core.task import CLIP_SAMPLES
 from dcase_seld.store.batches import Batches
-from dcase_seld.store.store import Store, noise_store
+from dcase_seld.store.store import Store
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "made"))
+from noise import noise_store
 
 
 def rate(work, count, repeat=3):

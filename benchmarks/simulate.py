@@ -17,16 +17,17 @@ from pathlib import Path
 
 from dcase_seld.core.classes import DCASE2025
 from dcase_seld.core.config import parse_config
-from dcase_seld.simulate.clip_maker import Job, Maker
 from dcase_seld.simulate.config import ClipCounts, PictureConfig, SceneConfig, SoundsConfig
-from dcase_seld.simulate.simulation import simulate
+from dcase_seld.simulate.simulation import ClipMaker, SimulationPlan, simulate
 
 
-def job(out: Path, clips: int, video: bool = False, sounds: Path | None = None) -> Job:
+def job(out: Path, clips: int, video: bool = False, sounds: Path | None = None) -> SimulationPlan:
     scene = parse_config(SceneConfig, {"polyphony": {"weights": [0, 0, 1]}}, "scene")
     counts = ClipCounts(train=clips, test=0)
     shown = PictureConfig() if video else None
-    return Job(out, DCASE2025, sounds, SoundsConfig(), scene, counts, 0, (1.0,) * len(DCASE2025), video=shown)
+    return SimulationPlan(
+        out, DCASE2025, sounds, SoundsConfig(), scene, counts, 0, (1.0,) * len(DCASE2025), video=shown
+    )
 
 
 def processor_s() -> float:
@@ -45,7 +46,7 @@ def main(clips: int, sounds: Path | None = None) -> None:
                 rates[workers, video] = clips / (time.perf_counter() - start)
                 processor_ms[workers, video] = 1000 * (processor_s() - spent) / clips
         # What a process reaches once it has made its sounds and rooms: the rate of a large set.
-        maker = Maker(job(Path(folder) / "with1False", clips, sounds=sounds))
+        maker = ClipMaker(job(Path(folder) / "with1False", clips, sounds=sounds))
         chosen = range(min(clips, 60))
         for index in chosen:
             maker.make("train", index)

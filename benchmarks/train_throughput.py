@@ -15,6 +15,7 @@ import argparse
 import multiprocessing
 import resource
 import statistics
+import sys
 import tempfile
 import time
 from contextlib import nullcontext
@@ -29,7 +30,6 @@ from dcase_seld.model.network import build_model
 from dcase_seld.model.types import ModelInput
 from dcase_seld.scoring.figures import read_epochs
 from dcase_seld.store.source import open_sources
-from dcase_seld.store.store import noise_store
 from dcase_seld.train.augment import Augment
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.loop import train
@@ -44,6 +44,9 @@ from dcase_seld.train.setup import (
 )
 from dcase_seld.train.state import learning_rate
 from dcase_seld.train.step import training_step
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "made"))
+from noise import noise_store
 
 TURN = 4
 

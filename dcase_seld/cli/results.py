@@ -7,16 +7,13 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from dcase_seld.cli import plugin_option
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.reading import Facts, read_json
-
-if TYPE_CHECKING:
-    from dcase_seld.store.store import Store
 
 
 @click.command()
@@ -136,6 +133,7 @@ def ensemble(
     from dcase_seld.infer.devices import single_device
     from dcase_seld.infer.ensemble import make_ensemble
     from dcase_seld.infer.settings import EnsembleConfig
+    from dcase_seld.stages.data import store_of
 
     if data is None:
         options |= {"select": "all", "thresholds": "none"}
@@ -146,27 +144,13 @@ def ensemble(
     facts = make_ensemble(
         config,
         checkpoints,
-        None if data is None else _store(data, out, quiet),
+        None if data is None else store_of(data, out / ".store", quiet),
         out,
         tokens=tokens,
         device=single_device(device),
         quiet=quiet,
     )
     _show(facts, checkpoints, out)
-
-
-def _store(data: Path, out: Path, quiet: bool) -> Store:
-    """Return the store in a folder, or one made of a folder in the official layout."""
-    from dcase_seld.store.store import Store
-
-    if (data / "store.json").is_file():
-        return Store.open(data)
-    from dcase_seld.recipe.stage import Context
-    from dcase_seld.stages.data import PREPARE_STAGE as STAGE
-    from dcase_seld.stages.data import PrepareConfig
-
-    STAGE.run(PrepareConfig(corpus=str(data)), {}, out / ".store", Context(quiet=quiet))
-    return Store.open(out / ".store")
 
 
 def _show(facts: dict[str, Any], checkpoints: tuple[Path, ...], out: Path) -> None:

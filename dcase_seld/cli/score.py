@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from dcase_seld.cli import answer
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.task import CLIP_FRAMES
-
-if TYPE_CHECKING:
-    from dcase_seld.scoring.figures import Figure
-    from dcase_seld.scoring.official import Scores
 
 
 class FrameCount(click.ParamType):  # type: ignore[type-arg,unused-ignore]
@@ -101,10 +97,10 @@ def score(
     task: str,
     form: str | None,
     track: str,
-    average: str,
-    protocol: str,
+    average: Any,
+    protocol: Any,
     with_jackknife: bool,
-    jackknife_by: str,
+    jackknife_by: Any,
     allow_missing: bool,
     taxonomy: Path | None,
     frames: int | str,
@@ -135,7 +131,13 @@ def score(
     beside a jackknife interval is the real one.
     """
     from dcase_seld.core.classes import load_taxonomy, taxonomy_beside
-    from dcase_seld.core.event_files import labels_in
+    from dcase_seld.core.csv_rows import Limits
+    from dcase_seld.core.event_files import labels_in, list_csv
+    from dcase_seld.core.work import say
+    from dcase_seld.scoring.editions import count_sources, read_sources
+    from dcase_seld.scoring.figures import EDITION_FIGURES
+    from dcase_seld.scoring.intervals import jackknife
+    from dcase_seld.scoring.official import Remarks, check_clips, count_files, edition_scores, format_scores, scores_of
 
     ref = labels_in(ref)
     own = taxonomy_beside(ref) if taxonomy is None else None
@@ -143,71 +145,39 @@ def score(
         click.echo(f"note: the classes are those of {own}.", err=True)
     classes = load_taxonomy(taxonomy or own)
     allowed = allow_missing or protocol == "complete"
-    columns: tuple[Figure, ...] | None = None
-    if task == "dcase2025":
+    how: dict[str, Any] = {"average": average, "protocol": protocol}
+    if task != "dcase2025":
+        found, truth = read_sources(pred, task, form=form), read_sources(ref, task, reference=True)
+        remedy = "Write an empty file where nothing was detected, or pass --allow-missing to leave them out."
+        missing = check_clips(found.clips, truth.clips, pred, ref, allowed, remedy)
+        notes = [*found.notes_of(len(classes)), *truth.notes_of(len(classes))]
+        clips, sums = count_sources(found, truth, task=task, n_classes=len(classes), protocol=protocol)
+        scores = edition_scores(clips, sums, task=task, jackknife=with_jackknife, **how)
+    else:
         if form is not None:
             raise SeldError("--format is for the editions before 2025.", "Leave it out, or add --task dcase2024.")
-        by = jackknife_by if with_jackknife else None
-        length = None if isinstance(frames, str) else frames
-        how = {"track": track, "average": average, "protocol": protocol}
-        scores = _score(pred, ref, len(classes), length, allowed, by=by, **how)
-    else:
-        how = {"task": task, "average": average, "protocol": protocol}
-        scores, columns = _score_edition(pred, ref, len(classes), allowed, form, jackknife=with_jackknife, **how)
-    from dcase_seld.scoring.official import format_scores
-
+        predicted, annotated = list_csv(pred), list_csv(ref)
+        given, known = (tuple(name for name, _ in files) for files in (predicted, annotated))
+        missing, remarks = check_clips(given, known, pred, ref, allowed), Remarks()
+        try:
+            limits = Limits(len(classes), None if isinstance(frames, str) else frames)
+            counts = count_files(predicted, annotated, limits, protocol, remarks)
+        except SeldError as error:
+            remedy = next((mend for words, mend in MENDS.items() if words in error.problem), error.remedy)
+            raise SeldError(error.problem, remedy) from error
+        notes = remarks.lines(protocol)
+        by = jackknife(counts, average=average, track=track, by=jackknife_by) if with_jackknife else None
+        scores = scores_of(counts, track=track, jackknife=by, **how)
+    if missing:
+        say(f"warning: {len(missing)} clip(s) have no prediction file: {listing(missing)}.")
+    for note in notes:
+        say(f"note: {note}")
+    columns = EDITION_FIGURES.get(task)
     answer(format_scores(scores, classes.classes, columns), scores.to_json(), json_file)
 
 
-def _tell_missing(missing: list[str]) -> None:
-    if missing:
-        click.echo(f"warning: {len(missing)} clip(s) have no prediction file: {listing(missing)}.", err=True)
-
-
-def _score(
-    pred: Path, ref: Path, n_classes: int, frames: int | None, allowed: bool, *, track: str, by: str | None, **how: Any
-) -> Scores:
-    from dcase_seld.core.csv_rows import Limits
-    from dcase_seld.core.event_files import list_csv
-    from dcase_seld.scoring.intervals import jackknife
-    from dcase_seld.scoring.official import Remarks, check_clips, count_files, scores_of
-
-    predicted, annotated = list_csv(pred), list_csv(ref)
-    given, known = (tuple(name for name, _ in files) for files in (predicted, annotated))
-    _tell_missing(check_clips(given, known, pred, ref, allowed))
-    remarks = Remarks()
-    try:
-        counts = count_files(predicted, annotated, Limits(n_classes, frames), how["protocol"], remarks)
-    except SeldError as error:
-        for words, remedy in (
-            ("is outside the clip", "Add --frames any, or --frames N, for recordings of other lengths than 5 s."),
-            ("is outside the list", "Name other classes with --taxonomy FILE (classes: [...])."),
-        ):
-            if words in error.problem:
-                raise SeldError(error.problem, remedy) from error
-        raise
-    for line in remarks.lines(how["protocol"]):
-        click.echo(f"note: {line}", err=True)
-    intervals = None
-    if by is not None:
-        intervals = jackknife(counts, average=how["average"], track=track, by=by)  # type: ignore[arg-type]
-    return scores_of(counts, track=track, jackknife=intervals, **how)
-
-
-def _score_edition(
-    pred: Path, ref: Path, n_classes: int, allowed: bool, form: str | None, *, task: str, protocol: str, **how: Any
-) -> tuple[Scores, tuple[Figure, ...]]:
-    """Return the scores of an edition before 2025, and the figures to show."""
-    from dcase_seld.scoring.editions import count_sources, read_sources
-    from dcase_seld.scoring.figures import EDITION_FIGURES
-    from dcase_seld.scoring.official import check_clips, edition_scores
-
-    prediction = read_sources(pred, task, form=form)
-    reference = read_sources(ref, task, reference=True)
-    remedy = "Write an empty file where nothing was detected, or pass --allow-missing to leave them out."
-    _tell_missing(check_clips(prediction.clips, reference.clips, pred, ref, allowed, remedy))
-    for note in (*prediction.notes_of(n_classes), *reference.notes_of(n_classes)):
-        click.echo(f"note: {note}", err=True)
-    clips, sums = count_sources(prediction, reference, task=task, n_classes=n_classes, protocol=protocol)
-    scores = edition_scores(clips, sums, task=task, protocol=protocol, **how)
-    return scores, EDITION_FIGURES[task]
+MENDS = {
+    "is outside the clip": "Add --frames any, or --frames N, for recordings of other lengths than 5 s.",
+    "is outside the list": "Name other classes with --taxonomy FILE (classes: [...]).",
+}
+"""What a CSV file's fault says → what the user of a command can do about it."""

@@ -67,40 +67,83 @@ class Taxonomy:
         return Taxonomy(str(data.get("name", "custom")), tuple(classes), tuple(str(f) for f in folders))
 
 
-DCASE2025 = Taxonomy(
-    "dcase2025_task3",
-    (
-        "Female speech",
-        "Male speech",
-        "Clapping",
-        "Telephone",
-        "Laughter",
-        "Domestic sounds",
-        "Walk, footsteps",
-        "Door, open or close",
-        "Music",
-        "Musical instrument",
-        "Water tap, faucet",
-        "Bell",
-        "Knock",
-    ),
-    (
-        "female_speech",
-        "male_speech",
-        "clapping",
-        "telephone",
-        "laughter",
-        "domestic_sounds",
-        "walk_footsteps",
-        "door_open_close",
-        "music",
-        "musical_instrument",
-        "water_tap",
-        "bell",
-        "knock",
-    ),
-)
+@dataclass(frozen=True)
+class ClassProfile:
+    """What is known of a class of the challenge beside its sound.
+
+    Attributes:
+        name: what the challenge calls it.
+        folder: what sub-folders of a sound bank call it.
+        looks: what it looks like, in words that a config may replace.
+        source_m: typical lowest and highest height of its source above the floor, in metres; None: unknown.
+        person: people make it; they are 1.7 m tall.
+        height_m: height of its drawn and given pictures in metres.
+        sounds_at: where its picture sounds, as shares of width and height.
+        generality: its labels are also parents of others: of a clip's classes the least general ones count.
+        esc50: its categories of ESC-50, which has no ringing telephone: alarm clocks are the nearest.
+        fsd50k: its labels of FSD50K. A clip has several, parents included: the most special one counts.
+    """
+
+    name: str
+    folder: str
+    looks: tuple[str, ...]
+    source_m: tuple[float, float] | None = None
+    person: bool = False
+    height_m: float = 1.7
+    sounds_at: tuple[float, float] = (0.5, 0.5)
+    generality: int = 0
+    esc50: str = ""
+    fsd50k: str = ""
+
+
+PROFILES = (
+    ClassProfile("Female speech", "female_speech", looks=("a woman speaking", "a woman's face"), source_m=(1.1, 1.75),
+        person=True, sounds_at=(0.5, 0.115), fsd50k="Female_speech_and_woman_speaking"),
+    ClassProfile("Male speech", "male_speech", looks=("a man speaking", "a man's face"), source_m=(1.1, 1.8),
+        person=True, sounds_at=(0.5, 0.115), fsd50k="Male_speech_and_man_speaking"),
+    ClassProfile("Clapping", "clapping", looks=("clapping hands",), source_m=(0.9, 1.4), person=True,
+        sounds_at=(0.5, 0.34), esc50="clapping", fsd50k="Clapping Applause"),
+    ClassProfile("Telephone", "telephone", looks=("a telephone", "a mobile phone"), source_m=(0.6, 1.2), height_m=0.2,
+        esc50="clock_alarm", fsd50k="Telephone Ringtone"),
+    ClassProfile("Laughter", "laughter", looks=("a person laughing",), source_m=(1.1, 1.75), person=True,
+        sounds_at=(0.5, 0.115), esc50="laughing", fsd50k="Laughter Giggle Chuckle_and_chortle"),
+    ClassProfile("Domestic sounds", "domestic_sounds",
+        looks=("a vacuum cleaner", "a kitchen appliance", "a blender", "dishes"), source_m=(0.3, 1.1), height_m=0.8,
+        generality=3,
+        esc50="vacuum_cleaner washing_machine keyboard_typing mouse_click can_opening brushing_teeth toilet_flush "
+               "clock_tick",
+        fsd50k="Domestic_sounds_and_home_sounds Dishes_and_pots_and_pans Cutlery_and_silverware Frying_(food) "
+               "Microwave_oven Blender Mechanical_fan Vacuum_cleaner"),
+    ClassProfile("Walk, footsteps", "walk_footsteps", looks=("a person walking", "feet", "shoes"),
+        source_m=(0.03, 0.1), person=True, sounds_at=(0.5, 0.97), esc50="footsteps", fsd50k="Walk_and_footsteps"),
+    ClassProfile("Door, open or close", "door_open_close", looks=("a door", "a drawer", "a cupboard"),
+        source_m=(0.8, 1.2), height_m=2.0, generality=2, esc50="door_wood_creaks",
+        fsd50k="Door Slam Cupboard_open_or_close Drawer_open_or_close Sliding_door Squeak"),
+    ClassProfile("Music", "music", looks=("a loudspeaker", "a radio", "a television"), source_m=(0.4, 1.6),
+        height_m=0.7, generality=3, fsd50k="Music"),
+    ClassProfile("Musical instrument", "musical_instrument", looks=("a guitar", "a piano", "a musical instrument"),
+        source_m=(0.6, 1.3), height_m=0.9, generality=2,
+        fsd50k="Musical_instrument Guitar Piano Violin_and_fiddle Trumpet Drum Marimba_and_xylophone"),
+    ClassProfile("Water tap, faucet", "water_tap", looks=("a water tap", "a sink"), source_m=(0.8, 1.1),
+        height_m=0.35, esc50="pouring_water", fsd50k="Water_tap_and_faucet Sink_(filling_or_washing)"),
+    ClassProfile("Bell", "bell", looks=("a bell", "a doorbell", "an alarm clock"), source_m=(0.7, 2.0), height_m=0.35,
+        generality=1, esc50="church_bells", fsd50k="Bell Church_bell Bicycle_bell Doorbell"),
+    ClassProfile("Knock", "knock", looks=("a hand knocking on a door", "a door"), source_m=(0.9, 1.5), height_m=2.0,
+        esc50="door_wood_knock", fsd50k="Knock"),
+)  # fmt: skip
 """The 13 classes of DCASE Challenge Task 3. Source: the challenge's task description, 2025."""
+
+DCASE2025 = Taxonomy("dcase2025_task3", tuple(c.name for c in PROFILES), tuple(c.folder for c in PROFILES))
+
+ESC50 = {label: profile.folder for profile in PROFILES for label in profile.esc50.split()}
+
+FSD50K = {label: profile.folder for profile in PROFILES for label in profile.fsd50k.split()}
+
+
+def profile_of(folder: str) -> ClassProfile:
+    """Return what is known of a class by its folder's name; a user's own classes are things half a metre high."""
+    own = ClassProfile(folder, folder, (f"a {folder.replace('_', ' ')}",), height_m=0.5)
+    return next((profile for profile in PROFILES if profile.folder == folder), own)
 
 
 def load_taxonomy(path: Path | None) -> Taxonomy:
@@ -126,24 +169,6 @@ def taxonomy_beside(folder: Path) -> Path | None:
     return next((file for place in (folder, *inner) if (file := place / "taxonomy.yaml").is_file()), None)
 
 
-QUERIES: dict[str, tuple[str, ...]] = {
-    "Female speech": ("a woman speaking", "a woman's face"),
-    "Male speech": ("a man speaking", "a man's face"),
-    "Clapping": ("clapping hands",),
-    "Telephone": ("a telephone", "a mobile phone"),
-    "Laughter": ("a person laughing",),
-    "Domestic sounds": ("a vacuum cleaner", "a kitchen appliance", "a blender", "dishes"),
-    "Walk, footsteps": ("a person walking", "feet", "shoes"),
-    "Door, open or close": ("a door", "a drawer", "a cupboard"),
-    "Music": ("a loudspeaker", "a radio", "a television"),
-    "Musical instrument": ("a guitar", "a piano", "a musical instrument"),
-    "Water tap, faucet": ("a water tap", "a sink"),
-    "Bell": ("a bell", "a doorbell", "an alarm clock"),
-    "Knock": ("a hand knocking on a door", "a door"),
-}
-"""Class name → what it looks like, in words that a config may replace."""
-
-
 def queries_of(taxonomy: Taxonomy, own: Mapping[str, Sequence[str]]) -> tuple[list[str], list[int]]:
     """Return the text queries and the class of each; `own` replaces the default words of the classes it names.
 
@@ -156,119 +181,11 @@ def queries_of(taxonomy: Taxonomy, own: Mapping[str, Sequence[str]]) -> tuple[li
             f"The queries name the class {unknown[0]!r}, which the taxonomy {taxonomy.name!r} does not have.",
             "Use the taxonomy's class names.",
         )
+    looks = {profile.name: profile.looks for profile in PROFILES}
     words: list[str] = []
     classes: list[int] = []
     for index, name in enumerate(taxonomy.classes):
-        for query in own.get(name, QUERIES.get(name, (f"a {name.lower()}",))):
+        for query in own.get(name, looks.get(name, (f"a {name.lower()}",))):
             words.append(query)
             classes.append(index)
     return words, classes
-
-
-ESC50 = {
-    "clapping": "clapping",
-    "laughing": "laughter",
-    "footsteps": "walk_footsteps",
-    "door_wood_knock": "knock",
-    "door_wood_creaks": "door_open_close",
-    "church_bells": "bell",
-    "clock_alarm": "telephone",
-    "vacuum_cleaner": "domestic_sounds",
-    "washing_machine": "domestic_sounds",
-    "keyboard_typing": "domestic_sounds",
-    "mouse_click": "domestic_sounds",
-    "can_opening": "domestic_sounds",
-    "brushing_teeth": "domestic_sounds",
-    "toilet_flush": "domestic_sounds",
-    "clock_tick": "domestic_sounds",
-    "pouring_water": "water_tap",
-}
-"""ESC-50 category → folder name of a class. It has no ringing telephone: alarm clocks are the nearest."""
-
-FSD50K = {
-    "Female_speech_and_woman_speaking": "female_speech",
-    "Male_speech_and_man_speaking": "male_speech",
-    "Clapping": "clapping",
-    "Applause": "clapping",
-    "Telephone": "telephone",
-    "Ringtone": "telephone",
-    "Laughter": "laughter",
-    "Giggle": "laughter",
-    "Chuckle_and_chortle": "laughter",
-    "Domestic_sounds_and_home_sounds": "domestic_sounds",
-    "Dishes_and_pots_and_pans": "domestic_sounds",
-    "Cutlery_and_silverware": "domestic_sounds",
-    "Frying_(food)": "domestic_sounds",
-    "Microwave_oven": "domestic_sounds",
-    "Blender": "domestic_sounds",
-    "Mechanical_fan": "domestic_sounds",
-    "Vacuum_cleaner": "domestic_sounds",
-    "Walk_and_footsteps": "walk_footsteps",
-    "Door": "door_open_close",
-    "Slam": "door_open_close",
-    "Cupboard_open_or_close": "door_open_close",
-    "Drawer_open_or_close": "door_open_close",
-    "Sliding_door": "door_open_close",
-    "Squeak": "door_open_close",
-    "Music": "music",
-    "Musical_instrument": "musical_instrument",
-    "Guitar": "musical_instrument",
-    "Piano": "musical_instrument",
-    "Violin_and_fiddle": "musical_instrument",
-    "Trumpet": "musical_instrument",
-    "Drum": "musical_instrument",
-    "Marimba_and_xylophone": "musical_instrument",
-    "Water_tap_and_faucet": "water_tap",
-    "Sink_(filling_or_washing)": "water_tap",
-    "Bell": "bell",
-    "Church_bell": "bell",
-    "Bicycle_bell": "bell",
-    "Doorbell": "bell",
-    "Knock": "knock",
-}
-"""FSD50K label → folder name of a class. A clip has several labels, parents included: the most special one counts."""
-
-GENERALITY = {"music": 3, "domestic_sounds": 3, "musical_instrument": 2, "door_open_close": 2, "bell": 1}
-"""Classes whose labels are also parents of others: of a clip's classes the least general ones count."""
-
-PEOPLE = ("female_speech", "male_speech", "clapping", "laughter", "walk_footsteps")
-"""Folder names of the classes that people make."""
-
-HEIGHTS_M = {
-    **dict.fromkeys(PEOPLE, 1.7),
-    "telephone": 0.2,
-    "domestic_sounds": 0.8,
-    "door_open_close": 2.0,
-    "music": 0.7,
-    "musical_instrument": 0.9,
-    "water_tap": 0.35,
-    "bell": 0.35,
-    "knock": 2.0,
-}
-"""Heights of drawn and given pictures of a class in metres; classes that are not named get half a metre."""
-
-SOUNDING_POINT = {
-    "female_speech": (0.5, 0.115),
-    "male_speech": (0.5, 0.115),
-    "laughter": (0.5, 0.115),
-    "clapping": (0.5, 0.34),
-    "walk_footsteps": (0.5, 0.97),
-}
-"""Where a class's picture sounds, as shares of its width and height; the middle for classes that are not named."""
-
-SOURCE_HEIGHTS_M = {
-    "female_speech": (1.1, 1.75),
-    "male_speech": (1.1, 1.8),
-    "laughter": (1.1, 1.75),
-    "clapping": (0.9, 1.4),
-    "telephone": (0.6, 1.2),
-    "domestic_sounds": (0.3, 1.1),
-    "walk_footsteps": (0.03, 0.1),
-    "door_open_close": (0.8, 1.2),
-    "music": (0.4, 1.6),
-    "musical_instrument": (0.6, 1.3),
-    "water_tap": (0.8, 1.1),
-    "bell": (0.7, 2.0),
-    "knock": (0.9, 1.5),
-}
-"""Typical heights of sources above the floor in metres, by the class's folder name."""

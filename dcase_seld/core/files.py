@@ -297,7 +297,9 @@ def link(place: Path, folder: Path) -> None:
 def follow(place: Path) -> Path:
     """Return the folder that `work/<recipe>/<step>` leads to (the path itself where it is a folder)."""
     if place.is_file() and place.stat().st_size < 4096:
-        return Path(os.path.normpath(place.parent / place.read_text(encoding="utf-8", errors="replace").strip()))
+        with suppress(OSError, ValueError):  # another file: no text, or far too long for a path
+            target = Path(os.path.normpath(place.parent / place.read_text(encoding="utf-8").strip()))
+            return target if target.parent.is_dir() else place
     return Path(os.path.normpath(place.parent / place.readlink())) if place.is_symlink() else place
 
 

@@ -50,9 +50,6 @@ VIDEO_FPS = 30_000 / 1_001
 HORIZONTAL_FOV_DEG = 100.0
 """Horizontal field of view of the perspective video in degrees."""
 
-VERTICAL_FOV_DEG = 67.67
-"""Vertical field of view of the perspective video in degrees, rounded as published."""
-
 ONSCREEN_LIMIT_DEG = 51.0
 """No source whose folded |azimuth| is above this is ever labelled on screen (degrees)."""
 

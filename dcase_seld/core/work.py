@@ -310,6 +310,13 @@ def duration(value: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def launcher_rank() -> int | None:
+    """Return this process' number among those that torchrun or SLURM started, or None for a process on its own."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return int(os.environ["RANK"])
+    return int(os.environ.get("SLURM_PROCID", "0")) if "SLURM_NTASKS" in os.environ else None
+
+
 def core_count() -> int:
     """Return how many cores this process may use."""
     try:

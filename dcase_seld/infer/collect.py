@@ -1,23 +1,163 @@
-"""Outputs of windows, batch by batch, become events of clips: stitched where windows overlap, then decoded."""
+"""Outputs of networks and windows → events of clips: tracks aligned, mirrored, averaged, stitched, decoded.
+
+Letters: B clips, T label frames, C classes, N tracks.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
+from itertools import pairwise, permutations
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from dcase_seld.core.events import COLUMNS, EXTRA, Events, stack
-from dcase_seld.core.geometry import GEOMETRIES
-from dcase_seld.infer.tracks import cut_output, stitch
+from dcase_seld.core.geometry import GEOMETRIES, Rotation
 from dcase_seld.model.heads import decode
 from dcase_seld.model.types import SeldOutput
 from dcase_seld.store.batches import Batch
 from dcase_seld.store.source import Source, StoreSource
+
+MINIMUM_ACTIVITY = 1e-3
+"""Added to activities where they weigh distances, so that silent tracks have a distance too."""
+
+
+def average_outputs(outputs: Sequence[SeldOutput], weights: Sequence[float] | None = None) -> SeldOutput:
+    """Return the weighted mean of members' outputs, tracks aligned per frame and class, loudest track first.
+
+    Directions are averaged as vectors; distances weighted by each member's activity, because an inactive track's
+    distance means nothing; on-screen probabilities over the members that have them. The order of a member's tracks
+    does not change the result.
+
+    Args:
+        outputs: one per member, equal shapes.
+        weights: one per member, at least 0; None: equal.
+    """
+    if not outputs:
+        raise ValueError("no outputs to average")
+    shares = [1.0] * len(outputs) if weights is None else list(weights)
+    ordered = sorted_tracks(outputs[0])
+    mean = _Sum(ordered, shares[0])
+    for output, share in zip(outputs[1:], shares[1:], strict=True):
+        mean.add(align(output, mean.result()), share)
+    return sorted_tracks(mean.result())
+
+
+def align(output: SeldOutput, reference: SeldOutput) -> SeldOutput:
+    """Return `output` with its tracks in the order that is nearest to the reference's, per frame and class.
+
+    The distance between two tracks is that of their direction vectors; where both are active, that of the logarithms
+    of their distances counts too.
+    """
+    orders, incidence = _orders(output.direction.shape[3], output.direction.device)
+    own, other = output.direction.float()[..., :, None, :], reference.direction.float()[..., None, :, :]
+    cost = (own - other).square().sum(-1)
+    both = torch.minimum(output.activity().float()[..., :, None], reference.activity().float()[..., None, :])
+    gap = torch.log1p(output.distance.float())[..., :, None] - torch.log1p(reference.distance.float())[..., None, :]
+    cost = cost + 0.25 * both * gap.square()
+    # orders[p][j] is the own track that takes the place of the reference's track j.
+    best = (cost.flatten(-2) @ incidence).argmin(-1)
+    return take_tracks(output, orders[best])
+
+
+def sorted_tracks(output: SeldOutput) -> SeldOutput:
+    """Return `output` with its tracks by falling activity (then by direction), per frame and class."""
+    by_direction = torch.argsort(output.direction[..., 1], dim=-1, descending=True, stable=True)
+    activity = output.activity().gather(-1, by_direction)
+    order = torch.argsort(activity, dim=-1, descending=True, stable=True)
+    return take_tracks(output, by_direction.gather(-1, order))
+
+
+def take_tracks(output: SeldOutput, index: Tensor) -> SeldOutput:
+    """Return the tracks that `index` (B, T, C, N) names, per frame and class."""
+    return output.map(lambda field: field.gather(3, index if field.ndim == 4 else index[..., None].expand_as(field)))
+
+
+def swap_output(output: SeldOutput) -> SeldOutput:
+    """Return what left-right mirrored sources look like: y changes its sign."""
+    direction = output.direction.clone()
+    direction[..., 1] *= -1.0
+    return output._replace(direction=direction)
+
+
+def turn_back(output: SeldOutput, rotation: Rotation) -> SeldOutput:
+    """Return what sources look like whose sphere was turned by `rotation`, turned back."""
+    back = rotation.inverse
+    parts = [output.direction[..., place] * sign for place, sign in zip(back.order, back.sign, strict=True)]
+    return output._replace(direction=torch.stack(parts, -1))
+
+
+class _Sum:
+    """Running weighted mean of aligned outputs."""
+
+    def __init__(self, first: SeldOutput, share: float) -> None:
+        self._direction = torch.zeros_like(first.direction, dtype=torch.float32)
+        self._distance = torch.zeros_like(first.distance, dtype=torch.float32)
+        self._trust = torch.zeros_like(self._distance)
+        self._onscreen = torch.zeros_like(self._distance)
+        self._share = self._onscreen_share = 0.0
+        self.add(first, share)
+
+    def add(self, output: SeldOutput, share: float) -> None:
+        trust = share * (output.activity().float() + MINIMUM_ACTIVITY)
+        self._direction += share * output.direction.float()
+        self._distance += trust * output.distance.float()
+        self._trust += trust
+        self._share += share
+        if output.onscreen is not None:
+            self._onscreen += share * torch.sigmoid(output.onscreen.float())
+            self._onscreen_share += share
+
+    def result(self) -> SeldOutput:
+        onscreen = None
+        if self._onscreen_share > 0:
+            onscreen = torch.logit(self._onscreen / self._onscreen_share, eps=1e-6)
+        share = self._share or 1.0
+        return SeldOutput(self._direction / share, self._distance / self._trust.clamp(min=1e-9), onscreen)
+
+
+@lru_cache(maxsize=8)
+def _orders(tracks: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return all orders of the tracks (P, N), and which (own, reference) pairs each makes, (N·N, P) of 0 and 1."""
+    orders = torch.tensor(list(permutations(range(tracks))), device=device)
+    pairs = torch.zeros(len(orders), tracks, tracks, device=device)
+    pairs.scatter_(1, orders[:, None, :], 1.0)
+    return orders, pairs.flatten(1).T.contiguous()
+
+
+def stitch(outputs: Sequence[SeldOutput], starts: Sequence[int], frames: int) -> SeldOutput:
+    """Return one output (1, frames, …) of windows' outputs (1, T, …), given in the order of `starts`.
+
+    A stretch of frames that several windows cover is their average; a window counts less the closer the stretch is to
+    the window's edge, where the network has heard less of what comes before or after.
+    """
+    length = outputs[0].distance.shape[1]
+    edges = sorted({0, frames, *starts, *(min(start + length, frames) for start in starts)})
+    parts = []
+    for begin, end in pairwise(edges):
+        over = [(s, o) for s, o in zip(starts, outputs, strict=True) if s <= begin and end <= s + length]
+        middle = (begin + end) / 2
+        weights = [min(middle - s, s + length - middle) for s, _ in over]
+        parts.append(average_outputs([cut_output(o, frames=slice(begin - s, end - s)) for s, o in over], weights))
+    return joined(parts, 1)
+
+
+def joined(parts: Sequence[SeldOutput], axis: int = 0) -> SeldOutput:
+    """Return outputs one after the other, along clips or label frames; on-screen logits where all have them."""
+    screens = [part.onscreen for part in parts if part.onscreen is not None]
+    direction, distance = torch.cat([p.direction for p in parts], axis), torch.cat([p.distance for p in parts], axis)
+    return SeldOutput(direction, distance, torch.cat(screens, axis) if len(screens) == len(parts) else None)
+
+
+def cut_output(output: SeldOutput, clips: slice = slice(None), frames: slice = slice(None)) -> SeldOutput:
+    """Return some clips and label frames of an output, on the CPU."""
+    return output.map(lambda field: field[clips, frames].cpu())
 
 
 class EventCollector:

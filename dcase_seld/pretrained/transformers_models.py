@@ -126,27 +126,6 @@ def load_whole(
     return model, missing
 
 
-def load_tokenizer(folder: Path) -> Any:
-    """Return the tokenizer of a model folder, after checking that it knows words.
-
-    Raises:
-        SeldError: its files are not there, or it is empty: without its vocabulary, every text becomes the same.
-    """
-    transformers = import_transformers()
-    remedy = "Pull the model again: tokenizer.json, or vocab.json and merges.txt, belong to it."
-    try:
-        with quiet_transformers(transformers):
-            tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # the tokenizers' own errors share no base class but this
-        raise SeldError(f"{folder} holds no tokenizer that can be read.", remedy) from error
-    words = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("a telephone", "a running water tap")]
-    unknown = tokenizer.unk_token_id
-    known = [[token for token in ids if token != unknown] for ids in words]
-    if not known[0] or not known[1] or known[0] == known[1]:
-        raise SeldError(f"The tokenizer in {folder} is empty: of {len(tokenizer)} entries none spells a word.", remedy)
-    return tokenizer
-
-
 TINY_CLAP_AUDIO = {
     "patch_embeds_hidden_size": 8,
     "hidden_size": 64,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dcase_seld.core.files import follow
 from dcase_seld.core.reading import read_json
 from dcase_seld.recipe.results import read_receipt
 
@@ -20,19 +20,29 @@ class Step:
     receipt: dict[str, Any]
 
     @property
+    def name(self) -> str:
+        """Return what the recipe calls it."""
+        return str(self.receipt["step"])
+
+    @property
+    def stage(self) -> str:
+        """Return the stage that made it."""
+        return str(self.receipt["stage"])
+
+    @property
     def produces(self) -> str:
         """Return the kind of folder."""
-        return str(self.receipt.get("produces", ""))
+        return str(self.receipt["produces"])
 
     @property
     def facts(self) -> dict[str, Any]:
         """Return what the step said of its result."""
-        return dict(self.receipt.get("facts") or {})
+        return dict(self.receipt["facts"])
 
     @property
     def config(self) -> dict[str, Any]:
         """Return the step's configuration."""
-        return dict(self.receipt.get("config") or {})
+        return dict(self.receipt["config"])
 
     def inputs(self, *fields: str) -> list[Path]:
         """Return the folders that the step read: those of some fields of its configuration, or all.
@@ -56,18 +66,7 @@ class Step:
 def read_step(folder: Path) -> Step | None:
     """Return the finished step in a folder, or None."""
     receipt = read_receipt(folder)
-    return None if receipt is None else Step(folder, receipt)
-
-
-def follow(path: Path) -> Path:
-    """Return the folder that a step's link leads to: a symbolic link, or a small text file where links are refused."""
-    if path.is_file() and path.stat().st_size < 4096:
-        try:
-            target = (path.parent / path.read_text(encoding="utf-8").strip()).resolve()
-            return target if target.is_dir() else path
-        except (OSError, ValueError):  # another file: no text, or far too long for a path
-            return path
-    return path.resolve()
+    return None if receipt is None else Step(folder.resolve(), receipt)
 
 
 def _upstream(starts: list[Step], stop: Callable[[Step], bool] | None = None) -> Iterator[Step]:
@@ -96,43 +95,18 @@ def _load_scores(folder: Path) -> dict[str, Any]:
     return read_json(folder / "scores.json", remedy="Run the score step again.")
 
 
-@dataclass(frozen=True)
-class MadeBy:
-    """A step that a run was made of: its name, stage, configuration and facts."""
+def history(folder: Path) -> list[Step]:
+    """Return the steps behind a result, itself last: each once, and after those it read."""
+    order: list[Step] = []
+    seen: set[Path] = set()
 
-    step: str
-    stage: str
-    produces: str
-    folder: Path
-    config: dict[str, Any]
-    facts: dict[str, Any]
-    seconds: float
+    def visit(folder: Path) -> None:
+        step = None if folder in seen else read_step(folder)
+        seen.add(folder)
+        if step is not None:
+            for before in step.inputs():
+                visit(before)
+            order.append(step)
 
-
-def _history(results: Path, name: str, receipt: dict[str, Any]) -> list[MadeBy]:
-    """Return the steps behind a result, each once and after those it read."""
-    order: list[MadeBy] = []
-    seen: set[str] = set()
-
-    def visit(folder_name: str, about: dict[str, Any] | None) -> None:
-        if folder_name in seen or about is None:
-            return
-        seen.add(folder_name)
-        for names in about.get("inputs", {}).values():
-            for needed in names:
-                visit(needed, read_receipt(results / needed))
-        facts = {key: value for key, value in about.get("facts", {}).items() if key != "show"}
-        order.append(
-            MadeBy(
-                about["step"],
-                about["stage"],
-                about["produces"],
-                results / folder_name,
-                about["config"],
-                json.loads(json.dumps(facts)),
-                float(about["seconds"]),
-            )
-        )
-
-    visit(name, receipt)
+    visit(folder)
     return order

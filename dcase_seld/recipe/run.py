@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -14,7 +13,7 @@ from typing import Any
 
 from dcase_seld.core.errors import SeldError, near_names
 from dcase_seld.core.files import link, remove_unfinished
-from dcase_seld.core.work import core_count, duration, plain_lines, say
+from dcase_seld.core.work import core_count, duration, launcher_rank, plain_lines, say
 from dcase_seld.recipe.fingerprint import listing_of
 from dcase_seld.recipe.graph import Registry, ancestors, descendants
 from dcase_seld.recipe.plan import Plan, look, make_plan
@@ -22,13 +21,6 @@ from dcase_seld.recipe.results import NAME, drop_stale_lock, held_by, locked, wr
 from dcase_seld.recipe.stage import Context
 
 PAUSE_S = 0.2
-
-
-def process_rank() -> int:
-    """Return this process' number among those that torchrun or SLURM started; 0 for a process on its own."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        return int(os.environ["RANK"])
-    return int(os.environ.get("SLURM_PROCID", "0")) if "SLURM_NTASKS" in os.environ else 0
 
 
 def follow_step(plan: Plan, name: str, context: Context) -> None:
@@ -87,7 +79,7 @@ def run_recipe(
     todo = [name for name in plan.steps if name in chosen and (options.force or plan.steps[name].receipt is None)]
     _require_ready(plan, todo)
     context = Context(options.device, options.workers or core_count(), options.quiet)
-    if process_rank() > 0:
+    if launcher_rank():
         for name in todo:
             follow_step(plan, name, replace(context, quiet=True))
         return plan, todo

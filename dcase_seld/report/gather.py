@@ -15,7 +15,7 @@ from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.event_files import labels_in, list_csv, read_folder
 from dcase_seld.core.events import Events, name_parts
 from dcase_seld.core.files import follow
-from dcase_seld.recipe.provenance import MadeBy, _history
+from dcase_seld.recipe.provenance import Step, history
 from dcase_seld.recipe.results import read_receipt
 from dcase_seld.scoring.counts import Counts, count_events
 from dcase_seld.scoring.figures import FIGURES, read_epochs
@@ -111,7 +111,7 @@ class Run:
     about: str = ""
     notes: tuple[str, ...] = ()
     simulated: bool = False
-    steps: tuple[MadeBy, ...] = ()
+    steps: tuple[Step, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -148,7 +148,7 @@ class Run:
         for made in self.steps:
             path = made.folder / "epochs.csv"
             if path.is_file() and (rows := read_epochs(path)):
-                yield made.step, rows
+                yield made.name, rows
 
 
 def brief_figures(values: Mapping[str, float | None]) -> dict[str, str]:
@@ -243,9 +243,9 @@ def _scored(folder: Path, receipt: dict[str, Any], name: str) -> Run:
     prediction = _predicted(results, csv_folder, len(store.taxonomy), max(map(int, store.frames[indices]), default=0))
     known = set(reference.clips)
     prediction = prediction.select_clips([clip for clip in prediction.clips if clip in known])
-    steps = tuple(_history(results, folder.name, receipt))
+    steps = tuple(history(folder))
     simulated = is_simulated(Path(str(store.facts.get("corpus") or data_folder))) or any(
-        made.stage == "simulate" for made in _history(results, data_folder.name, read_receipt(data_folder) or {})
+        made.stage == "simulate" for made in history(data_folder)
     )
     notes = [SIMULATED] if simulated else []
     untrained = sorted({network for made in steps for network in _untrained(made)})
@@ -283,12 +283,12 @@ def is_simulated(corpus: Path) -> bool:
     return made or all((corpus / name).is_file() for name in ("splits.csv", "balance.csv"))
 
 
-def _untrained(made: MadeBy) -> list[str]:
+def _untrained(made: Step) -> list[str]:
     """Return the networks of a step that were never trained."""
     value = made.facts.get("random_weights")
     if isinstance(value, list):
         return [str(item) for item in value]
-    return [made.step] if value else []
+    return [made.name] if value else []
 
 
 def _predicted(results: Path, csv_folder: Path, n_classes: int, frames: int) -> Events:

@@ -211,15 +211,12 @@ def _making(runs: Sequence[Run]) -> str:
             continue
         parts.append(f"<h3>{escape(run.name)}</h3>")
         for made in run.steps:
-            facts = ", ".join(
-                f"{key}: {_plain(value)}" for key, value in made.facts.items() if not isinstance(value, (dict, list))
-            )
+            told = {key: value for key, value in made.facts.items() if key != "show"}
+            facts = ", ".join(f"{key}: {_plain(v)}" for key, v in told.items() if not isinstance(v, (dict, list)))
             config = escape(json.dumps(made.config, indent=1, ensure_ascii=False))
             note = f'<p class="note">{escape(facts)}</p>' if facts else ""
-            parts.append(
-                f"<details><summary><b>{escape(made.step)}</b> ({escape(made.stage)}, {made.seconds:,.1f} s)</summary>"
-                f"{note}<pre>{config}</pre></details>"
-            )
+            what = f"<b>{escape(made.name)}</b> ({escape(made.stage)}, {made.receipt['seconds']:,.1f} s)"
+            parts.append(f"<details><summary>{what}</summary>{note}<pre>{config}</pre></details>")
         versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
         parts.append(f'<p class="note">Versions: {escape(versions)}</p>')
     return "".join(parts)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dcase_seld.core.classes import ESC50, FSD50K, GENERALITY, Taxonomy
+from dcase_seld.core.classes import ESC50, FSD50K, Taxonomy, profile_of
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.files import visible_files
 from dcase_seld.core.work import say
@@ -70,7 +70,7 @@ def _fsd50k(folder: Path, tables: list[Path], taxonomy: Taxonomy) -> list[Entry]
     for table in tables:
         for row in _rows(table, ("fname", "labels")):
             names = [FSD50K.get(label, label) for label in row["labels"].split(",")]
-            found = {(GENERALITY.get(name, 0), taxonomy.class_of_folder(name)) for name in names}
+            found = {(profile_of(name).generality, taxonomy.class_of_folder(name)) for name in names}
             ranked = [(general, index) for general, index in found if index is not None]
             special = {index for general, index in ranked if general == min(ranked)[0]}
             # Clips of two classes at once (a laugh over music) would teach the wrong label.

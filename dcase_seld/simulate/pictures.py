@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dcase_seld.core.classes import HEIGHTS_M, PEOPLE, SOUNDING_POINT, Taxonomy
+from dcase_seld.core.classes import Taxonomy, profile_of
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.files import visible_files
 from dcase_seld.core.geometry import View
@@ -160,13 +160,13 @@ class PictureBank:
         return self._backgrounds[key]
 
     def _find(self, folder: str, split: str, seed: int, sounding: bool) -> Sprite:
-        for name in [folder, CROWD] if folder in PEOPLE else [folder]:
+        profile = profile_of(folder)
+        for name in [folder, CROWD] if profile.person else [folder]:
             files = self.files.get(name, {}).get(split, [])
             if files and self.folder is not None:
                 file = files[seed % len(files)]
                 images = _read(self.folder / file)
-                usual = (HEIGHTS_M.get(folder, 0.5), SOUNDING_POINT.get(folder, (0.5, 0.5)))
-                height, point = self.facts.get(file, usual)
+                height, point = self.facts.get(file, (profile.height_m, profile.sounds_at))
                 return Sprite(images[0], height, point, tuple(images) if len(images) > 1 else ())
         return draw(folder, seed, sounding)
 

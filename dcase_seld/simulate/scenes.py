@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dcase_seld.core.classes import SOURCE_HEIGHTS_M, Taxonomy
+from dcase_seld.core.classes import Taxonomy, profile_of
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.files import visible_files
 from dcase_seld.core.task import CLIP_FRAMES, CLIP_SECONDS, LABEL_RATE, MAX_TRACKS, SAMPLE_RATE, VIDEO_FPS
@@ -167,7 +167,7 @@ def _fill_layer(
         twice = any(e.recording == recording for e in together)
         if end < SHORTEST_VISIBLE_S * SAMPLE_RATE or crowd >= MAX_TRACKS or twice:
             continue
-        height = SOURCE_HEIGHTS_M.get(taxonomy.folders[class_index], config.rooms.source_height_m)
+        height = profile_of(taxonomy.folders[class_index]).source_m or config.rooms.source_height_m
         path = _path(room, samples / SAMPLE_RATE, height, config, rng)
         level = float(rng.uniform(*config.levels.source_db))
         tail = int(rng.integers(TAILS))

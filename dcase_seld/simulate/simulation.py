@@ -1,4 +1,4 @@
-"""Making a corpus of simulated clips: spread over processes, resumable.
+"""Making a corpus of simulated clips: plan, sound, video and labels of each; spread over processes, resumable.
 
 Clip `i` of a fold depends on the seed, the fold and `i` alone, so neither the number of processes nor an interruption
 changes the result. A clip's label file is written last: where it exists, the clip is finished.
@@ -10,7 +10,9 @@ import csv
 import io
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -18,7 +20,202 @@ from dcase_seld.core.classes import Taxonomy
 from dcase_seld.core.event_files import read_folder
 from dcase_seld.core.files import remove_unfinished, write_text
 from dcase_seld.core.work import share_work
-from dcase_seld.simulate.clip_maker import Job, Maker
+from dcase_seld.simulate.config import ClipCounts, PictureConfig, SceneConfig, SoundsConfig
+from dcase_seld.simulate.measured_rooms import MeasuredRoom, load_rooms
+from dcase_seld.simulate.pictures import PictureBank, open_pictures
+from dcase_seld.simulate.render import Heard, hear_scene, label_scene, render_scene, to_stereo
+from dcase_seld.simulate.rooms import AnyRoom, sample_room
+from dcase_seld.simulate.scenes import Scene, plan_scene
+from dcase_seld.simulate.sound_bank import SoundBank, procedural_bank
+
+PARTS = {"train": "dev-train-synth", "test": "dev-test-synth"}
+
+FOLDS = {"train": 1, "test": 4}
+
+Output = Literal["stereo", "foa"]
+
+
+@dataclass(frozen=True)
+class SimulationPlan:
+    """All that a process needs to make any clip of a corpus.
+
+    Attributes:
+        out: the corpus folder.
+        taxonomy: the classes.
+        sounds: folder of the sound bank, or None for made sounds.
+        sound_config: how the bank is divided.
+        scene: how scenes are made.
+        clips: how many.
+        seed: decides everything.
+        prior: (C,) class weights.
+        output: "stereo" clips in the challenge's layout, or "foa" recordings in STARSS23's, for the converter.
+        responses: folder of measured rooms, or None.
+        video: what the video shows, or None for sound alone.
+        pictures: folder of pictures for the video, or None for drawn ones.
+    """
+
+    out: Path
+    taxonomy: Taxonomy
+    sounds: Path | None
+    sound_config: SoundsConfig
+    scene: SceneConfig
+    clips: ClipCounts
+    seed: int
+    prior: tuple[float, ...]
+    output: Output = "stereo"
+    responses: Path | None = None
+    video: PictureConfig | None = None
+    pictures: Path | None = None
+
+    @property
+    def folds(self) -> list[str]:
+        """Return the folds ("train", "test") that have clips."""
+        return [fold for fold in PARTS if getattr(self.clips, fold)]
+
+    def audio_file(self, fold: str, name: str) -> Path:
+        """Return where a clip's sound goes."""
+        return self.out / ("stereo_dev" if self.output == "stereo" else "foa_dev") / PARTS[fold] / f"{name}.wav"
+
+    def label_file(self, fold: str, name: str) -> Path:
+        """Return where a clip's labels go; it is written last, so where it exists the clip is finished."""
+        return self.out / "metadata_dev" / PARTS[fold] / f"{name}.csv"
+
+    def video_file(self, fold: str, name: str) -> Path:
+        """Return where a clip's video goes."""
+        return self.out / "video_dev" / PARTS[fold] / f"{name}.mp4"
+
+    def room_count(self, fold: str) -> int:
+        """Return the number of rooms of a fold."""
+        return self.scene.rooms.train if fold == "train" else self.scene.rooms.test
+
+    def room_name(self, fold: str, number: int) -> str:
+        """Return a room as clip names spell it; numbers of the test fold go on after those of the training fold."""
+        return f"fold{FOLDS[fold]}_room{number + 1 + (self.scene.rooms.train if fold == 'test' else 0)}"
+
+    def clip_name(self, fold: str, index: int) -> str:
+        """Return the official name of a clip: rooms take turns; the mix counts the clips of a room."""
+        rooms = self.room_count(fold)
+        recording = f"{self.room_name(fold, index % rooms)}_mix{index // rooms + 1:03d}"
+        return f"{recording}_deg000_start0000" if self.output == "stereo" else recording
+
+    def room_split(self, fold: str, number: int) -> str:
+        """Return "train", "val" or "test": whose sounds are heard in a room."""
+        if fold == "test":
+            return "test"
+        rooms, fraction = self.scene.rooms.train, self.scene.rooms.validation_fraction
+        held = round(fraction * rooms)
+        if fraction > 0 and rooms > 1:
+            held = min(max(held, 1), rooms - 1)
+        order = np.random.default_rng([self.seed, 3]).permutation(rooms)
+        return "val" if number in order[:held] else "train"
+
+    def room_splits(self) -> dict[str, str]:
+        """Return every room that has clips, as clip names spell it, and its split."""
+        return {
+            self.room_name(fold, number): self.room_split(fold, number)
+            for fold in self.folds
+            for number in range(min(self.room_count(fold), getattr(self.clips, fold)))
+        }
+
+
+QUALITY, PRESET = 26, "ultrafast"
+"""How the videos are coded: most of their frames repeat, so that time matters more than size."""
+
+
+class ClipMaker:
+    """Makes clips of one job in one process: keeps the sound bank, the rooms and the pictures."""
+
+    def __init__(self, job: SimulationPlan, shared: Path | None = None) -> None:
+        """Take a job, and the folder in which its processes share dry sounds, if they do."""
+        self.job = job
+        self.bank = open_bank(job.sounds, job.taxonomy, job.sound_config, job.seed)
+        self.bank.shared = shared
+        self.pictures: PictureBank | None = None
+        if job.video is not None:
+            self.pictures = open_pictures(job.pictures, job.taxonomy, job.sound_config.split_seed)
+        self._measured = divide_measured(job)
+        self._rooms: dict[tuple[str, int], AnyRoom] = {}
+
+    def scene(self, fold: str, index: int) -> Scene:
+        """Return the plan of clip `index` of the fold "train" or "test"."""
+        job = self.job
+        number = index % job.room_count(fold)
+        split = job.room_split(fold, number)
+        rng = np.random.default_rng([job.seed, FOLDS[fold], index, 2])
+        name = job.clip_name(fold, index)
+        return plan_scene(name, split, self.room(fold, number), self.bank, job.prior, job.scene, job.taxonomy, rng)
+
+    def room(self, fold: str, number: int) -> AnyRoom:
+        """Return a room of a fold: measured rooms of its split first, simulated ones after them."""
+        job = self.job
+        if (fold, number) not in self._rooms:
+            split = job.room_split(fold, number)
+            before = sum(job.room_split(fold, other) == split for other in range(number))
+            measured = self._measured[split]
+            if before < len(measured):
+                self._rooms[fold, number] = measured[before]
+            else:
+                rng = np.random.default_rng([job.seed, FOLDS[fold], number, 1])
+                self._rooms[fold, number] = sample_room(job.scene.rooms, rng)
+        return self._rooms[fold, number]
+
+    def make(self, fold: str, index: int) -> None:
+        """Write one clip: sound, video if asked for, labels last."""
+        from dcase_seld.media.audio import write_wav
+
+        job, scene = self.job, self.scene(fold, index)
+        heard = hear_scene(scene, self.bank)
+        channels = 2 if job.output == "stereo" else 4
+        mix = render_scene(scene, self.bank, heard, job.scene.levels.floor_db, channels)
+        write_wav(job.audio_file(fold, scene.name), to_stereo(mix) if channels == 2 else mix)
+        if self.pictures is not None:
+            self._film(fold, index, scene)
+        self._label(job.label_file(fold, scene.name), scene, heard)
+
+    def _film(self, fold: str, index: int, scene: Scene) -> None:
+        from dcase_seld.core.geometry import PANORAMA, PERSPECTIVE
+        from dcase_seld.core.task import VIDEO_FPS
+        from dcase_seld.media.writing import write_video
+        from dcase_seld.simulate.film import compose
+
+        job = self.job
+        assert self.pictures is not None and job.video is not None
+        view = PERSPECTIVE if job.output == "stereo" else PANORAMA
+        look = job.seed * 1000 + FOLDS[fold] * 100_003 + index % job.room_count(fold)
+        frames = compose(scene, self.bank, self.pictures, job.video, job.scene.rooms, view, look)
+        path = job.video_file(fold, scene.name)
+        write_video(path, frames, VIDEO_FPS, quality=QUALITY, preset=PRESET)
+
+    def _label(self, path: Path, scene: Scene, heard: Heard) -> None:
+        from dcase_seld.core.event_files import write_csv
+
+        if self.job.output == "stereo":
+            write_csv(path, label_scene(scene, heard))
+            return
+        columns = (heard.frame, heard.class_index, heard.source, heard.azimuth_deg, heard.elevation_deg)
+        rows = np.rint(np.stack([*columns, 100.0 * heard.distance_m], axis=1)).astype(np.int64)
+        rows = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
+        write_text(path, "".join(",".join(map(str, row)) + "\n" for row in rows.tolist()))
+
+
+def open_bank(sounds: Path | None, taxonomy: Taxonomy, config: SoundsConfig, seed: int) -> SoundBank:
+    """Return the bank of a folder of recordings, or of made sounds (`sounds` None; `seed` makes them)."""
+    if sounds is None:
+        return procedural_bank(taxonomy, config, seed)
+    from dcase_seld.simulate.folder_bank import folder_bank
+
+    return folder_bank(sounds, taxonomy, config)
+
+
+def divide_measured(job: SimulationPlan) -> dict[str, list[MeasuredRoom]]:
+    """Return the measured rooms of every split: one room trains, of two one tests, of three one validates."""
+    rooms = load_rooms(job.responses) if job.responses is not None else []
+    sounds = job.sound_config
+    order = [rooms[i] for i in np.random.default_rng([sounds.split_seed, 7]).permutation(len(rooms))]
+    tests = max(1, round(sounds.test_fraction * len(order))) if len(order) > 1 and sounds.test_fraction else 0
+    validations = max(1, round(sounds.validation_fraction * len(order))) if len(order) > 2 else 0
+    return {"test": order[:tests], "val": order[tests : tests + validations], "train": order[tests + validations :]}
+
 
 FEWEST, MOST = 4, 32
 """Clips that a process makes before it reports: the more there are to make, the more."""
@@ -30,7 +227,7 @@ ALONE = 12
 """So few clips are made without starting processes."""
 
 
-def simulate(job: Job, workers: int = 1, quiet: bool = True) -> None:
+def simulate(job: SimulationPlan, workers: int = 1, quiet: bool = True) -> None:
     """Write the clips of a job that are not there yet, in the official layout, and `splits.csv`.
 
     Args:
@@ -52,7 +249,7 @@ def simulate(job: Job, workers: int = 1, quiet: bool = True) -> None:
         shutil.rmtree(sounds, ignore_errors=True)
 
 
-def missing_clips(job: Job) -> Iterator[tuple[str, int]]:
+def missing_clips(job: SimulationPlan) -> Iterator[tuple[str, int]]:
     """Yield fold and index of every clip whose label file is not there yet."""
     for fold in job.folds:
         for index in range(getattr(job.clips, fold)):
@@ -60,7 +257,7 @@ def missing_clips(job: Job) -> Iterator[tuple[str, int]]:
                 yield fold, index
 
 
-def split_by_room(job: Job, clips: Sequence[tuple[str, int]], most: int) -> list[list[tuple[str, int]]]:
+def split_by_room(job: SimulationPlan, clips: Sequence[tuple[str, int]], most: int) -> list[list[tuple[str, int]]]:
     """Return the clips (fold, index) in batches of at most `most`, each of one room, room after room.
 
     The late field of a room costs as much as a clip, and is made once where its clips are made one after the other.
@@ -71,7 +268,7 @@ def split_by_room(job: Job, clips: Sequence[tuple[str, int]], most: int) -> list
     return [room[i : i + most] for room in of_room.values() for i in range(0, len(room), most)]
 
 
-def _make_missing(job: Job, sounds: Path, workers: int, quiet: bool) -> None:
+def _make_missing(job: SimulationPlan, sounds: Path, workers: int, quiet: bool) -> None:
     """Make the clips without a label file; `sounds` is the folder of dry sounds that have been loaded."""
     from dcase_seld.core.work import progress
 
@@ -81,7 +278,7 @@ def _make_missing(job: Job, sounds: Path, workers: int, quiet: bool) -> None:
         advance(total - len(missing))
         if workers <= 1 or len(missing) <= ALONE:
             if missing:
-                maker = Maker(job, sounds)
+                maker = ClipMaker(job, sounds)
             for fold, index in (clip for batch in split_by_room(job, missing, len(missing)) for clip in batch):
                 maker.make(fold, index)
                 advance()
@@ -91,7 +288,7 @@ def _make_missing(job: Job, sounds: Path, workers: int, quiet: bool) -> None:
             advance(count)
 
 
-def _write_splits(job: Job) -> None:
+def _write_splits(job: SimulationPlan) -> None:
     """Write splits.csv: which rooms, and so which sounds, are for training, validation and test."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
@@ -100,12 +297,12 @@ def _write_splits(job: Job) -> None:
     write_text(job.out / "splits.csv", text.getvalue())
 
 
-_maker: Maker | None = None
+_maker: ClipMaker | None = None
 
 
-def _start(job: Job, sounds: Path) -> None:
+def _start(job: SimulationPlan, sounds: Path) -> None:
     global _maker
-    _maker = Maker(job, sounds)
+    _maker = ClipMaker(job, sounds)
 
 
 def _make_batch(clips: list[tuple[str, int]]) -> int:

@@ -15,17 +15,19 @@ import numpy.typing as npt
 from dcase_seld.core.classes import Taxonomy
 from dcase_seld.core.files import write_bytes
 from dcase_seld.simulate.config import SoundsConfig
-from dcase_seld.simulate.noises import (
+from dcase_seld.simulate.sources import (
+    bell,
     clapping,
     domestic_sounds,
     door_open_close,
     knock,
-    stand_in,
+    music,
+    musical_instrument,
+    telephone,
     walk_footsteps,
     water_tap,
 )
-from dcase_seld.simulate.synthesis import Generator, Sound, female_speech, laughter, male_speech
-from dcase_seld.simulate.tones import bell, music, musical_instrument, telephone
+from dcase_seld.simulate.synthesis import Generator, Sound, female_speech, laughter, male_speech, stand_in
 
 SOURCES: dict[str, Callable[[Generator], Sound]] = {
     "female_speech": female_speech,

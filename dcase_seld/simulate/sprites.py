@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dcase_seld.core.classes import HEIGHTS_M, PEOPLE, SOUNDING_POINT
+from dcase_seld.core.classes import profile_of
 
 Image = npt.NDArray[np.uint8]
 
@@ -55,13 +55,14 @@ class Sprite:
 def draw(folder: str, seed: int, sounding: bool) -> Sprite:
     """Return a drawing of a class's source; the same seed is the same person or thing, at rest or sounding."""
     rng = np.random.default_rng([seed, zlib.crc32(folder.encode("utf-8"))])
-    height = HEIGHTS_M.get(folder, 0.5)
-    if folder in PEOPLE:
+    profile = profile_of(folder)
+    height = profile.height_m
+    if profile.person:
         image = _person(rng, folder, sounding)
         height *= float(rng.uniform(0.92, 1.08))
     else:
         image = _THINGS.get(folder, _stand_in)(rng, folder, sounding)
-    return Sprite(image, height, SOUNDING_POINT.get(folder, (0.5, 0.5)))
+    return Sprite(image, height, profile.sounds_at)
 
 
 def _canvas(width: int) -> Image:

@@ -1,7 +1,8 @@
-"""Building blocks of procedural sounds, and the voices made of them: speech and laughter."""
+"""Building blocks of procedural sounds, the voices made of them, and stand-ins for classes without a source."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -115,14 +116,8 @@ def onsets(rng: Generator, count: int, rate_hz: float, jitter: float) -> list[fl
 
 
 VOWELS_HZ = (
-    (730, 1090, 2440),
-    (530, 1840, 2480),
-    (270, 2290, 3010),
-    (570, 840, 2410),
-    (300, 870, 2240),
-    (490, 1350, 1690),
-    (660, 1720, 2410),
-    (440, 1020, 2240),
+    *((730, 1090, 2440), (530, 1840, 2480), (270, 2290, 3010), (570, 840, 2410)),
+    *((300, 870, 2240), (490, 1350, 1690), (660, 1720, 2410), (440, 1020, 2240)),
 )
 """First three formants of vowels of adult men. Source: Peterson and Barney, 1952."""
 
@@ -158,6 +153,26 @@ def laughter(rng: Generator) -> Sound:
             parts.append((time + seconds, breath * swell(len(breath), 0.02, 0.04) * np.float32(0.3)))
             time += float(rng.uniform(0.9, 1.1)) / rate
         time += float(rng.uniform(0.1, 0.5))
+    return place(parts)
+
+
+def stand_in(name: str, rng: Generator) -> Sound:
+    """Return a sound whose timbre follows from a class's name, for classes that have no procedural source.
+
+    The class fixes resonances, rate and the share of tone and noise; the generator varies pitch, timing and length.
+    """
+    timbre = np.random.default_rng(zlib.crc32(name.encode("utf-8")))
+    formants = np.sort(2.0 ** timbre.uniform(np.log2(200.0), np.log2(7000.0), 3))
+    pitch = float(2.0 ** timbre.uniform(np.log2(80.0), np.log2(900.0))) * float(rng.uniform(0.9, 1.1))
+    tonal, rate = float(timbre.uniform()), float(2.0 ** timbre.uniform(-0.5, 3.0)) * float(rng.uniform(0.9, 1.1))
+    length = float(timbre.uniform(0.3, 1.0)) / rate
+    parts = []
+    for index in range(max(1, round(float(rng.uniform(1.5, 4.0)) * rate))):
+        samples = samples_of(length)
+        contour = np.full(samples, pitch * float(rng.uniform(0.95, 1.05)))
+        excitation = np.float32(tonal) * pulses(contour) + np.float32(1.0 - tonal) * noise(rng, samples)
+        voice = sum(resonate(excitation, float(f) * float(rng.uniform(0.96, 1.04)), float(f) / 8) for f in formants)
+        parts.append((index / rate, np.asarray(voice * swell(samples, length / 10, length / 2), dtype=np.float32)))
     return place(parts)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,6 +12,9 @@ from dcase_seld.core.config import Config, Outside, Ref
 from dcase_seld.corpus.splits import SplitConfig
 from dcase_seld.recipe.stage import Context, Inputs, Stage
 from dcase_seld.simulate.config import ClipCounts, PictureConfig, PolyphonyConfig, SceneConfig, SoundsConfig
+
+if TYPE_CHECKING:
+    from dcase_seld.store.store import Store
 
 
 class SimulateConfig(SceneConfig):
@@ -60,10 +63,9 @@ def run_simulate(config: SimulateConfig, inputs: Inputs, out: Path, context: Con
     """Write a corpus: stereo_dev, metadata_dev, splits.csv and balance.csv; return frames per class and notes."""
     from dcase_seld.core.classes import load_taxonomy
     from dcase_seld.core.work import say
-    from dcase_seld.simulate.clip_maker import PARTS, Job, open_bank
     from dcase_seld.simulate.measured_rooms import load_rooms
     from dcase_seld.simulate.scenes import balanced, read_prior
-    from dcase_seld.simulate.simulation import simulate, write_balance
+    from dcase_seld.simulate.simulation import PARTS, SimulationPlan, open_bank, simulate, write_balance
 
     taxonomy = load_taxonomy(config.taxonomy)
     scene = SceneConfig(**{name: getattr(config, name) for name in SceneConfig.model_fields})
@@ -79,7 +81,7 @@ def run_simulate(config: SimulateConfig, inputs: Inputs, out: Path, context: Con
         prior = real.classes
         if "polyphony" not in config.model_fields_set:
             scene = scene.model_copy(update={"polyphony": PolyphonyConfig(weights=real.layers)})
-    job = Job(
+    job = SimulationPlan(
         out=out,
         taxonomy=taxonomy,
         sounds=config.sounds,
@@ -236,3 +238,13 @@ def _taxonomy(config: PrepareConfig, root: Path) -> Any:
 
 
 PREPARE_STAGE = Stage("prepare", "store", PrepareConfig, run_prepare)
+
+
+def store_of(data: Path, out: Path, quiet: bool) -> Store:
+    """Return the store in a folder, or one that is made in `out` of a folder in the official layout."""
+    from dcase_seld.store.store import Store
+
+    if not (data / "store.json").is_file():
+        run_prepare(PrepareConfig(corpus=str(data)), {}, out, Context(quiet=quiet))
+        return Store.open(out)
+    return Store.open(data)

@@ -9,10 +9,11 @@ from pydantic import Field, field_validator, model_validator
 
 from dcase_seld.core.config import Config, Outside, Ref
 from dcase_seld.recipe.stage import Context, Inputs, Stage
-from dcase_seld.scoring.figures import FIGURES, format_table
+from dcase_seld.scoring.figures import EDITION_FIGURES, FIGURES, format_table
 
 if TYPE_CHECKING:
     from dcase_seld.core.events import Events
+    from dcase_seld.scoring.official import Scores
     from dcase_seld.store.store import Store
 
 
@@ -70,7 +71,6 @@ def run_compare(config: CompareConfig, inputs: Inputs, out: Path, context: Conte
 
 
 COMPARE_STAGE = Stage("compare", "comparison", CompareConfig, run_compare, measures=True)
-"""Ends a recipe of ablations: `dcase-seld run_compare` prints its table."""
 
 
 class ScoreConfig(Config):
@@ -96,11 +96,10 @@ def run_score(config: ScoreConfig, inputs: Inputs, out: Path, context: Context) 
         SeldError: a clip of the split has no CSV file, or a CSV file no labelled clip.
     """
     from dcase_seld.core.event_files import read_folder
-    from dcase_seld.core.files import write_json
     from dcase_seld.core.work import say
     from dcase_seld.scoring.counts import count_events
     from dcase_seld.scoring.intervals import jackknife
-    from dcase_seld.scoring.official import Remarks, check_clips, format_scores, scores_of
+    from dcase_seld.scoring.official import Remarks, check_clips, scores_of
     from dcase_seld.store.store import Store
 
     data, csv = inputs["data"][0], inputs["csv"][0]
@@ -127,15 +126,23 @@ def run_score(config: ScoreConfig, inputs: Inputs, out: Path, context: Context) 
     scores = scores_of(
         counts, average=config.average, protocol=config.protocol, track=config.track, jackknife=intervals
     )
-    plain = scores.to_json()
+    return _finish(scores, config, store, out)
+
+
+def _finish(scores: Scores, config: ScoreConfig, store: Store, out: Path) -> dict[str, Any]:
+    """Write scores.json and return the step's facts."""
+    from dcase_seld.core.files import write_json
+    from dcase_seld.scoring.official import format_scores
+
+    plain, classes = scores.to_json(), store.taxonomy.classes
     write_json(out / "scores.json", plain)
     return {
-        "track": config.track,
+        **({"track": config.track} if scores.track else {"task": scores.task}),
         "split": config.split,
         "clips": scores.clips,
-        "classes": list(store.taxonomy.classes),
-        **{name: plain[name] for name in FIGURES},
-        "show": format_scores(scores, store.taxonomy.classes),
+        "classes": list(classes),
+        **{name: plain[name] for name in scores.figures},
+        "show": format_scores(scores, classes, EDITION_FIGURES.get(scores.task)),
     }
 
 
@@ -145,11 +152,9 @@ def _score_sphere(config: ScoreConfig, store: Store, csv: Path, reference: Event
 
     import numpy as np
 
-    from dcase_seld.core.files import write_json
     from dcase_seld.core.work import say
     from dcase_seld.scoring.editions import count_sources, read_sources, sources_of
-    from dcase_seld.scoring.figures import EDITION_FIGURES
-    from dcase_seld.scoring.official import check_clips, edition_scores, format_scores
+    from dcase_seld.scoring.official import check_clips, edition_scores
 
     task = store.task.name if store.task.name in EDITION_FIGURES else "dcase2024"
     folder = csv / "csv" if (csv / "csv").is_dir() else csv
@@ -171,17 +176,7 @@ def _score_sphere(config: ScoreConfig, store: Store, csv: Path, reference: Event
         prediction, sources_of(reference), task=task, n_classes=len(store.taxonomy), protocol=config.protocol
     )
     how = {"task": task, "average": config.average, "protocol": config.protocol}
-    scores = edition_scores(clips, sums, jackknife=config.jackknife != "none", **how)
-    plain = scores.to_json()
-    write_json(out / "scores.json", plain)
-    return {
-        "task": task,
-        "split": config.split,
-        "clips": scores.clips,
-        "classes": list(store.taxonomy.classes),
-        **{name: plain[name] for name in scores.figures},
-        "show": format_scores(scores, store.taxonomy.classes, EDITION_FIGURES[task]),
-    }
+    return _finish(edition_scores(clips, sums, jackknife=config.jackknife != "none", **how), config, store, out)
 
 
 SCORE_STAGE = Stage("score", "scores", ScoreConfig, run_score, measures=True)

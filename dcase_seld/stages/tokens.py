@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -71,15 +70,15 @@ class EmbedConfig(Config):
 
 def embed_ready(config: EmbedConfig) -> None:
     """Raise where the encoder's weights, or what runs them, are not on this machine."""
-    from dcase_seld.pretrained.catalogue import find_model, require_h5py, require_onnxruntime
+    from dcase_seld.pretrained.catalogue import find_model, require_extra
 
     if SEMANTIC_ENCODERS.plugin_of(config.model.kind) is not None:
         return
     kind = {"clap": "clap", "owlvit": "vision", "voice": "voice"}.get(config.model.kind, "onnx")
     if kind == "onnx":
-        require_onnxruntime()
+        require_extra("onnxruntime", "ONNX models", "onnx")
     elif kind == "voice":
-        require_h5py()
+        require_extra("h5py", "The weights of voice", "voice")
     find_model(config.model.source, kind)
 
 
@@ -94,7 +93,10 @@ def run_embed(config: EmbedConfig, inputs: Inputs, out: Path, context: Context) 
 
         _embed(config, inputs["data"][0], out, context, str(single_device(context.device)), 0, 1)
     else:
-        _launch(config, inputs["data"][0], out, context)
+        from dcase_seld.infer.devices import launch, open_fabric
+
+        work = partial(_embed_on_rank, config=config, store=inputs["data"][0], out=out, context=context)
+        launch(open_fabric(context.device, config.devices, config.nodes), work, out)
     reader = TokenReader.open(out)
     facts: dict[str, Any] = {
         "name": reader.spec.name,
@@ -111,30 +113,6 @@ def run_embed(config: EmbedConfig, inputs: Inputs, out: Path, context: Context) 
     if reader.spec.mask:
         facts["frames_missing"] = int((~reader.read_mask(np.arange(len(reader.names)))).sum())
     return facts
-
-
-def _launch(config: EmbedConfig, store: Path, out: Path, context: Context) -> None:
-    """Share the shards between processes: torchrun's or SLURM's, or processes of our own."""
-    from lightning_fabric import Fabric
-
-    from dcase_seld.infer.devices import launch
-
-    outside = "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_NTASKS" in os.environ
-    if config.nodes > 1 and not outside:
-        raise SeldError(
-            f"nodes is {config.nodes}, but this process was started neither by torchrun nor by SLURM.",
-            "Start the same command on every node with torchrun or srun, or set nodes to 1.",
-        )
-    try:
-        fabric = Fabric(
-            accelerator={"cuda": "gpu"}.get(context.device, context.device),
-            devices=config.devices,
-            num_nodes=config.nodes,
-            strategy="ddp" if outside else "ddp_spawn",
-        )
-    except (RuntimeError, ValueError) as error:
-        raise SeldError(f"The device {context.device!r} cannot be used: {error}.", "Use --device cpu.") from error
-    launch(fabric, partial(_embed_on_rank, config=config, store=store, out=out, context=context), out)
 
 
 def _embed_on_rank(fabric: Any, config: EmbedConfig, store: Path, out: Path, context: Context) -> None:

@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from dcase_seld.core.config import known_networks
 from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.files import follow
 from dcase_seld.core.reading import read_json
-from dcase_seld.recipe.provenance import Step, _linked_steps, _load_scores, _upstream, follow, read_step
+from dcase_seld.recipe.provenance import Step, _linked_steps, _load_scores, _upstream, read_step
 from dcase_seld.recipe.results import read_receipt
 
 

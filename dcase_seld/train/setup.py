@@ -16,6 +16,7 @@ from torch import nn
 
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.work import progress
+from dcase_seld.infer.devices import open_fabric
 from dcase_seld.model.frontend import FrontEnd
 from dcase_seld.model.network import SeldNetwork, network_features
 from dcase_seld.model.weights import load_model, model_folder, read_facts
@@ -35,35 +36,16 @@ PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 def make_fabric(config: TrainConfig, device: str) -> Fabric:
     """Return Lightning Fabric for the configured devices and precision, not yet launched.
 
-    Several devices without torchrun or SLURM are started as processes of their own ("ddp_spawn").
-
     Raises:
         SeldError: the device or the precision is not to be had on this machine.
     """
-    accelerator = {"cuda": "gpu"}.get(device, device)
-    started_outside = "TORCHELASTIC_RUN_ID" in os.environ or "SLURM_NTASKS" in os.environ
-    strategy = "auto" if config.devices * config.nodes == 1 else ("ddp" if started_outside else "ddp_spawn")
-    if config.nodes > 1 and not started_outside:
-        raise SeldError(
-            f"nodes is {config.nodes}, but this process was started neither by torchrun nor by SLURM.",
-            "Start the same command on every node with torchrun or srun, or set nodes to 1.",
-        )
-    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
+    on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
     if config.precision == "fp16" and on_cpu:
         raise SeldError("precision fp16 needs a CUDA device; this training runs on a CPU.", "Use bf16 or fp32.")
     if not on_cpu:
         # What stays in float32 is rounded to TF32 where it is multiplied, as convolutions are anyway.
         torch.set_float32_matmul_precision("high")
-    try:
-        return Fabric(
-            accelerator=accelerator,
-            devices=config.devices,
-            num_nodes=config.nodes,
-            strategy=strategy,
-            precision=PRECISION[config.precision],  # type: ignore[arg-type]
-        )
-    except (RuntimeError, ValueError) as error:
-        raise SeldError(f"The device {device!r} cannot be used: {error}.", "Use --device cpu.") from error
+    return open_fabric(device, config.devices, config.nodes, PRECISION[config.precision])
 
 
 @torch.no_grad()

@@ -11,40 +11,12 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 
 LANDMARKS = (
-    "nose",
-    "left_eye_inner",
-    "left_eye",
-    "left_eye_outer",
-    "right_eye_inner",
-    "right_eye",
-    "right_eye_outer",
-    "left_ear",
-    "right_ear",
-    "mouth_left",
-    "mouth_right",
-    "left_shoulder",
-    "right_shoulder",
-    "left_elbow",
-    "right_elbow",
-    "left_wrist",
-    "right_wrist",
-    "left_pinky",
-    "right_pinky",
-    "left_index",
-    "right_index",
-    "left_thumb",
-    "right_thumb",
-    "left_hip",
-    "right_hip",
-    "left_knee",
-    "right_knee",
-    "left_ankle",
-    "right_ankle",
-    "left_heel",
-    "right_heel",
-    "left_foot_index",
-    "right_foot_index",
-)
+    "nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye", "right_eye_outer",
+    "left_ear", "right_ear", "mouth_left", "mouth_right", "left_shoulder", "right_shoulder", "left_elbow",
+    "right_elbow", "left_wrist", "right_wrist", "left_pinky", "right_pinky", "left_index", "right_index",
+    "left_thumb", "right_thumb", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
+    "left_heel", "right_heel", "left_foot_index", "right_foot_index",
+)  # fmt: skip
 """Names of the landmarks in the order of MediaPipe's pose model; left and right are the person's own."""
 
 INDEX = {name: index for index, name in enumerate(LANDMARKS)}
@@ -57,25 +29,12 @@ SHOULDERS = (INDEX["left_shoulder"], INDEX["right_shoulder"])
 
 HIPS = (INDEX["left_hip"], INDEX["right_hip"])
 
+_LIMBS = ["shoulder-elbow", "elbow-wrist", "shoulder-hip", "hip-knee", "knee-ankle", "ankle-foot_index"]
+
 BONES = (
-    ("left_shoulder", "right_shoulder"),
-    ("left_hip", "right_hip"),
-    *(
-        (f"{side}_{a}", f"{side}_{b}")
-        for side in ("left", "right")
-        for a, b in (
-            ("shoulder", "elbow"),
-            ("elbow", "wrist"),
-            ("shoulder", "hip"),
-            ("hip", "knee"),
-            ("knee", "ankle"),
-            ("ankle", "foot_index"),
-        )
-    ),
-    ("left_ear", "left_eye"),
-    ("left_eye", "nose"),
-    ("nose", "right_eye"),
-    ("right_eye", "right_ear"),
+    *(("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"), ("left_ear", "left_eye")),
+    *(("left_eye", "nose"), ("nose", "right_eye"), ("right_eye", "right_ear")),
+    *((f"{side}_{a}", f"{side}_{b}") for side in ("left", "right") for a, b in (limb.split("-") for limb in _LIMBS)),
 )
 """Pairs of landmarks that a drawing joins by a line."""
 

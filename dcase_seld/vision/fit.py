@@ -216,19 +216,9 @@ def _median(values: np.ndarray) -> str:
 
 
 COLUMNS = (
-    "clip",
-    "frame",
-    "class",
-    "source",
-    "azimuth_before_deg",
-    "azimuth_after_deg",
-    "onscreen_before",
-    "onscreen_after",
-    "probability_before",
-    "probability_after",
-    "gap_deg",
-    "reason",
-)
+    "clip", "frame", "class", "source", "azimuth_before_deg", "azimuth_after_deg", "onscreen_before",
+    "onscreen_after", "probability_before", "probability_after", "gap_deg", "reason",
+)  # fmt: skip
 
 
 def write_changes(path: Path, before: Events, judged: Judged, taxonomy: Taxonomy) -> None:

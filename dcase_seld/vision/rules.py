@@ -98,14 +98,7 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 REASONS = (
-    "network",
-    "no picture",
-    "part near",
-    "part far",
-    "nobody seen",
-    "object near",
-    "object far",
-    "beyond limit",
+    *("network", "no picture", "part near", "part far", "nobody seen", "object near", "object far", "beyond limit"),
     "own rule",
 )
 """Why an event is as it is; `Judged.reason` indexes this."""

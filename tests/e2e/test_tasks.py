@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from noise import noise_store
 from tiny import MODEL
 
 from dcase_seld.core.config import parse_config
@@ -12,8 +13,8 @@ from dcase_seld.core.errors import SeldError
 from dcase_seld.core.events import Events
 from dcase_seld.core.geometry import ROTATIONS
 from dcase_seld.core.task import TASKS, Task
+from dcase_seld.infer.collect import turn_back
 from dcase_seld.infer.predictor import Predictor
-from dcase_seld.infer.tracks import turn_back
 from dcase_seld.media.audio import write_wav
 from dcase_seld.model.heads import decode
 from dcase_seld.model.network import build_model
@@ -22,7 +23,7 @@ from dcase_seld.model.weights import count_parameters, save_model
 from dcase_seld.pretrained.transformers_models import make_random_model
 from dcase_seld.recipe.stage import Context
 from dcase_seld.stages import data, networks, results, tokens
-from dcase_seld.store.store import Store, noise_store
+from dcase_seld.store.store import Store
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.loop import train
 

@@ -226,7 +226,7 @@ def _events(folder: Path) -> Path:
 
 def _store(name: str) -> Callable[[Path], Path]:
     def make(folder: Path) -> Path:
-        from dcase_seld.store.store import noise_store
+        from noise import noise_store
 
         return noise_store(folder, 3, rows=5) / name
 

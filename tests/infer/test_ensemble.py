@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dcase_seld.infer.tracks import align, average_outputs, sorted_tracks, swap_output, take_tracks
+from dcase_seld.infer.collect import align, average_outputs, sorted_tracks, swap_output, take_tracks
 from dcase_seld.model.heads import decode
 from dcase_seld.model.types import SeldOutput
 

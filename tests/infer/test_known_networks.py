@@ -15,7 +15,7 @@ from dcase_seld.core.config import NETWORKS, find_network, known_networks
 from dcase_seld.core.errors import SeldError
 from dcase_seld.infer.predictor import Predictor
 from dcase_seld.media.audio import write_wav
-from dcase_seld.simulate.tones import bell
+from dcase_seld.simulate.sources import bell
 
 MOST_BYTES = {"default": 4_000_000, "better": 8_000_000}
 

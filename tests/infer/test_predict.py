@@ -16,8 +16,8 @@ from dcase_seld.core.events import Events
 from dcase_seld.core.task import Task
 from dcase_seld.corpus.layout import index_corpus
 from dcase_seld.corpus.prepare import build_store
+from dcase_seld.infer.collect import swap_output
 from dcase_seld.infer.predictor import Predictor
-from dcase_seld.infer.tracks import swap_output
 from dcase_seld.media.audio import write_wav
 from dcase_seld.model.config import parse_model_config
 from dcase_seld.model.network import build_model

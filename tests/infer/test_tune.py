@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from noise import noise_store
 
 from dcase_seld.cli.results import ensemble
 from dcase_seld.core.classes import Taxonomy
@@ -35,7 +36,7 @@ from dcase_seld.stages.networks import ENSEMBLE_STAGE as STAGE
 from dcase_seld.stages.networks import EnsembleStageConfig
 from dcase_seld.store.batches import Batch
 from dcase_seld.store.source import StoreSource
-from dcase_seld.store.store import Store, noise_store
+from dcase_seld.store.store import Store
 from dcase_seld.store.targets import TargetTable
 
 TASK = Task(classes=Taxonomy("two", ("A", "B"), ("a", "b")))

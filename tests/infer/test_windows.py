@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dcase_seld.core.task import window_starts
-from dcase_seld.infer.tracks import sorted_tracks, stitch, take_tracks
+from dcase_seld.infer.collect import sorted_tracks, stitch, take_tracks
 from dcase_seld.model.types import SeldOutput
 
 

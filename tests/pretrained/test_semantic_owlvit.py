@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from dcase_seld.core.errors import SeldError
-from dcase_seld.pretrained.owlvit import load_owlvit, pool_grid
-from dcase_seld.pretrained.transformers_models import import_transformers, load_tokenizer, make_random_model
+from dcase_seld.pretrained.owlvit import load_clip_tokenizer, load_owlvit, pool_grid
+from dcase_seld.pretrained.transformers_models import import_transformers, make_random_model
 from dcase_seld.store.tokens import mirrored_order
 
 
@@ -122,7 +122,7 @@ def test_standardisation_follows_the_folder(folder, tmp_path):
 
 def test_an_empty_tokenizer_is_refused(folder, tmp_path):
     with pytest.raises(SeldError, match="tokenizer"):
-        load_tokenizer(folder)
+        load_clip_tokenizer(folder)
     letters = {chr(code): code - 97 for code in range(97, 123)}
     ends = {f"{letter}</w>": 26 + index for letter, index in letters.items()}
     (tmp_path / "vocab.json").write_text(json.dumps({**letters, **ends, "<|startoftext|>": 52, "<|endoftext|>": 53}))
@@ -132,4 +132,4 @@ def test_an_empty_tokenizer_is_refused(folder, tmp_path):
     transformers.CLIPTokenizer(vocab=json.loads((tmp_path / "vocab.json").read_text()), merges=[]).save_pretrained(
         tmp_path
     )
-    assert len(load_tokenizer(tmp_path)("door", add_special_tokens=False)["input_ids"]) == 4
+    assert len(load_clip_tokenizer(tmp_path)("door", add_special_tokens=False)["input_ids"]) == 4

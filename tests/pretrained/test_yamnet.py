@@ -16,9 +16,9 @@ from onnx_made import FLOAT, UINT8, model, node
 from dcase_seld.cli.main import main
 from dcase_seld.core.errors import SeldError
 from dcase_seld.pretrained import catalogue
-from dcase_seld.pretrained.catalogue import ARCHIVES, MARKER, known_model, model_folder_of
+from dcase_seld.pretrained.catalogue import ARCHIVES, MARKER, known_model, model_folder_of, unpack
 from dcase_seld.pretrained.encoder import LogMelConfig, YamnetTokensConfig, build_encoder, parse_tokens_config
-from dcase_seld.pretrained.fetch import check_model, pull_model, unpack
+from dcase_seld.pretrained.fetch import check_model, pull_model
 from dcase_seld.pretrained.onnx import log_mel
 
 STEP, ZERO = 0.04793788, 144

@@ -72,7 +72,7 @@ def test_figures_equal_those_of_the_score_step(page, finished):
     (run, _) = gather([finished / "work" / "pair"])
     assert run.name == "pair/score_sharp" and run.scores.f_score == pytest.approx(scores["f_score"], abs=1e-12)
     assert f"<b>{100 * scores['f_score']:.1f} %</b>" in page
-    assert [made.step for made in run.steps] == ["data", "sharp", "csv_sharp", "score_sharp"]
+    assert [made.name for made in run.steps] == ["data", "sharp", "csv_sharp", "score_sharp"]
     assert dict(run.curves())["sharp"][1] == {"epoch": 2.0, "loss": 0.4, "f_score": 0.3}
 
 

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dcase_seld.core.classes import DCASE2025, PEOPLE
+from dcase_seld.core.classes import DCASE2025, profile_of
 from dcase_seld.core.config import parse_config
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.event_files import read_csv
@@ -12,18 +12,17 @@ from dcase_seld.corpus.layout import index_corpus
 from dcase_seld.media.audio import read_audio
 from dcase_seld.media.frames import read_frames, video_info
 from dcase_seld.media.writing import write_video
-from dcase_seld.simulate.clip_maker import Job, Maker
 from dcase_seld.simulate.config import ClipCounts, PictureConfig, SceneConfig, SoundsConfig
 from dcase_seld.simulate.film import Placement, compose, list_actors, paste
 from dcase_seld.simulate.pictures import open_pictures
 from dcase_seld.simulate.render import hear_scene, label_scene
-from dcase_seld.simulate.simulation import simulate
+from dcase_seld.simulate.simulation import ClipMaker, SimulationPlan, simulate
 from dcase_seld.simulate.sprites import draw
 
 
 def job(out, scene=None, clips=2, **changes):
     settings = {"rooms": {"train": 3, "test": 1}, "polyphony": {"weights": [0, 1]}, "moving": 0.0, **(scene or {})}
-    return Job(
+    return SimulationPlan(
         out=out,
         taxonomy=DCASE2025,
         sounds=None,
@@ -50,7 +49,7 @@ def test_columns_agree_with_the_pinhole_formula_at_eye_level():
 
 
 def test_what_is_on_screen_is_drawn_where_it_sounds_and_nothing_else(tmp_path):
-    maker = Maker(job(tmp_path))
+    maker = ClipMaker(job(tmp_path))
     background = maker.pictures.background(maker.room("train", 0), "train", 4, PERSPECTIVE)
     drawn = empty = 0
     for index in range(0, 39, 3):
@@ -76,7 +75,7 @@ def test_what_is_on_screen_is_drawn_where_it_sounds_and_nothing_else(tmp_path):
 
 
 def test_frames_change_with_the_labels_when_only_what_sounds_is_visible(tmp_path):
-    maker = Maker(job(tmp_path))
+    maker = ClipMaker(job(tmp_path))
     checked = 0
     for index in range(0, 45, 3):
         scene = maker.scene("train", index)
@@ -113,7 +112,7 @@ def test_every_class_has_a_drawing_that_changes_when_it_sounds_or_looks_differen
     assert other.image.shape != still.image.shape or np.any(other.image != still.image)
     if folder not in ("musical_instrument",):
         assert np.any(sounding.image != still.image)
-    assert (1.5 < still.height_m < 1.9) == (folder in PEOPLE)
+    assert (1.5 < still.height_m < 1.9) == profile_of(folder).person
 
 
 def test_a_corpus_with_video_is_complete_and_moving_sources_walk_through_the_frame(tmp_path):
@@ -123,7 +122,7 @@ def test_a_corpus_with_video_is_complete_and_moving_sources_walk_through_the_fra
     assert not corpus.problems and all(clip.video and clip.audio and clip.labels for clip in corpus.clips)
     info = video_info(corpus.clips[0].video)
     assert (info.width, info.height, info.frames) == (640, 360, 150) and info.fps == pytest.approx(29.97, abs=0.01)
-    maker = Maker(one)
+    maker = ClipMaker(one)
     for index in range(40):
         scene = maker.scene("train", index)
         actors = list_actors(scene, maker.bank, one.video, one.scene.rooms, PERSPECTIVE)
@@ -135,7 +134,7 @@ def test_a_corpus_with_video_is_complete_and_moving_sources_walk_through_the_fra
 
 
 def test_silent_people_are_drawn_and_not_labelled(tmp_path):
-    maker = Maker(job(tmp_path, {"polyphony": {"weights": [1]}}, video=PictureConfig(silent_people=(3, 3))))
+    maker = ClipMaker(job(tmp_path, {"polyphony": {"weights": [1]}}, video=PictureConfig(silent_people=(3, 3))))
     scene = maker.scene("train", 0)
     actors = list_actors(scene, maker.bank, maker.job.video, maker.job.scene.rooms, PERSPECTIVE)
     assert len(actors) == 3 and not any(actor.sounding.any() for actor in actors)
@@ -156,7 +155,7 @@ def test_a_users_pictures_are_used_and_divided(tmp_path):
     person = bank.sprite(DCASE2025.folders.index("female_speech"), "train", 7, True)
     assert person.image.shape == (40, 30, 4) and person.height_m == 1.7
     assert bank.sprite(DCASE2025.folders.index("bell"), "train", 7, True).image.shape[0] == 256
-    maker = Maker(job(tmp_path))
+    maker = ClipMaker(job(tmp_path))
     background = bank.background(maker.room("train", 0), "test", 3, PERSPECTIVE)
     assert background.shape == (360, 640, 3) and background.max() <= 80
     with pytest.raises(SeldError, match="does not exist"):
@@ -207,7 +206,7 @@ def test_first_order_recordings_with_360_video_suit_the_converter(tmp_path):
     info = video_info(recording.video)
     assert (info.width, info.height, info.frames) == (1920, 960, 60)
     (picture,) = read_frames(recording.video, [1.0]).images
-    maker = Maker(foa)
+    maker = ClipMaker(foa)
     scene = maker.scene("train", 0)
     rooms = foa.scene.rooms
     # The room's look follows from the job; the frame from the 360° canvas must show what the direct one shows.

@@ -15,11 +15,10 @@ from dcase_seld.corpus.layout import index_corpus
 from dcase_seld.corpus.splits import SplitConfig, assign
 from dcase_seld.media.audio import read_audio
 from dcase_seld.recipe.stage import Context
-from dcase_seld.simulate.clip_maker import Job, Maker
 from dcase_seld.simulate.config import ClipCounts, SceneConfig, SoundsConfig
 from dcase_seld.simulate.render import _convolve_all, hear_scene, label_scene, render_scene, to_stereo
 from dcase_seld.simulate.scenes import read_prior
-from dcase_seld.simulate.simulation import SOUNDS, missing_clips, simulate, split_by_room
+from dcase_seld.simulate.simulation import SOUNDS, ClipMaker, SimulationPlan, missing_clips, simulate, split_by_room
 from dcase_seld.simulate.sound_bank import procedural_bank
 from dcase_seld.stages.data import SIMULATE_STAGE as STAGE
 from dcase_seld.stages.data import SimulateConfig
@@ -29,7 +28,7 @@ QUIET = {"levels": {"snr_db": [35, 35]}}
 
 
 def job(out, scene=None, clips=(6, 3), taxonomy=DCASE2025, seed=0):
-    return Job(
+    return SimulationPlan(
         out=out,
         taxonomy=taxonomy,
         sounds=None,
@@ -52,7 +51,7 @@ def digest(folder):
 def made(tmp_path_factory):
     """One event at a time, hardly any noise: 40 rendered scenes with their labels."""
     scene = {**QUIET, "polyphony": {"weights": [0, 1]}, "moving": 0.2}
-    maker = Maker(job(tmp_path_factory.mktemp("made"), scene))
+    maker = ClipMaker(job(tmp_path_factory.mktemp("made"), scene))
     scenes = [maker.scene("train", index) for index in range(40)]
     heard = [hear_scene(scene, maker.bank) for scene in scenes]
     labels = [label_scene(scene, h) for scene, h in zip(scenes, heard, strict=True)]
@@ -129,7 +128,7 @@ def test_moving_sources_change_azimuth_or_distance_smoothly(made):
 def test_the_ambience_is_as_far_below_the_events_as_asked():
     found = {}
     for snr in (5, 30):
-        maker = Maker(job(Path("unused"), {"levels": {"snr_db": [snr, snr]}, "polyphony": {"weights": [0, 1]}}))
+        maker = ClipMaker(job(Path("unused"), {"levels": {"snr_db": [snr, snr]}, "polyphony": {"weights": [0, 1]}}))
         ratios = []
         for index in range(12):
             scene = maker.scene("train", index)
@@ -182,7 +181,7 @@ def test_convolutions_made_together_are_those_made_alone_to_the_bit():
 
 
 def test_another_seed_is_another_set(tmp_path):
-    scenes = [Maker(job(tmp_path, seed=seed)).scene("train", 0) for seed in (0, 1)]
+    scenes = [ClipMaker(job(tmp_path, seed=seed)).scene("train", 0) for seed in (0, 1)]
     assert scenes[0].room != scenes[1].room
 
 
@@ -203,7 +202,7 @@ def test_the_stage_writes_a_corpus_with_disjoint_rooms_and_sounds(tmp_path):
         assert (split == "test") == (clip.part == "dev-test-synth")
     assert all(len(found) == 1 for found in rooms.values())
     assert sorted(split for found in rooms.values() for split in found) == ["test"] * 2 + ["train"] * 4 + ["val"]
-    maker = Maker(job(tmp_path, clips=(20, 8)))
+    maker = ClipMaker(job(tmp_path, clips=(20, 8)))
     heard = {"train": set(), "val": set(), "test": set()}
     for fold, count in (("train", 20), ("test", 8)):
         for index in range(count):
@@ -235,10 +234,10 @@ def test_a_class_list_of_four_goes_through(tmp_path):
 
 def test_overlaps_follow_the_config_and_labels_of_a_real_set_can_be_imitated(tmp_path):
     weights = {"polyphony": {"weights": [0, 0, 0, 0, 1], "pause_s": [0.1, 0.2]}}
-    maker = Maker(job(tmp_path, weights))
+    maker = ClipMaker(job(tmp_path, weights))
     overlaps = [np.bincount(hear_scene(maker.scene("train", i), maker.bank).frame).max() for i in range(12)]
     assert max(overlaps) == 4 and min(overlaps) >= 2
-    empty = Maker(job(tmp_path, {"polyphony": {"weights": [1]}}))
+    empty = ClipMaker(job(tmp_path, {"polyphony": {"weights": [1]}}))
     scene = empty.scene("train", 0)
     silent = render_scene(scene, empty.bank, hear_scene(scene, empty.bank), -60.0)
     assert not scene.events and 10 * np.log10(np.square(silent[0]).mean()) == pytest.approx(-60, abs=0.5)

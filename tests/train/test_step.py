@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from noise import noise_store
 from safetensors.torch import load_file
 from tiny import MODEL, make_store
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -16,7 +17,7 @@ from dcase_seld.model.network import build_model
 from dcase_seld.model.types import ModelInput, SeldTarget, Tokens
 from dcase_seld.store.batches import Batch, Batches, ResidentSound
 from dcase_seld.store.source import StoreSource
-from dcase_seld.store.store import Store, noise_store
+from dcase_seld.store.store import Store
 from dcase_seld.train.augment import Augment
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.loop import train

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dcase_seld.core.classes import DCASE2025, QUERIES, Taxonomy, queries_of
+from dcase_seld.core.classes import DCASE2025, Taxonomy, queries_of
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.events import Events
 from dcase_seld.core.geometry import azimuth_to_column
@@ -96,8 +96,8 @@ def test_a_long_clip_that_is_looked_at_rarely_has_sightings_to_its_end(tmp_path)
 
 
 def test_every_class_has_words_and_own_words_replace_them():
-    assert set(QUERIES) == set(DCASE2025.classes)
     words, classes = queries_of(DCASE2025, {"Telephone": ["an old phone"]})
+    assert set(classes) == set(range(13))
     assert words[classes.index(TELEPHONE)] == "an old phone" and classes.count(TELEPHONE) == 1
     assert queries_of(Taxonomy("own", ("Dog bark",), ("dog_bark",)), {}) == (["a dog bark"], [0])
     with pytest.raises(SeldError, match="'Phone'"):
