@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from dcase_seld.core.event_files import write_folder
-from dcase_seld.model.heads import decode
+from dcase_seld.model.network import decode
 from dcase_seld.model.types import SeldOutput
 
 OFFICIAL_CSV_RATE = 46.0

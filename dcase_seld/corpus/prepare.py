@@ -24,8 +24,7 @@ from dcase_seld.corpus.audio_pack import AudioOptions, pack_audio
 from dcase_seld.corpus.check import oddities, raw_rows
 from dcase_seld.corpus.layout import Clip
 from dcase_seld.media.audio import CONTAINERS, audio_info
-from dcase_seld.store.store import FORMAT
-from dcase_seld.store.targets import TargetTable
+from dcase_seld.store.store import FORMAT, TargetTable
 
 CHALLENGE = Task()
 

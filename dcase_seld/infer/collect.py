@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dcase_seld.core.events import COLUMNS, EXTRA, Events, stack
 from dcase_seld.core.geometry import GEOMETRIES, Rotation
-from dcase_seld.model.heads import decode
+from dcase_seld.model.network import decode
 from dcase_seld.model.types import SeldOutput
 from dcase_seld.store.batches import Batch
 from dcase_seld.store.source import Source, StoreSource

@@ -22,8 +22,7 @@ from dcase_seld.core.registry import loaded_plugins, used_plugins
 from dcase_seld.core.task import Task
 from dcase_seld.core.work import say
 from dcase_seld.model.config import parse_model_config
-from dcase_seld.model.heads import audio_fields
-from dcase_seld.model.network import SeldNetwork, build_model
+from dcase_seld.model.network import SeldNetwork, audio_fields, build_model
 
 WEIGHTS_FILE = "model.safetensors"
 

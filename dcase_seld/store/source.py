@@ -14,8 +14,7 @@ from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.geometry import GEOMETRIES
 from dcase_seld.core.task import Task
 from dcase_seld.model.types import SeldTarget, Tokens
-from dcase_seld.store.store import Store
-from dcase_seld.store.targets import TargetTable
+from dcase_seld.store.store import Store, TargetTable
 from dcase_seld.store.tokens import TokenReader
 
 Int16 = npt.NDArray[np.int16]

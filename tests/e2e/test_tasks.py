@@ -16,8 +16,7 @@ from dcase_seld.core.task import TASKS, Task
 from dcase_seld.infer.collect import turn_back
 from dcase_seld.infer.predictor import Predictor
 from dcase_seld.media.audio import write_wav
-from dcase_seld.model.heads import decode
-from dcase_seld.model.network import build_model
+from dcase_seld.model.network import build_model, decode
 from dcase_seld.model.types import ModelInput, SeldOutput
 from dcase_seld.model.weights import count_parameters, save_model
 from dcase_seld.pretrained.transformers_models import make_random_model

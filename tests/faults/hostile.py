@@ -282,7 +282,7 @@ def _pt(folder: Path) -> Path:
 
 
 def _read_pt(path: Path) -> object:
-    from dcase_seld.pretrained.laion import read_laion_checkpoint
+    from dcase_seld.pretrained.clap import read_laion_checkpoint
 
     return read_laion_checkpoint(path)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dcase_seld.infer.collect import align, average_outputs, sorted_tracks, swap_output, take_tracks
-from dcase_seld.model.heads import decode
+from dcase_seld.model.network import decode
 from dcase_seld.model.types import SeldOutput
 
 

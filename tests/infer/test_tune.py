@@ -36,8 +36,7 @@ from dcase_seld.stages.networks import ENSEMBLE_STAGE as STAGE
 from dcase_seld.stages.networks import EnsembleStageConfig
 from dcase_seld.store.batches import Batch
 from dcase_seld.store.source import StoreSource
-from dcase_seld.store.store import Store
-from dcase_seld.store.targets import TargetTable
+from dcase_seld.store.store import Store, TargetTable
 
 TASK = Task(classes=Taxonomy("two", ("A", "B"), ("a", "b")))
 SMALL = {

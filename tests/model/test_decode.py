@@ -4,7 +4,7 @@ import torch
 from golden_model import GOLDEN, official_output
 
 from dcase_seld.core.geometry import fold
-from dcase_seld.model.heads import decode
+from dcase_seld.model.network import decode
 from dcase_seld.model.types import SeldOutput
 
 

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from dcase_seld.core.errors import SeldError
-from dcase_seld.pretrained.clap import load_clap
+from dcase_seld.pretrained.clap import load_clap, read_laion_checkpoint
 from dcase_seld.pretrained.encoder import pad_window
-from dcase_seld.pretrained.laion import read_laion_checkpoint
 
 FOLDER = Path(__file__).parent.parent / "golden" / "laion"
 _spec = importlib.util.spec_from_file_location("laion_seeded", FOLDER / "seeded.py")

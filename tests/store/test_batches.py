@@ -15,8 +15,7 @@ from dcase_seld.stages.data import PREPARE_STAGE as STAGE
 from dcase_seld.stages.data import PrepareConfig
 from dcase_seld.store.batches import Batches, Sampling, clip_weights
 from dcase_seld.store.source import StoreSource
-from dcase_seld.store.store import Store
-from dcase_seld.store.targets import TargetTable
+from dcase_seld.store.store import Store, TargetTable
 from dcase_seld.store.tokens import TokenReader, TokenSpec, TokenWriter
 
 

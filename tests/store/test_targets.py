@@ -8,7 +8,7 @@ import pytest
 from dcase_seld.core.classes import Taxonomy
 from dcase_seld.core.events import Events
 from dcase_seld.core.task import Task
-from dcase_seld.store.targets import TargetTable
+from dcase_seld.store.store import TargetTable
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "data"
 
