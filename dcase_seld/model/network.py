@@ -1,7 +1,7 @@
 """The SELD network: front end, encoder, Cross-Modal Conformers and head; and from its output to events.
 
-Letters: B clips, S samples, A front-end channels, T' front-end frames, F mel bands, T label frames, C classes, N tracks,
-K tokens of sound, V video frames, P tokens per video frame, W token width, E width of the embedding.
+Letters: B clips, S samples, A front-end channels, T' front-end frames, F mel bands, T label frames, C classes,
+N tracks, K tokens of sound, V video frames, P tokens per video frame, W token width, E width of the embedding.
 """
 
 from __future__ import annotations

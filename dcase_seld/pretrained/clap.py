@@ -1,6 +1,6 @@
 """CLAP: one vector, or several over time, that say what a clip sounds like; through transformers' CLAP.
 
-LAION's own checkpoints (.pt, HTSAT audio branch) are read into it without laion_clap; sizes are those of the weights.
+LAION's own checkpoints (.pt, HTSAT audio branch) are read into it without laion_clap; sizes follow from the weights.
 """
 
 from __future__ import annotations

@@ -260,8 +260,6 @@ class Store:
             done += got
 
 
-Ints = npt.NDArray[np.int64]
-
 Float32 = npt.NDArray[np.float32]
 
 
