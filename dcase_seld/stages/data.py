@@ -185,8 +185,9 @@ def run_prepare(config: PrepareConfig, inputs: Inputs, out: Path, context: Conte
     from dcase_seld.core.geometry import CHANNELS
     from dcase_seld.core.task import load_task
     from dcase_seld.core.work import say
+    from dcase_seld.corpus.audio_pack import AudioOptions
     from dcase_seld.corpus.layout import index_corpus, usable_clips
-    from dcase_seld.corpus.audio_pack import AudioOptions, build_store
+    from dcase_seld.corpus.prepare import build_store
     from dcase_seld.corpus.splits import assign
 
     root = inputs["corpus"][0] if inputs.get("corpus") else Path(config.corpus)

@@ -10,7 +10,7 @@ import pytest
 
 from dcase_seld.core import work
 from dcase_seld.core.errors import SeldError
-from dcase_seld.core.work import plain_lines, progress, share_work
+from dcase_seld.core.work import launcher_rank, plain_lines, progress, share_work
 
 
 def end_this_process(numbers):
@@ -110,3 +110,21 @@ def test_of_work_within_work_the_inner_is_heard_and_what_says_nothing_is_heard_o
     said = [line.partition(" ·")[0] for line in capsys.readouterr().err.splitlines()]
     assert list(dict.fromkeys(said)) == ["step (stage)", "inner: 0 of 2 clips", "own word"]
     assert said.count("own word") == 4 and said[-1] == "own word"
+
+
+@pytest.mark.parametrize(
+    ("variables", "rank"),
+    [
+        ({}, None),
+        ({"RANK": "3"}, None),  # another program's
+        ({"TORCHELASTIC_RUN_ID": "x", "RANK": "2"}, 2),
+        ({"SLURM_NTASKS": "2", "SLURM_PROCID": "1"}, 1),
+        ({"SLURM_NTASKS": "2"}, 0),  # a batch script's own process
+    ],
+)
+def test_one_look_up_knows_both_launchers(monkeypatch, variables, rank):
+    for name in ("TORCHELASTIC_RUN_ID", "RANK", "SLURM_NTASKS", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert launcher_rank() == rank

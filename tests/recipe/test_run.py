@@ -148,6 +148,9 @@ def test_a_link_where_the_system_refuses_symbolic_ones(tmp_path, monkeypatch):
     link(tmp_path / "recipe" / "step", folder)
     assert (tmp_path / "recipe" / "step").read_text().strip() == str(Path("..", ".results", "x"))
     assert follow(tmp_path / "recipe" / "step") == folder
+    for content in (b"\xff\xfe", b"a\0b", b"x" * 4000):  # a small file that is no link leads nowhere
+        (tmp_path / "recipe" / "other").write_bytes(content)
+        assert follow(tmp_path / "recipe" / "other").parent == tmp_path / "recipe"
 
 
 def test_what_a_later_step_lacks_is_told_before_the_first_one_runs(tmp_path):
