@@ -294,12 +294,16 @@ def link(place: Path, folder: Path) -> None:
     part.replace(place)
 
 
+RESULTS = ".results"
+"""Folder of a work directory that holds the results of steps."""
+
+
 def follow(place: Path) -> Path:
     """Return the folder that `work/<recipe>/<step>` leads to (the path itself where it is a folder)."""
     if place.is_file() and place.stat().st_size < 4096:
         with suppress(OSError, ValueError):  # another file: no text, or far too long for a path
             target = Path(os.path.normpath(place.parent / place.read_text(encoding="utf-8").strip()))
-            return target if target.parent.is_dir() else place
+            return target if target.is_dir() or target.parent.name == RESULTS else place
     return Path(os.path.normpath(place.parent / place.readlink())) if place.is_symlink() else place
 
 

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from dcase_seld.core.errors import SeldError, near_names
-from dcase_seld.core.files import PART, follow, write_json
+from dcase_seld.core.files import PART, RESULTS, follow, write_json
 from dcase_seld.core.reading import Facts, read_json
 
 NAME = "receipt.json"
@@ -201,9 +201,6 @@ def _born(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return ""
-
-
-RESULTS = ".results"
 
 
 @dataclass(frozen=True)
