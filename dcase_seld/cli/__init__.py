@@ -50,7 +50,7 @@ def complete_step(ctx: click.Context, param: click.Parameter, text: str) -> list
     from dcase_seld.recipe.load import load_recipe
 
     # Where the option's value is still to come, click leaves the line's arguments in `args`.
-    named = ctx.params.get("recipe") or next(iter(ctx.args), None)
+    named = ctx.params.get("recipe") or ctx.params.get("source") or next(iter(ctx.args), None)
     try:
         steps = load_recipe(named).steps if named is not None else {}
     except SeldError:

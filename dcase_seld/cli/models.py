@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dcase_seld.cli import answer, plugin_option
+from dcase_seld.cli import answer, complete_recipe, complete_step, plugin_option
 from dcase_seld.core.classes import load_taxonomy
-from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.errors import SeldError, listing, near_names
 from dcase_seld.core.task import Task, load_task
 from dcase_seld.core.work import say
 from dcase_seld.pretrained.catalogue import KNOWN_MODELS, cache_folder, pulled_others
@@ -93,10 +93,12 @@ def make_random(kind: str, folder: Path, tiny: bool, seed: int) -> None:
 
 
 @click.command("model-summary")
-@click.argument("source", metavar="RECIPE|MODEL", type=click.Path(path_type=Path))
+@click.argument("source", metavar="RECIPE|MODEL", type=click.Path(path_type=Path), shell_complete=complete_recipe)
 @plugin_option
-@click.option("--step", "wanted", multiple=True, help="Only this train step of the recipe (may be repeated).")
-@click.option("--set", "overrides", metavar="STEP.KEY=VALUE", multiple=True, help="Change a value of the recipe.")
+@click.option("--step", "wanted", multiple=True, shell_complete=complete_step,
+              help="Only this train step of the recipe (may be repeated).")  # fmt: skip
+@click.option("--set", "overrides", metavar="STEP.KEY=VALUE", multiple=True, shell_complete=complete_step,
+              help="Change a value of the recipe.")  # fmt: skip
 @click.option(
     "--batch", type=click.IntRange(1), help="Clips of the training step.  [default: the step's batch_size, or 8]"
 )
@@ -164,7 +166,7 @@ def _networks(source: Path, wanted: tuple[str, ...], overrides: tuple[str, ...])
     if unknown or not steps:
         raise SeldError(
             f"{source} has no train step {listing(unknown)}." if unknown else f"{source} has no train step.",
-            f"Its train steps: {listing(steps, 20) or 'none'}.",
+            near_names(unknown[0] if unknown else "", steps),
         )
     found: dict[tuple[str, ...], tuple[str, Any, Task, int]] = {}
     for name, data in steps.items():

@@ -77,6 +77,7 @@ COMPLETE = "import sys; sys.argv = ['dcase-seld']; from dcase_seld.cli.main impo
         ("run quickstart --set pretrain.model.encoder.l", {"pretrain.model.encoder.layers="}),
         ("run gone.yaml --until x", set()),
         ("run --until x", set()),
+        ("model-summary quickstart --step pretrain_", {"pretrain_data"}),
         ("explain train.model.encoder.k", {"train.model.encoder.kind", "train.model.encoder.kernel"}),
     ],
 )

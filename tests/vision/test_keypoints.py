@@ -131,7 +131,7 @@ def test_the_stage_finds_people_and_reports_videos_it_cannot_read(store, pose_mo
     stage = load_stage("keypoints")
     config = stage.config(data="data", split="test", fps=1.0, mode="fast", model=str(pose_model))
     facts = stage.run(config, {"data": [store]}, tmp_path, Context())
-    assert facts == {"clips": 3, "frames": 5, "people": 5, "clips_with_problems": 2}
+    assert {"clips": 3, "frames": 5, "people": 5, "clips_with_problems": 2}.items() <= facts.items()
     assert "2 of 3 clips have no or incomplete pictures" in capsys.readouterr().err
     folder = Keypoints([tmp_path])
     whole = folder["whole"]
