@@ -7,6 +7,7 @@ from toy_stages import RECIPE, REGISTRY
 
 from dcase_seld.cli import recipes
 from dcase_seld.cli.main import main
+from dcase_seld.core import work
 from dcase_seld.core.errors import SeldError
 
 
@@ -119,3 +120,13 @@ def test_a_mistyped_step_has_a_near_name(call):
     call("run", "adding.yaml", "--quiet")
     with pytest.raises(SeldError, match=r"recipe 'addin'. Did you mean adding\?"):
         call("clean", "--forget", "addin")
+
+
+def test_in_a_log_a_step_that_says_nothing_is_heard_of(call, tmp_path, monkeypatch):
+    monkeypatch.setattr(work, "PLAIN_S", 0.1)
+    slow = "steps:\n  a: {stage: numbers}\n  wait: {stage: slow, numbers: a, steps: 3, pause: 0.1}\n"
+    (tmp_path / "slow.yaml").write_text(slow)
+    lines = call("run", "slow.yaml").stderr.splitlines()
+    assert [line for line in lines if line.startswith("wait (slow) · 0.")]
+    (tmp_path / "again.yaml").write_text(slow.replace("steps: 3", "steps: 4"))
+    assert call("run", "again.yaml", "--quiet").stderr == ""
