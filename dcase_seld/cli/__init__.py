@@ -9,6 +9,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from dcase_seld.core.errors import shown
+
 
 def _load(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
     """Load the plug-ins that are named, before any other option is looked at."""
@@ -77,6 +79,11 @@ def filled(text: str, first: str, rest: str) -> str:
     return textwrap.fill(text, width, **words)  # type: ignore[arg-type]
 
 
+def echo(text: object = "", err: bool = False) -> None:
+    """Print lines; what a stranger's names would make a terminal do is escaped."""
+    click.echo(shown(str(text)), err=err)
+
+
 def answer(text: str, content: Any, json_file: Path | None) -> None:
     """Print a text and write the same as JSON to a file; with `-` as its name the JSON alone is printed."""
     import json
@@ -90,4 +97,4 @@ def answer(text: str, content: Any, json_file: Path | None) -> None:
     if json_file is not None:
         write_json(json_file, content)
     if text:
-        click.echo(text)
+        echo(text)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from dcase_seld.cli import answer
+from dcase_seld.cli import answer, echo
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -60,10 +60,10 @@ def download(
     address = record or RECORD
     if list_only:
         for file in list_files(address):
-            click.echo(f"{file.size / 1e9:8.3f} GB  {file.name}")
+            echo(f"{file.size / 1e9:8.3f} GB  {file.name}")
         return
     names = fetch(out, record=address, only=only, unpack=not no_unpack, keep_zips=keep_zips, quiet=quiet)
-    click.echo(f"{out}: {', '.join(names)}. Next: dcase-seld data check {out}")
+    echo(f"{out}: {', '.join(names)}. Next: dcase-seld data check {out}")
 
 
 @data.command()
@@ -126,13 +126,13 @@ def stats(folder: Path, picture: Path | None, json_file: Path | None, split: str
         table.add_column(title, justify="left" if title == "class" else "right")
     for row in table_rows(found):
         table.add_row(*row)
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = Console(width=None if sys.stdout.isatty() else 110, color_system=None, markup=False)
     with console.capture() as drawn:
         console.print(table)
     answer(drawn.get() + summary(found), found.to_json(), json_file)
     if picture is not None:
         draw(found, picture)
-        click.echo(f"picture: {picture}", err=str(json_file) == "-")
+        echo(f"picture: {picture}", err=str(json_file) == "-")
 
 
 @data.command()
@@ -163,7 +163,7 @@ def convert(
     if clips is not None and count is not None:
         raise click.UsageError("--clips lists exactly the clips to make; --count does not go with it.")
     facts = convert(Job(source, out, count, seed, clips, not no_video), workers, quiet)
-    click.echo(
+    echo(
         f"{out}: {facts['clips']:,} clips ({facts['hours']} hours) of {facts['recordings']} recordings, "
         f"{facts['made_now']:,} of them made now, {facts['discarded_for_peak']} discarded for their peak. "
         f"Next: dcase-seld data check {out}"
@@ -209,7 +209,7 @@ def simulate(
     out.mkdir(parents=True, exist_ok=True)
     parsed = parse_config(STAGE.config, fields, str(config or "the options"))
     facts = STAGE.run(parsed, {}, out, Context(workers=workers, quiet=quiet))
-    click.echo(f"{out}: {json.dumps(facts)}")
+    echo(f"{out}: {json.dumps(facts)}")
 
 
 @data.command("import")
@@ -296,8 +296,8 @@ def import_(
     )
     facts = import_tables(job, workers, quiet)
     for note in facts["notes"]:
-        click.echo(f"note: {note}", err=True)
-    click.echo(
+        echo(f"note: {note}", err=True)
+    echo(
         f"{out}: {facts['recordings']:,} recordings ({facts['hours']:.2f} hours), {facts['events']:,} events of "
         f"{len(facts['classes'])} classes. Next: dcase-seld data check {out}"
     )

@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from dcase_seld import __version__
+from dcase_seld.cli import echo
 from dcase_seld.core.errors import SeldError
 
 COMMANDS = {
@@ -138,14 +139,14 @@ def entry() -> None:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted: what was finished is kept; the same command goes on from there.", err=True)
+        echo("interrupted: what was finished is kept; the same command goes on from there.", err=True)
         sys.exit(130)
 
 
 def _refuse(problem: str, remedy: str) -> None:
-    click.echo(f"error: {problem}", err=True)
+    echo(f"error: {problem}", err=True)
     if remedy:
-        click.echo(f"  → {remedy}", err=True)
+        echo(f"  → {remedy}", err=True)
     sys.exit(1)
 
 

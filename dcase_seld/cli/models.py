@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dcase_seld.cli import answer, complete_recipe, complete_step, plugin_option
+from dcase_seld.cli import answer, complete_recipe, complete_step, echo, plugin_option
 from dcase_seld.core.classes import load_taxonomy
 from dcase_seld.core.errors import SeldError, listing, near_names
 from dcase_seld.core.task import Task, load_task
@@ -34,11 +34,11 @@ def list_models(kind: str | None) -> None:
         if kind not in (None, model.kind):
             continue
         state = check_model(model, contents=False).state
-        click.echo(f"{model.name:20} {model.kind:8} {state:8} {model.size_bytes / 1e6:7,.0f} MB  {model.licence}")
-        click.echo(f"{'':20} {model.about}\n{'':20} {model.source}")
+        echo(f"{model.name:20} {model.kind:8} {state:8} {model.size_bytes / 1e6:7,.0f} MB  {model.licence}")
+        echo(f"{'':20} {model.about}\n{'':20} {model.source}")
     for name in pulled_others() if kind is None else ():
-        click.echo(f"{name:20} {'pulled besides; check it with: dcase-seld models check ' + name}")
-    click.echo(f"cache: {cache_folder()} (set DCASE_SELD_CACHE to move it)")
+        echo(f"{name:20} {'pulled besides; check it with: dcase-seld models check ' + name}")
+    echo(f"cache: {cache_folder()} (set DCASE_SELD_CACHE to move it)")
 
 
 @models.command()
@@ -49,7 +49,7 @@ def pull(names: tuple[str, ...], quiet: bool) -> None:
     for name in names:
         model = wanted_model(name)
         say(f"{model.name}: {model.source}, licence {model.licence}, about {model.size_bytes / 1e6:,.0f} MB")
-        click.echo(pull_model(model, quiet))
+        echo(pull_model(model, quiet))
 
 
 @models.command()
@@ -64,11 +64,11 @@ def check(names: tuple[str, ...]) -> None:
         model = wanted_model(name)
         found = check_model(model)
         bad = bad or found.state == "broken" or (found.state == "missing" and bool(names))
-        click.echo(f"{model.name:20} {found.state:8} {found.size_bytes / 1e6:7,.0f} MB  {found.folder}")
+        echo(f"{model.name:20} {found.state:8} {found.size_bytes / 1e6:7,.0f} MB  {found.folder}")
         for problem in found.problems:
-            click.echo(f"{'':20} {problem}")
+            echo(f"{'':20} {problem}")
         if found.state in ("missing", "broken") and names:
-            click.echo(f"{'':20} fetch it with: dcase-seld models pull {model.name}")
+            echo(f"{'':20} fetch it with: dcase-seld models pull {model.name}")
     if bad:
         sys.exit(1)
 
@@ -89,7 +89,7 @@ def make_random(kind: str, folder: Path, tiny: bool, seed: int) -> None:
         raise SeldError(f"Models cannot be made: {error}.", "Install the package with its dependencies.") from error
     make_random_model(kind, folder, tiny, seed)
     say("warning: these weights are random; what they say means nothing.")
-    click.echo(folder)
+    echo(folder)
 
 
 @click.command("model-summary")
@@ -210,14 +210,14 @@ def _print(name: str, summary: Summary) -> None:
             table.add_row(*_cells(layer))
         console.print(table)
         console.print()
-    click.echo(f"parameters          {summary.parameters:,}")
-    click.echo(f"multiply-adds       {_short(summary.multiply_adds)} per clip")
-    click.echo(
+    echo(f"parameters          {summary.parameters:,}")
+    echo(f"multiply-adds       {_short(summary.multiply_adds)} per clip")
+    echo(
         f"training step       {summary.training_bytes / 2**30:.2f} GiB at {summary.clips} clips in float32: "
         f"{summary.weights_bytes / 2**30:.2f} weights, gradients, moments + "
         f"{summary.activations_bytes / 2**30:.2f} activations"
     )
-    click.echo()
+    echo()
 
 
 def _cells(layer: Layer) -> tuple[str, ...]:

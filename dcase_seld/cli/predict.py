@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dcase_seld.cli import plugin_option
+from dcase_seld.cli import echo, plugin_option
 from dcase_seld.core.config import find_network
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.work import say
@@ -138,7 +138,7 @@ def predict(
     embedders = open_embedders(predictor.specs, predictor.needs, predictor.task, str(place), encoders)
     hop = predictor.task.hop_frames(overlap)
     for error in refused:
-        click.echo(f"error: {error}", err=True)
+        echo(f"error: {error}", err=True)
     spent, heard, failed = ComputeTime(), 0.0, len(refused)
     total = len(recordings) + failed
     read = [path for pair in recordings for path in pair if path is not None]
@@ -158,27 +158,27 @@ def predict(
                     _overlay(events, predictor, recording, folder, fov, quiet)
                 heard += recording.seconds
                 if total <= MOST_TABLES:
-                    click.echo(f"{path}: {recording.seconds:,.1f} s")
-                    click.echo("\n".join(heard_table(link(events), predictor.task.classes)))
+                    echo(f"{path}: {recording.seconds:,.1f} s")
+                    echo("\n".join(heard_table(link(events), predictor.task.classes)))
                 if recording.without_direction:
                     notes.setdefault(recording.without_direction, []).append(path.name)
             except SeldError as error:
                 if total == 1:
                     raise
-                click.echo(f"error: {error}", err=True)
+                echo(f"error: {error}", err=True)
                 failed += 1
     for maker in embedders.values():
         for problem in maker.problems.values():
             say(f"warning: {problem}")
-    click.echo(f"{total - failed} of {total} recordings ({heard:,.1f} s of sound) → {out}")
+    echo(f"{total - failed} of {total} recordings ({heard:,.1f} s of sound) → {out}")
     for what, names in notes.items():
-        click.echo(f"note: {listing(names)}: {what}")
+        echo(f"note: {listing(names)}: {what}")
     for line in _belief([find_network(folder) for folder in folders]):
-        click.echo(line)
+        echo(line)
     if heard:
         parts = [f"network {heard / spent.network:,.1f}× real time (overlap {overlap:.0%} counted in)"]
         parts += [f"{kind} encoder {heard / seconds:,.1f}×" for kind, seconds in spent.tokens.items()]
-        click.echo(f"speed: {heard / spent.total:,.1f}× real time; " + ", ".join(parts))
+        echo(f"speed: {heard / spent.total:,.1f}× real time; " + ", ".join(parts))
     if failed:
         raise SeldError(f"{failed} of {total} files could not be used (see above).")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dcase_seld.cli import complete, complete_recipe, complete_step, filled, plugin_option
+from dcase_seld.cli import complete, complete_recipe, complete_step, echo, filled, plugin_option
 from dcase_seld.core.errors import SeldError, near_names
 from dcase_seld.core.work import say
 from dcase_seld.recipe.load import shipped_recipes
@@ -98,12 +98,12 @@ def run(
     for name in plan.steps:
         if name in chosen:
             state = "made in" if name in made else "up to date, took"
-            click.echo(f"{name:{width}}  {_short(plan.link(name))}  ({state} {duration(seconds(plan, name))})")
+            echo(f"{name:{width}}  {_short(plan.link(name))}  ({state} {duration(seconds(plan, name))})")
     for name in plan.steps:
         receipt = plan.steps[name].receipt if name in chosen else None
         text = (receipt or {}).get("facts", {}).get("show")
         if text:
-            click.echo(f"\n{name}\n{text}")
+            echo(f"\n{name}\n{text}")
 
 
 def print_states(plan: Plan, chosen: set[str], force: bool = False) -> None:
@@ -123,8 +123,8 @@ def print_states(plan: Plan, chosen: set[str], force: bool = False) -> None:
             state = f"would run: {reason}" + (f" (after {', '.join(fresh)})" if fresh else "")
         else:
             state = f"done ({duration(seconds(plan, name))})"
-        click.echo(f"{name:{width}}  {planned.step.stage.name:10}  {state}")
-    click.echo(f"{len(rerun)} of {len(chosen)} steps would run" if rerun else f"all {len(chosen)} steps are up to date")
+        echo(f"{name:{width}}  {planned.step.stage.name:10}  {state}")
+    echo(f"{len(rerun)} of {len(chosen)} steps would run" if rerun else f"all {len(chosen)} steps are up to date")
 
 
 def _short(path: Path) -> str:
@@ -158,7 +158,7 @@ def status(recipe: Path, overrides: tuple[str, ...], work: Path) -> None:
 
     plan = make_plan(recipe, registry(), work, overrides, recall=True)
     if plan.about:
-        click.echo(plan.about)
+        echo(plan.about)
     for note in plan.notes:
         say(f"note: {note}")
     print_states(plan, set(plan.steps))
@@ -181,16 +181,16 @@ def clean(work: Path, recipe: str | None, yes: bool) -> None:
     if not work.is_dir():
         raise SeldError(f"There is no work directory {work}.", "Give it with --work.")
     if recipe is not None:
-        click.echo(f"gave up {forget(work, recipe)} links of {recipe}")
+        echo(f"gave up {forget(work, recipe)} links of {recipe}")
     found = leftovers(work)
     for item in found:
-        click.echo(f"{item.size / 1e6:10,.1f} MB  {item.folder.name}  {item.step or '(unfinished)'}")
+        echo(f"{item.size / 1e6:10,.1f} MB  {item.folder.name}  {item.step or '(unfinished)'}")
     total = sum(item.size for item in found) / 1e6
     if yes:
         remove(found)
-        click.echo(f"removed {len(found)} results, {total:,.1f} MB")
+        echo(f"removed {len(found)} results, {total:,.1f} MB")
     else:
-        click.echo(f"{len(found)} unused results, {total:,.1f} MB" + ("; --yes removes them" if found else ""))
+        echo(f"{len(found)} unused results, {total:,.1f} MB" + ("; --yes removes them" if found else ""))
 
 
 @click.group(name="recipes", invoke_without_command=True)
@@ -204,7 +204,7 @@ def recipes(context: click.Context) -> None:
             about = re.search(
                 r"^about:\s*(?:>-?\s*)?(.+?)(?=\n\S|\n\n|\Z)", file.read_text(encoding="utf-8"), re.M | re.S
             )
-            click.echo(f"{name:{width}}  {' '.join(about[1].split()) if about else ''}")
+            echo(f"{name:{width}}  {' '.join(about[1].split()) if about else ''}")
 
 
 @recipes.command(name="copy")
@@ -227,7 +227,7 @@ def copy_recipe(name: str, target: Path | None) -> None:
     write_text(target, text)
     if not schema_file.exists():
         _write_schema(schema_file)
-    click.echo(f"{target}    (run it with: dcase-seld run {target})")
+    echo(f"{target}    (run it with: dcase-seld run {target})")
 
 
 SCHEMA_FILE = "recipe.schema.json"
@@ -254,10 +254,10 @@ def schema(target: Path | None) -> None:
     from dcase_seld.recipe.keys import recipe_schema
 
     if target is None:
-        click.echo(json.dumps(recipe_schema(registry()), indent=1, ensure_ascii=False))
+        echo(json.dumps(recipe_schema(registry()), indent=1, ensure_ascii=False))
     else:
         _write_schema(target)
-        click.echo(str(target))
+        echo(str(target))
 
 
 @click.command()
@@ -269,8 +269,8 @@ def stages(stage: str | None) -> None:
     if stage is None:
         width = max(map(len, known.names))
         for name in known.names:
-            click.echo(filled(known.load(name).about, f"{name:{width}}  ", " " * (width + 2)))
-        click.echo("\n`dcase-seld stages STAGE` shows the keys of one; `dcase-seld explain KEY` looks a key up.")
+            echo(filled(known.load(name).about, f"{name:{width}}  ", " " * (width + 2)))
+        echo("\n`dcase-seld stages STAGE` shows the keys of one; `dcase-seld explain KEY` looks a key up.")
         return
     if stage not in known.names:
         raise SeldError(f"There is no stage {stage!r}.", near_names(stage, known.names))
@@ -317,7 +317,7 @@ def _tell_stage(known: Registry, name: str) -> None:
     from dcase_seld.recipe.keys import groups
 
     stage = known.load(name)
-    click.echo(filled(f"{name}: {stage.about}", "", ""))
+    echo(filled(f"{name}: {stage.about}", "", ""))
     told: dict[type, str] = {}
     kinds: set[str] = set()
     for group in groups(stage.config):
@@ -326,7 +326,7 @@ def _tell_stage(known: Registry, name: str) -> None:
                 continue
             kind = f" with kind {group.when}" if group.when else ""
             same = f" The keys are those of {told[group.model]}." if group.model in told else ""
-            click.echo("\n" + filled(f"{group.place}{kind}: {group.about}{same}", "", "  "))
+            echo("\n" + filled(f"{group.place}{kind}: {group.about}{same}", "", "  "))
             if same:
                 continue
         told[group.model] = group.place
@@ -342,7 +342,7 @@ def _tell_key(name: str, key: Key, indent: str) -> None:
     hidden = [name for name in key.choices if name not in key.kind.split()]
     values = f": {', '.join(key.choices)}" if hidden else ""
     free = "; does not change the result" if key.run_time else ""
-    click.echo(filled(f"{name}    {key.kind}{values}{default}{free}", indent, f"{indent}    "))
+    echo(filled(f"{name}    {key.kind}{values}{default}{free}", indent, f"{indent}    "))
     values = "|".join(map(re.escape, (*key.choices, "null")))
     for line in re.split(rf"; (?=(?:{values})(?::|$))", key.about) if key.about else ():
-        click.echo(filled(line, f"{indent}    ", f"{indent}      "))
+        echo(filled(line, f"{indent}    ", f"{indent}      "))

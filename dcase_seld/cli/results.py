@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from dcase_seld.cli import plugin_option
+from dcase_seld.cli import echo, plugin_option
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.reading import Facts, read_json
 
@@ -49,7 +49,7 @@ def report(
 
     found = gather(runs, ref, track)
     write_report(found, out, examples, title, about)
-    click.echo(f"{out}  ({out.stat().st_size / 1e6:.1f} MB; {', '.join(run.name for run in found)})")
+    echo(f"{out}  ({out.stat().st_size / 1e6:.1f} MB; {', '.join(run.name for run in found)})")
 
 
 def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...] | None:
@@ -157,18 +157,18 @@ def _show(facts: dict[str, Any], checkpoints: tuple[Path, ...], out: Path) -> No
     """Print the members, their validation scores and what was tuned."""
     scores = facts["scores"]
     if scores:
-        click.echo(f"{scores['criterion']} on {facts['tuned_clips']} {scores['split']} clips (in %):")
+        echo(f"{scores['criterion']} on {facts['tuned_clips']} {scores['split']} clips (in %):")
         names = [str(path) for path in checkpoints] if len(scores["single"]) == len(checkpoints) else ["soup"]
         for name, score in zip(names, scores["single"], strict=False):
-            click.echo(f"  {100 * score:5.1f}  {name}")
-        click.echo(f"  {100 * scores['average']:5.1f}  average")
+            echo(f"  {100 * score:5.1f}  {name}")
+        echo(f"  {100 * scores['average']:5.1f}  average")
         if "tuned" in scores:
-            click.echo(f"  {100 * scores['tuned']:5.1f}  with tuned thresholds (flattered: these clips chose them)")
-    click.echo(
+            echo(f"  {100 * scores['tuned']:5.1f}  with tuned thresholds (flattered: these clips chose them)")
+    echo(
         f"{facts['members']} member(s), {facts['parameters']:,} parameters, tta {facts['tta']}, unify "
         f"{facts['unify_deg']:.0f}°, thresholds {', '.join(f'{limit:.2f}' for limit in facts['thresholds'])}"
     )
-    click.echo(str(out))
+    echo(str(out))
 
 
 @click.command()
@@ -196,7 +196,7 @@ def runs(folders: tuple[Path, ...], sort: str, as_json: bool) -> None:
     }
     found.sort(key=keys[sort])
     if as_json:
-        click.echo(json.dumps([{key: run[key] for key in run if key != "settings"} for run in found], indent=1))
+        echo(json.dumps([{key: run[key] for key in run if key != "settings"} for run in found], indent=1))
     else:
         _print_table(found)
 
@@ -274,6 +274,7 @@ def _print_table(found: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from dcase_seld.core.errors import shown as escaped
     from dcase_seld.report.gather import brief_figures
 
     # Names and settings are long: they follow below, by the number of the row, so that 80 columns are enough.
@@ -296,7 +297,7 @@ def _print_table(found: list[dict[str, Any]]) -> None:
     names.add_column("run, and in what it differs", overflow="fold")
     for number, run in enumerate(found, 1):
         differs = ", ".join(f"{key} {json.dumps(value)}" for key, value in run["differs"].items())
-        names.add_row(str(number), run["run"] + (f"\n  {differs}" if differs else ""))
+        names.add_row(str(number), escaped(run["run"] + (f"\n  {differs}" if differs else "")))
     console = Console(highlight=False, markup=False)
     console.print(table)
     console.print()

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dcase_seld.cli import answer
+from dcase_seld.cli import answer, echo
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.task import CLIP_FRAMES
 
@@ -142,7 +142,7 @@ def score(
     ref = labels_in(ref)
     own = taxonomy_beside(ref) if taxonomy is None else None
     if own is not None:
-        click.echo(f"note: the classes are those of {own}.", err=True)
+        echo(f"note: the classes are those of {own}.", err=True)
     classes = load_taxonomy(taxonomy or own)
     allowed = allow_missing or protocol == "complete"
     how: dict[str, Any] = {"average": average, "protocol": protocol}

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from dcase_seld.cli import echo
 from dcase_seld.media.recordings import _from_path
 from dcase_seld.report.clip_view import _from_store, _people, files_to_look_at, load_events, look_at, told
 
@@ -92,12 +93,12 @@ def show(
     with OutputFolder(out, read, overwrite) as folder:
         picture = folder.file(f"{found.name}.png")
         draw_picture(picture, scene, pictures, seconds)
-        click.echo(picture)
+        echo(picture)
         if not no_overlay:
             film = folder.file(f"{found.name}.mp4")
             readable = found.video if pictures is not None and any(i is not None for i in pictures.images) else None
             write_overlay(film, scene, readable, seconds, fps, found.sound, found.rate, quiet=False)
-            click.echo(film)
+            echo(film)
 
 
 @click.command()
@@ -141,18 +142,18 @@ def people(
             except SeldError as error:
                 if len(pictures) == 1:
                     raise
-                click.echo(f"error: {error}", err=True)
+                echo(f"error: {error}", err=True)
                 failed += 1
                 continue
             entries += found
             if len(pictures) <= MOST_TOLD:
                 for line in told(path, found):
-                    click.echo(line)
+                    echo(line)
             advance(1)
     if target is not None:
         write_json(target, entries)
     count = sum(len(entry["people"]) for entry in entries)
-    click.echo(f"{count} people in {len(entries)} frames of {len(pictures) - failed} files → {out}")
+    echo(f"{count} people in {len(entries)} frames of {len(pictures) - failed} files → {out}")
     if failed:
         raise SeldError(f"{failed} of {len(pictures)} files could not be used (see above).")
 

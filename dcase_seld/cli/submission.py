@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dcase_seld.cli import answer
+from dcase_seld.cli import answer, echo
 
 HARMLESS = {"report-missing", "clip-count"}
 """What may be left open when a package is written: the report comes last."""
@@ -89,9 +89,9 @@ def package_submission(
         quiet=False,
     )
     for line in lines:
-        click.echo(line)
+        echo(line)
     if findings.rules("error") - HARMLESS:
-        click.echo(f"{out} is written, but has {findings.errors} error(s).", err=True)
+        echo(f"{out} is written, but has {findings.errors} error(s).", err=True)
         sys.exit(1)
 
 

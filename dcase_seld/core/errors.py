@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -20,9 +21,9 @@ class SeldError(Exception):
 
 def listing(items: Iterable[object], most: int = 5) -> str:
     """Return the first `most` items joined by commas, with a count of those left out."""
-    names = [str(item) for item in items]
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+    names = [shown(str(item), lines=False) for item in items]
+    listed = ", ".join(names[:most])
+    return listed if len(names) <= most else f"{listed} and {len(names) - most} more"
 
 
 def near_names(name: str, names: Iterable[str]) -> str:
@@ -36,3 +37,15 @@ def first_line(error: BaseException) -> str:
     """Return the first line of what a library says of a broken file, without its advice to open it unsafely."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return "it is no plain table of weights" if "weights_only" in text or "Weights only" in text else text[:300]
+
+
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def shown(text: str, lines: bool = True) -> str:
+    """Return a text as a terminal may be given it: what would steer it or turn its direction is escaped.
+
+    Names in archives and folders are a stranger's. Without `lines`, line ends and tabs are escaped too.
+    """
+    safe = _UNSEEN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+    return safe if lines else safe.replace("\n", "\\n").replace("\t", "\\t")

@@ -16,13 +16,13 @@ from queue import Empty, Full, Queue
 from threading import Event, Thread
 from typing import Any, TypeVar
 
-from dcase_seld.core.errors import SeldError
+from dcase_seld.core.errors import SeldError, shown
 
 
 def say(message: str) -> None:
     """Print one line of the program's own progress to standard error (standard output is for results)."""
     _said[0] = time.monotonic()
-    print(message, file=sys.stderr, flush=True)
+    print(shown(message), file=sys.stderr, flush=True)
 
 
 PLAIN_S = 30.0
@@ -104,7 +104,7 @@ def progress(title: str, total: int, unit: str, quiet: bool) -> Iterator[Callabl
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total, rate="", note="")
+        task = bar.add_task(shown(title), total=total, rate="", note="")
 
         def advance(count: int = 1, note: str = "") -> None:
             bar.advance(task, count)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from dcase_seld.core.errors import shown
 from dcase_seld.submission.layout import Layout
 
 MOST_LISTED = 50
@@ -37,7 +38,7 @@ class Finding:
 
     def __str__(self) -> str:
         place = f"{self.where}, line {self.line}: " if self.line else f"{self.where}: " if self.where else ""
-        return f"{self.severity}: {place}{self.text} [{self.rule}]"
+        return shown(f"{self.severity}: {place}{self.text} [{self.rule}]", lines=False)
 
 
 class Findings:
