@@ -83,13 +83,14 @@ def run(
     """
     from dcase_seld.core.work import duration
     from dcase_seld.recipe.plan import make_plan
-    from dcase_seld.recipe.run import RunOptions, run_recipe, seconds, select
+    from dcase_seld.recipe.run import RunOptions, choose, run_recipe, seconds, select
 
+    options = RunOptions(until, since, force, device, workers, quiet)
     if dry_run:
         plan = make_plan(recipe, registry(), work, overrides, quiet)
         print_states(plan, select(plan, until, since), force)
+        choose(plan, options)
         return
-    options = RunOptions(until, since, force, device, workers, quiet)
     plan, made = run_recipe(recipe, registry(), work, overrides, options)
     chosen = select(plan, until, since)
     if not made:

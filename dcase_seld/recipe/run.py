@@ -74,10 +74,7 @@ def run_recipe(
     """
     options = options or RunOptions()
     plan = make_plan(path, registry, work, overrides, options.quiet)
-    chosen = select(plan, options.until, options.since)
-    _require_inputs(plan, chosen)
-    todo = [name for name in plan.steps if name in chosen and (options.force or plan.steps[name].receipt is None)]
-    _require_ready(plan, todo)
+    chosen, todo = choose(plan, options)
     context = Context(options.device, options.workers or core_count(), options.quiet)
     if launcher_rank():
         for name in todo:
@@ -99,6 +96,19 @@ def run_recipe(
     if len(chosen) == len(plan.steps):
         _unlink_old(plan)
     return plan, todo
+
+
+def choose(plan: Plan, options: RunOptions) -> tuple[set[str], list[str]]:
+    """Return the selected steps, and those of them that would run, in order; `--dry-run` and a run ask alike.
+
+    Raises:
+        SeldError: a step reads one that is neither done nor selected, or weights or a package are missing.
+    """
+    chosen = select(plan, options.until, options.since)
+    _require_inputs(plan, chosen)
+    todo = [name for name in plan.steps if name in chosen and (options.force or plan.steps[name].receipt is None)]
+    _require_ready(plan, todo)
+    return chosen, todo
 
 
 def select(plan: Plan, until: str | None, since: str | None) -> set[str]:

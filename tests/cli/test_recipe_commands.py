@@ -130,3 +130,19 @@ def test_in_a_log_a_step_that_says_nothing_is_heard_of(call, tmp_path, monkeypat
     assert [line for line in lines if line.startswith("wait (slow) · 0.")]
     (tmp_path / "again.yaml").write_text(slow.replace("steps: 3", "steps: 4"))
     assert call("run", "again.yaml", "--quiet").stderr == ""
+
+
+def test_a_dry_run_refuses_what_a_run_refuses(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DCASE_SELD_CACHE", str(tmp_path / "cache"))  # no weights are there
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "heard.yaml").write_text(
+        "steps:\n  data: {stage: prepare, corpus: corpus}\n  tokens: {stage: embed, data: data, model: {kind: clap}}\n"
+    )
+    said = []
+    for more in (["--dry-run"], []):
+        result = CliRunner().invoke(main, ["run", "heard.yaml", *more])
+        assert isinstance(result.exception, SeldError) and "weights of the model 'clap'" in result.exception.problem
+        said.append((result.exception.problem, result.exception.remedy))
+        assert ("would run" in result.stdout) == bool(more)
+    assert said[0] == said[1] and not (tmp_path / "work" / ".results").exists()
