@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
     from dcase_seld.core.classes import Taxonomy
     from dcase_seld.core.events import Events
-    from dcase_seld.vision.bodies import Person
-    from dcase_seld.vision.keypoints import ClipPeople
+    from dcase_seld.vision.keypoints import ClipPeople, Person
     from dcase_seld.vision.people import PeopleFinder
 
 EMPTY_GREY = 40
@@ -136,7 +135,7 @@ def _plot_people(axis: Any, scene: Scene) -> None:
     if scene.people is None or not len(scene.people.frame):
         return
     from dcase_seld.core.geometry import column_to_azimuth
-    from dcase_seld.vision.bodies import NOSE
+    from dcase_seld.vision.keypoints import NOSE
 
     azimuth = column_to_azimuth(scene.people.keypoints[:, NOSE, 0], scene.people.width, scene.fov_deg)
     axis.scatter(scene.people.times_s[scene.people.frame], azimuth, marker="+", s=70, color="0.25", zorder=4)
@@ -266,7 +265,7 @@ def _images(path: Path, fps: float) -> Iterator[tuple[float | None, Image]]:
 
 
 def _plain(person: Person) -> dict[str, Any]:
-    from dcase_seld.vision.bodies import LANDMARKS
+    from dcase_seld.vision.keypoints import LANDMARKS
 
     rounded = [[round(float(v), 2) for v in point] for point in person.keypoints]
     return {

@@ -14,8 +14,7 @@ import numpy.typing as npt
 from dcase_seld.core.events import Events
 from dcase_seld.core.geometry import azimuth_to_column
 from dcase_seld.core.task import LABEL_RATE
-from dcase_seld.vision.bodies import BONES, INDEX
-from dcase_seld.vision.keypoints import ClipPeople
+from dcase_seld.vision.keypoints import BONES, INDEX, ClipPeople
 from dcase_seld.vision.objects import ClipObjects
 
 Image = npt.NDArray[np.uint8]

@@ -25,7 +25,7 @@ from pydantic import Field
 
 from dcase_seld.core.config import Config
 from dcase_seld.pretrained.pose import open_face_detector, open_pose_model, quiet_native_log
-from dcase_seld.vision.bodies import HEAD, HIPS, INDEX, NOSE, SHOULDERS, Floats, Person, body_size, mirror_keypoints
+from dcase_seld.vision.keypoints import HEAD, HIPS, INDEX, NOSE, SHOULDERS, Floats, Person, body_size, mirror_keypoints
 
 Image = npt.NDArray[np.uint8]
 

@@ -4,8 +4,7 @@ import numpy as np
 
 from dcase_seld.core.geometry import azimuth_to_column
 from dcase_seld.core.task import sample_times
-from dcase_seld.vision.bodies import INDEX, LANDMARKS
-from dcase_seld.vision.keypoints import ClipPeople
+from dcase_seld.vision.keypoints import INDEX, LANDMARKS, ClipPeople
 
 WIDTH, HEIGHT = 640, 360
 ROWS = {"nose": 60, "mouth": 66, "ear": 60, "eye": 56, "shoulder": 95, "elbow": 130, "wrist": 160, "hip": 165}

@@ -18,8 +18,7 @@ from dcase_seld.media.writing import write_video
 from dcase_seld.recipe.stage import Context
 from dcase_seld.stages import load_stage
 from dcase_seld.store.store import Store
-from dcase_seld.vision.bodies import track
-from dcase_seld.vision.keypoints import KEYPOINTS, ClipPeople, Keypoints, see_part
+from dcase_seld.vision.keypoints import KEYPOINTS, ClipPeople, Keypoints, see_part, track
 from dcase_seld.vision.seen import CLIPS_PER_SHARD
 
 

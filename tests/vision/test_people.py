@@ -12,7 +12,7 @@ from dcase_seld.cli.main import main
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.geometry import azimuth_to_column, column_to_azimuth
 from dcase_seld.media.writing import write_video
-from dcase_seld.vision.bodies import INDEX, LANDMARKS, mirror_keypoints
+from dcase_seld.vision.keypoints import INDEX, LANDMARKS, mirror_keypoints
 from dcase_seld.vision.people import PeopleConfig, PeopleFinder
 
 WIDTH, HEIGHT = 640, 360

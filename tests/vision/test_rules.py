@@ -11,9 +11,8 @@ from people_made import HEIGHT, WIDTH, clip_people
 from dcase_seld.core.classes import DCASE2025, Taxonomy
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.events import Events
-from dcase_seld.vision.bodies import mirror_keypoints
 from dcase_seld.vision.fit import count_changes, write_changes
-from dcase_seld.vision.keypoints import ClipPeople
+from dcase_seld.vision.keypoints import ClipPeople, mirror_keypoints
 from dcase_seld.vision.rules import REASONS, LogisticWeights, PartRule, VisualConfig, gather_evidence, judge
 
 SPEECH, CLAP, STEPS, MUSIC = 0, 2, 6, 8
