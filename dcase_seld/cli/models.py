@@ -99,20 +99,14 @@ def make_random(kind: str, folder: Path, tiny: bool, seed: int) -> None:
               help="Only this train step of the recipe (may be repeated).")  # fmt: skip
 @click.option("--set", "overrides", metavar="STEP.KEY=VALUE", multiple=True, shell_complete=complete_step,
               help="Change a value of the recipe.")  # fmt: skip
-@click.option(
-    "--batch", type=click.IntRange(1), help="Clips of the training step.  [default: the step's batch_size, or 8]"
-)
+@click.option("--batch", type=click.IntRange(1), help="Clips of the training step.  [default: the step's batch_size, "
+              "or 8]")  # fmt: skip
 @click.option("--depth", type=click.IntRange(1, 8), default=3, show_default=True, help="Levels of modules to list.")
-@click.option(
-    "--video-frames", type=click.IntRange(1), default=5, show_default=True, help="Video frames of a 5-s clip."
-)
+@click.option("--video-frames", type=click.IntRange(1), default=5, show_default=True,
+              help="Video frames of a 5-s clip.")  # fmt: skip
 @click.option("--video-tokens", type=click.IntRange(1), default=577, show_default=True, help="Tokens per video frame.")
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    help="Also write the numbers to this file; -: print them as JSON.",
-)
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the numbers to this file; -: "
+              "print them as JSON.")  # fmt: skip
 def model_summary(
     source: Path,
     wanted: tuple[str, ...],

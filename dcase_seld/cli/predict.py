@@ -70,16 +70,12 @@ MOST_TABLES = 5
               help="Drop events that are shorter. For the challenge leave it off.")  # fmt: skip
 @click.option("--bridge", type=click.FloatRange(0), default=0.0, show_default=True, metavar="SECONDS",
               help="Fill pauses within an event up to this long. For the challenge leave it off.")  # fmt: skip
-@click.option(
-    "--tta",
-    type=click.Choice(["none", "swap", "rotate"]),
-    help="swap: average with the left-right mirrored input; rotate: over 16 turns of the sphere (Ambisonics).",
-)
+@click.option("--tta", type=click.Choice(["none", "swap", "rotate"]), help="swap: average with the left-right "
+              "mirrored input; rotate: over 16 turns of the sphere (Ambisonics).")  # fmt: skip
 @click.option("--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True),
               help="Activity threshold. Default: what the ensemble says, else 0.5.")  # fmt: skip
-@click.option(
-    "--overlay", is_flag=True, help="Also write NAME.mp4: the video, or a plain ground, with the events drawn in."
-)
+@click.option("--overlay", is_flag=True, help="Also write NAME.mp4: the video, or a plain ground, with the events "
+              "drawn in.")  # fmt: skip
 @click.option("--fov", default=100.0, show_default=True, type=click.FloatRange(1, 179),
               help="Horizontal field of view of the video in degrees, for --overlay; a phone held level has about 65 "
               "to 70 (main camera), 100 to 110 (ultra-wide), held upright 40 to 50.")  # fmt: skip

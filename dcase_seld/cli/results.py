@@ -18,20 +18,15 @@ from dcase_seld.core.reading import Facts, read_json
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="The page."
-)
-@click.option(
-    "--examples", type=click.IntRange(0, 50), default=3, show_default=True, help="Best and worst clips shown."
-)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True,
+              help="The page.")  # fmt: skip
+@click.option("--examples", type=click.IntRange(0, 50), default=3, show_default=True,
+              help="Best and worst clips shown.")  # fmt: skip
 @click.option("--title", default="", help="Heading; the runs' names by default.")
 @click.option("--about", default="", help="A sentence below the heading; the recipe's by default.")
-@click.option(
-    "--ref",
-    type=click.Path(path_type=Path),
-    help="Reference CSVs, where a RUN is a folder of CSV files: a folder of them, or a corpus in the official layout, "
-    "whose sound and videos are then shown.",
-)
+@click.option("--ref", type=click.Path(path_type=Path), help="Reference CSVs, where a RUN is a folder of CSV files: "
+              "a folder of them, or a corpus in the official layout, whose sound and videos are then "
+              "shown.")  # fmt: skip
 @click.option("--track", type=click.Choice(["a", "b"]), default="b", show_default=True, help="Of folders of CSV files.")
 def report(
     runs: tuple[Path, ...], out: Path, examples: int, title: str, about: str, ref: Path | None, track: str
@@ -63,50 +58,23 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 
 @click.command()
 @click.argument("checkpoints", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CKPT...")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path),
-    help="Store, or a folder in the official layout, whose validation clips decide; without it nothing is tuned.",
-)
+@click.option("--data", type=click.Path(path_type=Path), help="Store, or a folder in the official layout, whose "
+              "validation clips decide; without it nothing is tuned.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the ensemble.")
 @plugin_option
 @click.option("--weights", callback=_numbers, help="Share of each member, as 1,1,0.5.")
-@click.option(
-    "--tta",
-    type=click.Choice(["none", "swap", "rotate"]),
-    default="none",
-    show_default=True,
-    help="swap: average with the left-right mirrored input; rotate: over 16 turns of the sphere (Ambisonics).",
-)
-@click.option(
-    "--select",
-    type=click.Choice(["all", "greedy"]),
-    default="all",
-    show_default=True,
-    help="greedy: add members while the validation score rises.",
-)
-@click.option(
-    "--soup",
-    type=click.Choice(["none", "top", "all"]),
-    default="none",
-    show_default=True,
-    help="Average weights: of each step's top/, or of all checkpoints.",
-)
-@click.option(
-    "--thresholds",
-    type=click.Choice(["per-class", "common", "none"]),
-    default="per-class",
-    show_default=True,
-    help="Activity thresholds that are tuned.",
-)
+@click.option("--tta", type=click.Choice(["none", "swap", "rotate"]), default="none", show_default=True,
+              help="swap: average with the left-right mirrored input; rotate: over 16 turns of the sphere "
+              "(Ambisonics).")  # fmt: skip
+@click.option("--select", type=click.Choice(["all", "greedy"]), default="all", show_default=True,
+              help="greedy: add members while the validation score rises.")  # fmt: skip
+@click.option("--soup", type=click.Choice(["none", "top", "all"]), default="none", show_default=True,
+              help="Average weights: of each step's top/, or of all checkpoints.")  # fmt: skip
+@click.option("--thresholds", type=click.Choice(["per-class", "common", "none"]), default="per-class",
+              show_default=True, help="Activity thresholds that are tuned.")  # fmt: skip
 @click.option("--criterion", type=click.Choice(["f_score", "f_score_onscreen"]), default="f_score", show_default=True)
-@click.option(
-    "--split",
-    type=click.Choice(["val", "train", "test", "eval"]),
-    default="val",
-    show_default=True,
-    help="Clips to choose and tune on; test and eval are refused.",
-)
+@click.option("--split", type=click.Choice(["val", "train", "test", "eval"]), default="val", show_default=True,
+              help="Clips to choose and tune on; test and eval are refused.")  # fmt: skip
 @click.option("--tokens", multiple=True, type=click.Path(path_type=Path), help="Folder of an embed step (repeat).")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, …")
 @click.option("--quiet", is_flag=True, help="No live progress.")

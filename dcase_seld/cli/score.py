@@ -28,69 +28,30 @@ class FrameCount(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 @click.command()
 @click.option("--pred", "pred", type=click.Path(path_type=Path), required=True, help="Folder of predicted CSV files.")
-@click.option(
-    "--ref",
-    "ref",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Folder of reference CSV files, flat or with one sub-folder per split; or a corpus in the official layout.",
-)
-@click.option(
-    "--task",
-    type=click.Choice(["dcase2025", "dcase2024", "dcase2023"]),
-    default="dcase2025",
-    show_default=True,
-    help="The challenge's edition, see below.",
-)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["polar", "polar-cm", "cartesian"]),
-    help="How predictions of 2024 and 2023 are written, where their number of columns does not tell.",
-)
+@click.option("--ref", "ref", type=click.Path(path_type=Path), required=True, help="Folder of reference CSV files, "
+              "flat or with one sub-folder per split; or a corpus in the official layout.")  # fmt: skip
+@click.option("--task", type=click.Choice(["dcase2025", "dcase2024", "dcase2023"]), default="dcase2025",
+              show_default=True, help="The challenge's edition, see below.")  # fmt: skip
+@click.option("--format", "form", type=click.Choice(["polar", "polar-cm", "cartesian"]),
+              help="How predictions of 2024 and 2023 are written, where their number of columns does not "
+              "tell.")  # fmt: skip
 @click.option("--track", type=click.Choice(["a", "b"]), default="b", show_default=True, help="a: audio only (2025).")
-@click.option(
-    "--average",
-    type=click.Choice(["macro", "micro"]),
-    default="macro",
-    show_default=True,
-    help="macro: mean over classes; micro: all classes pooled.",
-)
-@click.option(
-    "--protocol",
-    type=click.Choice(["official", "complete"]),
-    default="official",
-    show_default=True,
-    help="Which frames and clips count, see above.",
-)
+@click.option("--average", type=click.Choice(["macro", "micro"]), default="macro", show_default=True,
+              help="macro: mean over classes; micro: all classes pooled.")  # fmt: skip
+@click.option("--protocol", type=click.Choice(["official", "complete"]), default="official", show_default=True,
+              help="Which frames and clips count, see above.")  # fmt: skip
 @click.option("--jackknife", "with_jackknife", is_flag=True, help="Add 95 % confidence intervals.")
-@click.option(
-    "--jackknife-by",
-    type=click.Choice(["clip", "recording"]),
-    default="clip",
-    show_default=True,
-    help="What is left out at a time: one clip, as the challenge does, or all windows of one recording, which is the "
-    "honest interval where clips overlap in time (2025).",
-)
+@click.option("--jackknife-by", type=click.Choice(["clip", "recording"]), default="clip", show_default=True,
+              help="What is left out at a time: one clip, as the challenge does, or all windows of one recording, "
+              "which is the honest interval where clips overlap in time (2025).")  # fmt: skip
 @click.option("--allow-missing", is_flag=True, help="Leave out clips without a prediction file, as the challenge does.")
-@click.option(
-    "--taxonomy",
-    type=click.Path(path_type=Path),
-    help="YAML file of the classes; by default the taxonomy.yaml of REF's corpus, else the 13.",
-)
-@click.option(
-    "--frames",
-    type=FrameCount(),
-    default=CLIP_FRAMES,
-    show_default=True,
-    help="Label frames (100 ms) of a clip; 'any' for longer recordings (2025; any length before).",
-)
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    help="Also write the scores to this file; -: print them as JSON.",
-)
+@click.option("--taxonomy", type=click.Path(path_type=Path), help="YAML file of the classes; by default the "
+              "taxonomy.yaml of REF's corpus, else the 13.")  # fmt: skip
+@click.option("--frames", type=FrameCount(), default=CLIP_FRAMES, show_default=True,
+              help="Label frames (100 ms) of a clip; 'any' for longer recordings (2025; any length "
+              "before).")  # fmt: skip
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the scores to this file; -: "
+              "print them as JSON.")  # fmt: skip
 def score(
     pred: Path,
     ref: Path,

@@ -18,9 +18,8 @@ from dcase_seld.report.clip_view import _from_store, _people, files_to_look_at, 
 @click.option("--pred", type=click.Path(path_type=Path), help="Predictions: events.npz or CSV, or the folder of it.")
 @click.option("--ref", type=click.Path(path_type=Path), help="References, likewise. Default: the labels of --data.")
 @click.option("--video", type=click.Path(path_type=Path), help="The clip's video, where CLIP is a sound file.")
-@click.option(
-    "--keypoints", type=click.Path(path_type=Path), help="A keypoints step's folder; else people are looked for."
-)
+@click.option("--keypoints", type=click.Path(path_type=Path), help="A keypoints step's folder; else people are "
+              "looked for.")  # fmt: skip
 @click.option("--detections", type=click.Path(path_type=Path), help="A detections step's folder.")
 @click.option("--mode", type=click.Choice(["accurate", "fast", "none"]), default="fast", show_default=True,
               help="How people are looked for.")  # fmt: skip
