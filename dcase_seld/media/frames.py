@@ -261,8 +261,8 @@ def _seconds(times: list[float]) -> str:
     return shown if len(times) <= 3 else f"{shown} and {len(times) - 3} more times"
 
 
-def read_picture(path: Path) -> npt.NDArray[np.uint8]:
-    """Return a picture as (H, W, 3) uint8 BGR, turned upright as its file says.
+def read_picture(path: Path, *, alpha: bool = False) -> npt.NDArray[np.uint8]:
+    """Return a picture as (H, W, 3) uint8 BGR, turned upright as its file says; with `alpha` (H, W, 4), as it lies.
 
     Raises:
         SeldError: the file is missing or no picture.
@@ -274,11 +274,16 @@ def read_picture(path: Path) -> npt.NDArray[np.uint8]:
     except OSError as error:
         raise SeldError(f"The picture {path} cannot be read: {error.strerror}.", "Give an existing file.") from error
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size and not _claims_more(data.tobytes()) else None
+        flag = cv2.IMREAD_UNCHANGED if alpha else cv2.IMREAD_COLOR
+        image = cv2.imdecode(data, flag) if data.size and not _claims_more(data.tobytes()) else None
     except cv2.error:  # larger than OPENCV_IO_MAX_IMAGE_PIXELS, see the package's first file
         image = None
     if image is None:
         raise SeldError(f"{path} is no picture that can be decoded.", "Give a JPEG, PNG, BMP, TIFF or WebP file.")
+    if alpha and image.dtype != np.uint8:
+        image = (image / 257).astype(np.uint8)
+    if alpha and (image.ndim == 2 or image.shape[2] == 3):
+        image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGRA if image.ndim == 2 else cv2.COLOR_BGR2BGRA)
     return np.asarray(image, dtype=np.uint8)
 
 

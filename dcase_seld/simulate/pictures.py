@@ -229,21 +229,13 @@ def _read(path: Path) -> list[Image]:
     """Return a picture (H, W, 4), BGR and alpha, without its transparent border; of a video, its images in turn."""
     if path.suffix.lower() in VIDEOS:
         return _read_video(path)
-    import cv2
+    from dcase_seld.media.frames import read_picture
 
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED) if path.stat().st_size else None
-    if image is None:
-        raise SeldError(f"{path} cannot be read as a picture.", "Give png or jpg files.")
-    if image.dtype != np.uint8:
-        image = (image / 257).astype(np.uint8)
-    if image.ndim == 2:
-        image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
-    if image.shape[2] == 3:
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2BGRA)
+    image = read_picture(path, alpha=True)
     rows, columns = (np.flatnonzero((image[:, :, 3] > 8).any(axis=axis)) for axis in (1, 0))
     if len(rows) and len(columns):
         image = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    return [np.asarray(image, dtype=np.uint8)]
+    return [image]
 
 
 def _read_video(path: Path) -> list[Image]:

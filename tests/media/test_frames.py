@@ -185,9 +185,23 @@ def test_a_small_file_that_claims_a_giant_picture_is_refused_without_decoding_it
     path = tmp_path / "giant.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)))
     begun = time.process_time()
-    with pytest.raises(SeldError, match="no picture"):
-        read_picture(path)
+    for alpha in (False, True):
+        with pytest.raises(SeldError, match="no picture"):
+            read_picture(path, alpha=alpha)
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"\xff\xff\xff\xffIDAT" + bytes(50))
     with pytest.raises(SeldError, match="no picture"):
         read_picture(path)
     assert time.process_time() - begun < 1
+
+
+@pytest.mark.parametrize(("shape", "kind"), [((4, 6), np.uint8), ((4, 6, 3), np.uint16), ((4, 6, 4), np.uint8)])
+def test_pictures_with_transparency_have_four_channels_of_eight_bits(tmp_path, shape, kind):
+    import cv2
+
+    made = np.random.default_rng(0).integers(0, np.iinfo(kind).max, shape, kind, endpoint=True)
+    (tmp_path / "a.png").write_bytes(cv2.imencode(".png", made)[1].tobytes())
+    read = read_picture(tmp_path / "a.png", alpha=True)
+    assert read.shape == (4, 6, 4) and read.dtype == np.uint8
+    eight = made if kind is np.uint8 else (made / 257).astype(np.uint8)
+    assert np.array_equal(read[..., : eight.shape[2]] if eight.ndim == 3 else read[..., 0], eight)
+    assert (read[..., 3] == 255).all() or made.shape[-1] == 4

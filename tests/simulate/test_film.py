@@ -164,7 +164,7 @@ def test_a_users_pictures_are_used_and_divided(tmp_path):
         open_pictures(tmp_path / "people", DCASE2025, 0)
     (tmp_path / "people" / "0.png").write_bytes(b"no picture")
     broken = open_pictures(tmp_path, DCASE2025, 0)
-    with pytest.raises(SeldError, match=r"0\.png cannot be read"):
+    with pytest.raises(SeldError, match=r"0\.png is no picture"):
         for split, files in broken.files["people"].items():
             for seed in range(len(files)):
                 broken.sprite(0, split, seed, True)
