@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from dcase_seld.cli import answer, echo
 
+if TYPE_CHECKING:
+    from dcase_seld.submission.layout import Edition
+
 HARMLESS = {"report-missing", "clip-count"}
 """What may be left open when a package is written: the report comes last."""
+
+
+layout_option = click.option(
+    "--layout",
+    "edition",
+    type=click.Choice(["dcase2025", "dcase2024"]),
+    default="dcase2025",
+    show_default=True,
+    help="The edition whose layout the zip has; a layout.yaml in --templates goes before it.",
+)
 
 
 @click.command("package-submission")
@@ -44,6 +58,7 @@ HARMLESS = {"report-missing", "clip-count"}
     "--eval", "evaluation", type=click.Path(path_type=Path), help="Folder of the evaluation set, to compare names with."
 )
 @click.option("--templates", type=click.Path(path_type=Path), help="Folder with your own layout.yaml, meta.yaml, …")
+@layout_option
 @click.option("--force-random-weights", is_flag=True, help="Package networks that were never trained.")
 def package_submission(
     team: Path | None,
@@ -53,6 +68,7 @@ def package_submission(
     named_scores: tuple[str, ...],
     evaluation: Path | None,
     templates: Path | None,
+    edition: Edition,
     force_random_weights: bool,
 ) -> None:
     """Make the zip that the challenge takes, and check it.
@@ -85,6 +101,7 @@ def package_submission(
         reports=by_track,
         evaluation=evaluation,
         templates=templates,
+        edition=edition,
         force_random_weights=force_random_weights,
         quiet=False,
     )
@@ -104,13 +121,16 @@ def package_submission(
     help="Folder of the evaluation set: every clip in it must have a CSV file, and no other.",
 )
 @click.option("--templates", type=click.Path(path_type=Path), help="Folder with your own layout.yaml.")
+@layout_option
 @click.option(
     "--json",
     "json_file",
     type=click.Path(path_type=Path),
     help="Also write the findings to this file; -: print them as JSON.",
 )
-def check_submission(zip_file: Path, evaluation: Path | None, templates: Path | None, json_file: Path | None) -> None:
+def check_submission(
+    zip_file: Path, evaluation: Path | None, templates: Path | None, edition: Edition, json_file: Path | None
+) -> None:
     """Check a submission zip against every rule.
 
     All findings are printed at once, errors first, each with file, line and the name of its rule. Exit status: 0 if
@@ -120,7 +140,7 @@ def check_submission(zip_file: Path, evaluation: Path | None, templates: Path | 
     from dcase_seld.submission.check import check_submission as check
     from dcase_seld.submission.layout import load_layout
 
-    findings, summary = check(zip_file, load_layout(templates), evaluation)
+    findings, summary = check(zip_file, load_layout(templates, edition), evaluation)
     lines = list(findings.lines())
     lines += [f"{label}: {system['clips']:,} clips, {system['events']:,} rows" for label, system in summary.items()]
     verdict = "ready to submit" if findings.errors == 0 else "not ready"

@@ -189,6 +189,30 @@ def parse_numbers(data: bytes, columns: Collection[int]) -> tuple[npt.NDArray[np
     return nothing, next(mistake for _, mistake in numbered if mistake is not None)
 
 
+def sphere_mistakes(data: bytes, limits: Limits) -> list[Mistake]:
+    """Return what is wrong with a file of the edition of 2024, predictions all around: the first mistake, or none.
+
+    Rows are frame, class, source, azimuth, elevation, metres; or x, y, z in place of the two angles.
+    """
+    if len(data) > limits.most_bytes:
+        return [oversized(len(data), limits)]
+    rows, mistake = parse_numbers(data, (6, 7))
+    if mistake is not None:
+        return [mistake]
+    last = 10**MOST_DIGITS if limits.frames is None else limits.frames - 1
+    ranges = [("frame", 0, 0, last), ("class", 1, 0, limits.n_classes - 1)]
+    if rows.shape[1] == 6:
+        ranges += [("azimuth", 3, -180, 180), ("elevation", 4, -90, 90)]
+    ranges.append(("distance", rows.shape[1] - 1, 0, 1_000))
+    for name, column, low, high in ranges:
+        outside = np.flatnonzero(~((rows[:, column] >= low) & (rows[:, column] <= high)))
+        if len(outside):
+            value = rows[outside[0], column]
+            text = f"{name} {value:g} is outside [{low}, {high:g}]" + (", metres" if name == "distance" else "")
+            return [Mistake(int(outside[0]) + 1, f"{name}-range", text, "Mend the file, or what wrote it.")]
+    return []
+
+
 def _number_mistake(line: str, number: int, width: int, columns: Collection[int]) -> Mistake | None:
     """Return what is wrong with a line of `parse_numbers`."""
     cells = [cell.strip() for cell in line.split(",")]

@@ -230,6 +230,9 @@ class PackageConfig(Config):
     templates: Annotated[Path | None, Outside()] = Field(
         default=None, description="Folder whose layout.yaml, meta.yaml, report.md and report.tex replace the own ones."
     )
+    layout: Literal["dcase2025", "dcase2024"] = Field(
+        default="dcase2025", description="Edition whose layout the zip has; a layout.yaml in templates goes before it."
+    )
     name: str = Field(default="submission", description="Name of the zip.", pattern=r"^[\w-]+$")
     force_random_weights: bool = Field(default=False, description="Package networks that were never trained.")
 
@@ -269,6 +272,7 @@ def run_package(config: PackageConfig, inputs: Inputs, out: Path, context: Conte
         config.team,
         reports={} if config.report is None else dict.fromkeys(config.tracks, config.report),
         templates=config.templates,
+        edition=config.layout,
         force_random_weights=config.force_random_weights,
         quiet=context.quiet,
     )

@@ -15,7 +15,17 @@ from dcase_seld.core.work import progress
 from dcase_seld.submission.archive import Findings
 from dcase_seld.submission.check import check_submission
 from dcase_seld.submission.describe import random_weights
-from dcase_seld.submission.layout import Layout, Team, Track, fill_text, latex, load_layout, load_team, template
+from dcase_seld.submission.layout import (
+    Edition,
+    Layout,
+    Team,
+    Track,
+    fill_text,
+    latex,
+    load_layout,
+    load_team,
+    template,
+)
 from dcase_seld.submission.package import Entry, make_entries, notes, write_package
 from dcase_seld.submission.systems import Run
 
@@ -71,6 +81,7 @@ def _values(
         data_lines.append(f"Made with networks that were never trained: {untrained}. These are no results.")
     return {
         "title": say(team.title),
+        "challenge": say(layout.challenge),
         "abstract": say(team.abstract or "Write the abstract here."),
         "author_line": (" \\and " if as_latex else ", ").join(map(say, authors)),
         "system_paragraphs": "\n\n".join(say(_system_sentence(entry)) for entry in entries),
@@ -177,6 +188,7 @@ def deliver(
     reports: Mapping[Track, Path],
     evaluation: Path | None = None,
     templates: Path | None = None,
+    edition: Edition = "dcase2025",
     force_random_weights: bool = False,
     quiet: bool = True,
 ) -> tuple[Findings, list[str]]:
@@ -185,7 +197,7 @@ def deliver(
     Raises:
         SeldError: something that is given cannot be packaged.
     """
-    layout, team = load_layout(templates), load_team(team_file)
+    layout, team = load_layout(templates, edition), load_team(team_file)
     for report in reports.values():
         if not report.is_file():
             raise SeldError(f"There is no report {report}.", "Typeset the report as a PDF, or leave --report out.")
@@ -202,7 +214,7 @@ def deliver(
             written += files
             advance(0, f"{written:,} files")
 
-        write_package(out, entries, team, reports=given, templates=templates, advance=count)
+        write_package(out, entries, team, reports=given, templates=templates, layout=layout, advance=count)
     lines = [
         f"{out}: {out.stat().st_size:,} bytes, {written:,} CSV files, systems {', '.join(e.label for e in entries)}"
     ]

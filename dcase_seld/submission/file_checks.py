@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dcase_seld.core.csv_rows import Limits, Rows, parse_careful, parse_files
+from dcase_seld.core.csv_rows import Limits, Rows, parse_careful, parse_files, sphere_mistakes
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.reading import parse_yaml
 from dcase_seld.core.task import ONSCREEN_LIMIT_DEG
@@ -63,7 +63,17 @@ class CsvChecker:
         if not self.events:
             self._findings.warning("no-events", folder, "no file holds any event")
 
+    def _check_sphere(self) -> None:
+        for name, data in zip(self._names, self._contents, strict=True):
+            for mistake in sphere_mistakes(data, self.limits):
+                self._findings.error(mistake.rule, name, mistake.problem, mistake.line)
+            self.events += sum(bool(line.strip()) for line in data.splitlines())
+        self._names, self._contents, self._bytes = [], [], 0
+
     def _check(self) -> None:
+        if self._layout.rows == "sphere":
+            self._check_sphere()
+            return
         rows, counts, mistakes = parse_files(self._contents, self.limits)
         self.events += len(rows)
         for index in sorted(mistakes):

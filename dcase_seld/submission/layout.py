@@ -21,6 +21,9 @@ BUILT_IN = Path(__file__).parent / "templates"
 
 Track = Literal["a", "b"]
 
+Edition = Literal["dcase2025", "dcase2024"]
+"""Editions whose layouts come along."""
+
 RANDOM = "RANDOM weights, never trained"
 """What stands in a meta file behind a network that was made for trials."""
 
@@ -33,6 +36,8 @@ class Layout(Config):
     meta: str = Field(description="Path of a system's meta file.")
     output: str = Field(description="Path of a clip's CSV file.")
     report: str = Field(description="Path of the technical report of a track.")
+    challenge: str = Field(default="DCASE Challenge, Task 3", description="What the report says of the challenge.")
+    rows: Literal["stereo", "sphere"] = Field(default="stereo", description="What a row of a CSV file is.")
     systems_per_track: int = Field(description="Most systems of one track.", ge=1)
     evaluation_clips: int = Field(description="Clips of the evaluation set.", ge=1)
     frames: int = Field(description="Label frames of a clip.", ge=1)
@@ -86,8 +91,8 @@ def template(name: str, folder: Path | None) -> str:
     return read_text(path)
 
 
-def load_layout(folder: Path | None = None) -> Layout:
-    """Return the layout in a folder of templates, or the built-in one.
+def load_layout(folder: Path | None = None, edition: Edition = "dcase2025") -> Layout:
+    """Return the layout in a folder of templates, or the built-in one of an edition.
 
     Raises:
         SeldError: the folder or the file is not as it must be.
@@ -96,7 +101,9 @@ def load_layout(folder: Path | None = None) -> Layout:
         raise SeldError(
             f"The folder of templates {folder} is not there.", "Give a folder with layout.yaml, meta.yaml, …"
         )
-    return parse_config(Layout, parse_yaml(template("layout.yaml", folder), "layout.yaml", QUOTES), "layout.yaml")
+    own = folder is not None and (folder / "layout.yaml").is_file()
+    name = "layout.yaml" if own or edition == "dcase2025" else f"layout_{edition}.yaml"
+    return parse_config(Layout, parse_yaml(template(name, folder), name, QUOTES), name)
 
 
 QUOTES = "Check indentation, colons and quotes."

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dcase_seld.core.csv_rows import HEADER, Limits, Rows, parse_files
+from dcase_seld.core.csv_rows import HEADER, Limits, Rows, parse_files, sphere_mistakes
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.event_files import list_csv, mistake_error
 from dcase_seld.core.files import whole_file
@@ -105,6 +105,7 @@ def write_package(
     *,
     reports: Mapping[Track, Path] | None = None,
     templates: Path | None = None,
+    layout: Layout | None = None,
     advance: Callable[[int], Any] = lambda count: None,
 ) -> None:
     """Write the zip: per system its meta file and CSV files, per track its report; atomically, same bytes every time.
@@ -118,12 +119,13 @@ def write_package(
         team: who submits.
         reports: the PDF of each track; a track without one has no report in the zip.
         templates: folder whose files replace the built-in templates.
+        layout: of the zip; None: the one among the templates.
         advance: called with the number of CSV files just written.
 
     Raises:
         SeldError: a CSV file or template is not as it must be, or the zip cannot be written.
     """
-    layout = load_layout(templates)
+    layout = layout or load_layout(templates)
     meta_template = template("meta.yaml", templates)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -197,6 +199,12 @@ def _batches(entry: Entry, layout: Layout) -> Iterator[list[tuple[str, bytes]]]:
     for first in range(0, len(files), BATCH):
         part = files[first : first + BATCH]
         contents = [_read(path, limits) for _, path in part]
+        if layout.rows == "sphere":
+            for (_, path), data in zip(part, contents, strict=True):
+                for mistake in sphere_mistakes(data, limits):
+                    raise mistake_error(path, mistake, 0)
+            yield [(name, data.replace(b"\r\n", b"\n")) for (name, _), data in zip(part, contents, strict=True)]
+            continue
         rows, counts, mistakes = parse_files(contents, limits)
         if mistakes:
             index = min(mistakes)

@@ -171,9 +171,9 @@ def with_scores(run: Run, place: Path, track: str) -> Run:
         folder = next(iter(fitting))
     file = folder / "scores.json" if folder.is_dir() else place
     scores = read_json(file, remedy="Name a scores.json, a score step, or the recipe's folder below work/.")
-    if not isinstance(scores.get("f_score"), int | float):
+    if not any(isinstance(scores.get(name), int | float) for name in ("f_score", "F")):
         raise SeldError(
-            f"{file} holds no f_score.", "Name what `dcase-seld score --json FILE` or a score step of a recipe wrote."
+            f"{file} holds no F-score.", "Name what `dcase-seld score --json FILE` or a score step of a recipe wrote."
         )
     return replace(run, scores=scores, scores_of=str(place))
 

@@ -190,7 +190,7 @@ def test_scores_may_be_named(tmp_path):
     (tmp_path / "text.json").write_text("{}")
     for place, words in (
         (recipe, "must hold one finished score step for track a; it has none"),
-        (tmp_path / "text.json", "holds no f_score"),
+        (tmp_path / "text.json", "holds no F-score"),
         (tmp_path / "nowhere", "nowhere"),
     ):
         with pytest.raises(SeldError, match=words):

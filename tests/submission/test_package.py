@@ -1,8 +1,10 @@
 import filecmp
+import json
 import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -331,3 +333,42 @@ def test_nothing_heavy_is_imported(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_edition_of_2024_is_a_layout_with_rows_all_around(tmp_path):
+    around = replace(make.events(), elevation_deg=np.linspace(-40, 40, 60), onscreen=np.zeros(60, bool))
+    for folder in ("a", "b"):
+        write_folder(around, tmp_path / folder)
+    pdf = make.pdf(tmp_path / "report.pdf")
+    words = ["--system", f"{tmp_path / 'a'}:a", "--system", f"{tmp_path / 'b'}:b", "--layout", "dcase2024"]
+    (tmp_path / "scores.json").write_text(json.dumps({"F": 0.131, "DOAE_deg": 36.9, "RDE": 0.33}))
+    words += ["--scores", f"{tmp_path / 'scores.json'}:a", "--out", tmp_path / "x.zip"]
+    text = command("package-submission", *words)[1]
+    assert "development scores are those of" in text
+    assert "audio and audiovisual sound event" in (tmp_path / "x_report" / "report.md").read_text()
+    command("package-submission", *words, "--report", pdf)
+    files = make.contents(tmp_path / "x.zip")
+    assert files[f"task3a/{LABEL_A}/{LABEL_A}/sample3.csv"] == (tmp_path / "a" / "sample3.csv").read_bytes()
+    scores = yaml.safe_load(meta_of(tmp_path / "x.zip", LABEL_A))["results"]["development_dataset"]["overall"]
+    assert scores == {"F_20_1": 13.1, "DOAE_CD": 36.9, "RDE_CD": 0.33}
+    layout = load_layout(edition="dcase2024")
+    findings, summary = check_submission(tmp_path / "x.zip", layout)
+    assert findings.rules() == {"meta-field", "meta-scores"} and summary[LABEL_B]["events"] == 60  # no receipts
+    assert "header" in check_submission(tmp_path / "x.zip", load_layout())[0].rules()
+    where = f"task3b/{LABEL_B}/{LABEL_B}/sample3.csv"
+    for row, rule in (
+        (b"1,1,0,181,0,1.5", "azimuth-range"), (b"1,1,0,0,-91,1.5", "elevation-range"),
+        (b"1,13,0,0,0,1", "class-range"), (b"1,1,0,0,0,-1", "distance-range"),
+        (b"36000,1,0,0,0,1", "frame-range"), (b"1,1,0,0", "columns"),
+        (b"frame,class,source,azimuth,elevation,distance", "header"), (b"1,1,0,nan,0,1", None),
+    ):  # fmt: skip
+        make.rewrite(tmp_path / "y.zip", {**files, where: row + b"\n"})
+        found = check_submission(tmp_path / "y.zip", layout)[0]
+        broken = [one for one in found.kept if one.where == where and one.severity == "error"]
+        assert [one.line for one in broken] == [1] and (rule is None or broken[0].rule == rule), (row, broken)
+        (tmp_path / "b" / "sample3.csv").write_bytes(row + b"\n")
+        assert command("package-submission", *words)[0] == 1
+    make.rewrite(
+        tmp_path / "y.zip", {**files, where: b"1,1,0,0.6,0.8,0,2.5\n", where.replace("sample3", "sample4"): b""}
+    )
+    assert check_submission(tmp_path / "y.zip", layout)[0].rules() == {"meta-field", "meta-scores"}
