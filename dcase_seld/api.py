@@ -21,21 +21,32 @@ if TYPE_CHECKING:
 PathLike = str | Path
 
 
-def read_events(path: PathLike, *, n_classes: int = 13, frames: int | None = 50) -> Events:
+def read_events(
+    path: PathLike, *, taxonomy: PathLike | None = None, n_classes: int = 13, frames: int | None = 50
+) -> Events:
     """Return the events of an official CSV file, of a folder of them, or of an events.npz.
 
     Args:
         path: the file or folder; the folder of an export or predict step will do.
-        n_classes: classes that the numbers in CSV files may name.
+        taxonomy: a YAML file of the classes; by default the one beside a folder of labels, if there is one.
+        n_classes: classes that the numbers in CSV files may name where there is no taxonomy.
         frames: label frames of a clip (100 ms each); None: any length.
 
     Raises:
         SeldError: the path does not exist or holds no events; names file and line of what is wrong in a CSV.
     """
+    from dcase_seld.core.classes import load_taxonomy, taxonomy_beside
+
+    path = Path(path)
+    own = taxonomy or taxonomy_beside(path if path.is_dir() else path.parent)
+    classes = None if own is None else load_taxonomy(Path(own))
+    return replace(_read(path, n_classes if classes is None else len(classes), frames), taxonomy=classes)
+
+
+def _read(path: Path, n_classes: int, frames: int | None) -> Events:
     from dcase_seld.core.event_files import read_csv, read_folder
     from dcase_seld.core.events import Events
 
-    path = Path(path)
     if path.suffix == ".npz":
         return Events.load(path)
     if (path / "events.npz").is_file():
@@ -96,8 +107,7 @@ def score(
         how = {"task": task, "average": average, "protocol": protocol}
         return edition_scores(clips, sums, jackknife=jackknife is not None, **how)
     tables = [
-        item if isinstance(item, Events) else read_events(item, n_classes=classes, frames=frames)
-        for item in (prediction, reference)
+        item if isinstance(item, Events) else _read(Path(item), classes, frames) for item in (prediction, reference)
     ]
     settings = {"average": average, "protocol": protocol, "track": track, "jackknife": jackknife}
     scores = score_events(*tables, n_classes=classes, **settings)  # type: ignore[arg-type]
@@ -112,13 +122,15 @@ def load_model(
     *paths: PathLike,
     device: str = "cpu",
     tta: Literal["none", "swap", "rotate"] | None = None,
+    threshold: float | None = None,
     plugins: Sequence[PathLike] = (),
 ) -> Predictor:
     """Return trained networks that answer together: one checkpoint, several to be averaged, or one ensemble.
 
     Args:
-        paths: folders of train steps, or one of an ensemble step.
+        paths: folders of train steps, or one of an ensemble step; none: the network that the package carries.
         device: "cpu", "cuda", …
+        threshold: activity from which an event is told, 0 to 1, for all classes; None: 0.5, or what was tuned.
         tta: "swap" averages with the left-right mirrored input, "rotate" over 16 turns of the sphere; None: what the
             ensemble says.
         plugins: Python files, or installed modules, with encoders and the like that the networks are made of.
@@ -130,7 +142,7 @@ def load_model(
     from dcase_seld.infer.predictor import Predictor
 
     load_plugins(plugins)
-    return Predictor.load([Path(path) for path in paths], device, tta)
+    return Predictor.load([Path(path) for path in paths or ("default",)], device, tta).with_threshold(threshold)
 
 
 def predict(
@@ -141,6 +153,7 @@ def predict(
     overlap: float = 0.5,
     mono: Literal["refuse", "duplicate"] = "refuse",
     people: Literal["auto", "on", "off"] = "auto",
+    threshold: float | None = None,
     device: str = "cpu",
 ) -> Events:
     """Return the events that a model hears (and sees) in one sound or video file of any length and sample rate.
@@ -152,6 +165,7 @@ def predict(
         overlap: share of a window that the next one covers too, 0 to 0.9.
         mono: "duplicate" accepts one channel, without direction.
         people: whether people in the pictures decide what is on screen; auto: where the pose model is there.
+        threshold: activity from which an event is told, 0 to 1; None: the model's.
         device: where encoders of tokens run, if the model reads any.
 
     Raises:
@@ -165,7 +179,7 @@ def predict(
         raise SeldError(f"overlap is {overlap}; 0 to 0.9 is possible.", "Give a share of the window, e.g. 0.5.")
     recording = read_for(model, Path(file), None if video is None else Path(video), mono=mono)
     embedders = open_embedders(model.specs, model.needs, model.task, device)
-    seeing = replace(model, correct=people_correction(model.task.classes, people))
+    seeing = replace(model.with_threshold(threshold), correct=people_correction(model.task.classes, people))
     return seeing.predict(recording, embedders, hop_frames=model.task.hop_frames(overlap))
 
 

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from dcase_seld.core.classes import DCASE2025, Taxonomy
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.files import whole_file
+from dcase_seld.core.task import LABEL_RATE
 
 if TYPE_CHECKING:
     import pandas
@@ -49,6 +51,7 @@ class Events:
         activity: (E,) float32 in [0, 1], the model's activity of this row, or None (references).
         onscreen_probability: (E,) float32 in [0, 1], before any threshold, or None.
         elevation_deg: (E,) float64, degrees, positive up, or None where the task has no heights (stereo).
+        taxonomy: the classes that `class_index` counts, where they are known; a file of events does not keep them.
     """
 
     clips: tuple[str, ...]
@@ -62,6 +65,7 @@ class Events:
     activity: npt.NDArray[np.float32] | None = None
     onscreen_probability: npt.NDArray[np.float32] | None = None
     elevation_deg: npt.NDArray[np.float64] | None = None
+    taxonomy: Taxonomy | None = None
 
     def __post_init__(self) -> None:
         lengths = {len(getattr(self, name)) for name in COLUMNS}
@@ -71,6 +75,10 @@ class Events:
 
     def __len__(self) -> int:
         return len(self.clip)
+
+    def __repr__(self) -> str:
+        until = f", {len(np.unique(self.class_index))} classes, up to {(self.frame.max() + 1) / LABEL_RATE:g} s"
+        return f"Events({len(self.clips):,} clips, {len(self):,} rows{until if len(self) else ''})"
 
     @staticmethod
     def empty(clips: Sequence[str] = ()) -> Events:
@@ -103,15 +111,34 @@ class Events:
         """Return the rows ordered by clip, frame, class and source (stable)."""
         return self.take(np.lexsort((self.source, self.class_index, self.frame, self.clip)))
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """Return a data frame with one row per event; `clip` holds the clip's name."""
+    def to_pandas(self, taxonomy: Taxonomy | None = None) -> pandas.DataFrame:
+        """Return a data frame with one row per source and label frame; `clip` holds the clip's name.
+
+        Beside the table's own columns: `class_name`, and `onset_s` and `offset_s`, where the frame begins and ends in
+        seconds (`segments.link` makes events of frames).
+
+        Args:
+            taxonomy: the classes; None: the table's own, or the challenge's 13 where it does not know them.
+
+        Raises:
+            SeldError: a class is none of theirs.
+        """
         import pandas as pd
+
+        names = np.asarray((taxonomy or self.taxonomy or DCASE2025).classes, dtype=object)
+        if len(self) and int(self.class_index.max()) >= len(names):
+            raise SeldError(
+                f"Class {self.class_index.max()} is none of the {len(names)} classes, which are counted from 0.",
+                "Give the classes of these events: to_pandas(load_taxonomy(FILE)).",
+            )
 
         frame = pd.DataFrame({name: getattr(self, name) for name in COLUMNS if name != "clip"})
         frame.insert(0, "clip", np.asarray(self.clips, dtype=object)[self.clip] if self.clips else [])
         for name in EXTRA:
             if getattr(self, name) is not None:
                 frame[name] = getattr(self, name)
+        frame["class_name"] = names[self.class_index]
+        frame["onset_s"], frame["offset_s"] = self.frame / LABEL_RATE, (self.frame + 1) / LABEL_RATE
         return frame
 
     def save(self, path: Path) -> None:
@@ -154,7 +181,7 @@ def concatenate(tables: Sequence[Events]) -> Events:
     if len(set(clips)) != len(clips):
         raise ValueError("a clip occurs in two event tables")
     starts = np.cumsum([0] + [len(table.clips) for table in tables])
-    columns = {
+    columns: dict[str, Any] = {
         name: np.concatenate([getattr(table, name) for table in tables]) if tables else getattr(Events.empty(), name)
         for name in COLUMNS
     }

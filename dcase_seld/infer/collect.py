@@ -248,5 +248,5 @@ def _gather(fabric: Fabric, table: Events, wanted: Sequence[str]) -> Events:
     padded[: len(rows)] = rows
     everyone = fabric.all_gather(padded.to(fabric.device)).cpu()  # type: ignore[union-attr]
     together = torch.cat([everyone[rank, :length] for rank, length in enumerate(lengths)]).numpy()
-    columns = {name: together[:, i].astype(getattr(table, name).dtype) for i, name in enumerate(names)}
+    columns: dict[str, Any] = {name: together[:, i].astype(getattr(table, name).dtype) for i, name in enumerate(names)}
     return Events(clips=table.clips, **columns)

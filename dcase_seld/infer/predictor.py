@@ -50,6 +50,13 @@ class Predictor:
     specs: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     correct: Correction | None = None
 
+    def __repr__(self) -> str:
+        settings, reads = self.settings, f", reads {listing(sorted(self.needs))}" if self.needs else ""
+        bounds = sorted({min(settings.thresholds), max(settings.thresholds)})
+        how = f"threshold {'–'.join(f'{value:g}' for value in bounds)}, tta {settings.tta}{reads}"
+        what = f"{len(self.networks)} network(s), {self.parameters:,} parameters, {len(self.task.classes)} classes"
+        return f"Predictor({what}, {how})"
+
     @staticmethod
     def load(folders: Sequence[Path], device: torch.device | str = "cpu", tta: Tta | None = None) -> Predictor:
         """Return the networks of checkpoints, or of one ensemble with its tuned settings.
@@ -156,6 +163,8 @@ class Predictor:
         """Return the predictor with one activity threshold for all classes (None: as it is)."""
         if threshold is None:
             return self
+        if not 0 <= threshold <= 1:
+            raise SeldError(f"The threshold is {threshold:g}; an activity is 0 to 1.", "Give e.g. 0.5.")
         return replace(self, settings=self.settings.model_copy(update={"thresholds": (threshold,)}))
 
     def open_store(
@@ -268,6 +277,7 @@ class Predictor:
         events = self.events(source, batch_size, quiet, recording.name)
         if spent is not None:
             spent.network += time.perf_counter() - began - source.seconds
+        events = replace(events, taxonomy=self.task.classes)
         return events if self.correct is None else self.correct(events, recording)
 
 

@@ -195,6 +195,11 @@ class SeldNetwork(nn.Module):
         fusion: by encoder, the Cross-Modal Conformer that reads its tokens.
     """
 
+    def __repr__(self) -> str:
+        """Return one line; `dcase-seld model-summary` lists the layers."""
+        what = f"{sum(p.numel() for p in self.parameters()):,} parameters, {len(self.task.classes)} classes"
+        return f"SeldNetwork({self.config.kind}, {what}, reads {', '.join(sorted(self.needs)) or 'sound alone'})"
+
     def __init__(self, config: SeldConfig | CrnnConfig, task: Task) -> None:
         super().__init__()
         self.config = config

@@ -99,6 +99,12 @@ class Store:
             -1, self.channels
         )
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count:,} {name}" for name, count in self.counts.items())
+        hours = self.samples.sum() / self.sample_rate / 3600
+        what = f"{len(self.names):,} clips: {counts}; {hours:.2f} h, {len(self.taxonomy)} classes"
+        return f"Store({str(self.folder)!r}, {what})"
+
     @property
     def taxonomy(self) -> Taxonomy:
         """Return the classes."""

@@ -222,6 +222,9 @@ class TokenReader:
         begins = starts or [0] * len(names)
         self.position = {window: index for index, window in enumerate(zip(names, begins, strict=True))}
 
+    def __repr__(self) -> str:
+        return f"TokenReader({str(self.folder)!r}, {self.spec.name}, {len(self.names):,} windows)"
+
     @staticmethod
     def open(folder: Path) -> TokenReader:
         """Return a reader of a finished folder.

@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from dcase_seld.core.classes import DCASE2025, Taxonomy
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.events import Events, concatenate
 
@@ -68,3 +71,23 @@ def test_users_get_a_data_frame():
     frame = table().to_pandas()
     assert frame["clip"].tolist() == ["b", "a", "b"] and "activity" in frame and len(frame) == 3
     assert Events.empty().to_pandas().empty
+
+
+def test_a_data_frame_names_classes_and_seconds():
+    events = table()
+    frame = events.to_pandas()
+    assert frame["class_name"].tolist() == [DCASE2025.classes[index] for index in events.class_index]
+    assert frame["onset_s"].tolist() == (events.frame / 10).tolist()
+    assert (frame["offset_s"] - frame["onset_s"]).round(9).eq(0.1).all()
+    assert list(frame)[:7] == ["clip", "frame", "class_index", "source", "azimuth_deg", "distance_m", "onscreen"]
+    own = Taxonomy("own", tuple(f"Class {n}" for n in range(14)), tuple(f"c{n}" for n in range(14)))
+    known = replace(events, taxonomy=own)
+    assert known.take(np.array([0])).to_pandas()["class_name"].tolist() == [f"Class {events.class_index[0]}"]
+    assert events.to_pandas(own)["class_name"].tolist() == known.to_pandas()["class_name"].tolist()
+    with pytest.raises(SeldError, match="Class 13 is none of the 13 classes"):
+        replace(events, class_index=np.full(3, 13, np.int32)).to_pandas()
+
+
+def test_a_table_says_in_a_line_what_it_is():
+    assert repr(Events.empty(["a"])) == "Events(1 clips, 0 rows)"
+    assert repr(table()).startswith("Events(2 clips, 3 rows, ") and len(repr(table())) < 80

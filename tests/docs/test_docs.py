@@ -1,6 +1,7 @@
 """The documentation holds: examples run as they stand, the reference is complete, the site builds, links lead."""
 
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -174,3 +175,21 @@ def test_the_site_builds_without_a_warning(tmp_path):
 def test_no_page_is_in_the_menu_twice():
     pages = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(pages) == len(set(pages)) > 5
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs_in_an_empty_folder(here, capsys, monkeypatch):
+    """Its code cells, one after the other, as a notebook runs them; nothing of jupyter is needed."""
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    book = json.loads((DOCS / "tutorial.ipynb").read_text(encoding="utf-8"))
+    assert book["nbformat"] == 4 and len({cell["id"] for cell in book["cells"]}) == len(book["cells"])
+    scope = {"__name__": "__main__"}
+    for cell in book["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+            exec(compile("".join(cell["source"]), f"tutorial, {cell['id']}", "exec"), scope)
+    said = capsys.readouterr().out
+    assert "Predictor(1 network" in said and "6 recordings to test with" in said
+    assert scope["scores"].clips == 1 and 0 <= scope["scores"].f_score <= 1
+    assert scope["page"].read_text(encoding="utf-8").count("<svg") > 3
+    assert (here / "tutorial" / "azimuths.png").read_bytes()[:4] == b"\x89PNG"
