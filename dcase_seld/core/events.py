@@ -77,8 +77,10 @@ class Events:
         return len(self.clip)
 
     def __repr__(self) -> str:
-        until = f", {len(np.unique(self.class_index))} classes, up to {(self.frame.max() + 1) / LABEL_RATE:g} s"
-        return f"Events({len(self.clips):,} clips, {len(self):,} rows{until if len(self) else ''})"
+        what = f"{len(self.clips):,} clip(s), {len(self):,} rows"
+        if len(self):
+            what += f", {len(np.unique(self.class_index))} class(es), up to {(self.frame.max() + 1) / LABEL_RATE:g} s"
+        return f"Events({what})"
 
     @staticmethod
     def empty(clips: Sequence[str] = ()) -> Events:

@@ -89,5 +89,5 @@ def test_a_data_frame_names_classes_and_seconds():
 
 
 def test_a_table_says_in_a_line_what_it_is():
-    assert repr(Events.empty(["a"])) == "Events(1 clips, 0 rows)"
-    assert repr(table()).startswith("Events(2 clips, 3 rows, ") and len(repr(table())) < 80
+    assert repr(Events.empty(["a"])) == "Events(1 clip(s), 0 rows)"
+    assert repr(table()).startswith("Events(2 clip(s), 3 rows, 3 class(es), ") and len(repr(table())) < 80

@@ -189,7 +189,8 @@ def test_the_tutorial_runs_in_an_empty_folder(here, capsys, monkeypatch):
             assert cell["outputs"] == [] and cell["execution_count"] is None
             exec(compile("".join(cell["source"]), f"tutorial, {cell['id']}", "exec"), scope)
     said = capsys.readouterr().out
+    print(said)
     assert "Predictor(1 network" in said and "6 recordings to test with" in said
-    assert scope["scores"].clips == 1 and 0 <= scope["scores"].f_score <= 1
+    assert scope["scores"].clips == 6 and scope["scores"].f_score > 0.05, "the package's network"
     assert scope["page"].read_text(encoding="utf-8").count("<svg") > 3
     assert (here / "tutorial" / "azimuths.png").read_bytes()[:4] == b"\x89PNG"
