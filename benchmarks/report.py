@@ -16,8 +16,8 @@ from dcase_seld.core.events import Events
 from dcase_seld.corpus.layout import Clip
 from dcase_seld.corpus.prepare import build_store
 from dcase_seld.media.audio import write_wav
-from dcase_seld.report.gather import Run
 from dcase_seld.report.page import write_report
+from dcase_seld.report.run import Run
 from dcase_seld.store.store import Store
 
 CLIPS = 600

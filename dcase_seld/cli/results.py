@@ -28,8 +28,29 @@ from dcase_seld.core.reading import Facts, read_json
               "a folder of them, or a corpus in the official layout, whose sound and videos are then "
               "shown.")  # fmt: skip
 @click.option("--track", type=click.Choice(["a", "b"]), default="b", show_default=True, help="Of folders of CSV files.")
+@click.option(
+    "--task",
+    type=click.Choice(["dcase2025", "dcase2024", "dcase2023"]),
+    default="dcase2025",
+    show_default=True,
+    help="The edition that folders of CSV files are of (a recipe's runs know theirs).",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["polar", "polar-cm", "cartesian"]),
+    help="How CSV files of 2024 and 2023 are written, as for score.",
+)
 def report(
-    runs: tuple[Path, ...], out: Path, examples: int, title: str, about: str, ref: Path | None, track: str
+    runs: tuple[Path, ...],
+    out: Path,
+    examples: int,
+    title: str,
+    about: str,
+    ref: Path | None,
+    track: str,
+    task: str,
+    form: str | None,
 ) -> None:
     """Write one self-contained HTML page on one or more runs.
 
@@ -42,7 +63,7 @@ def report(
     from dcase_seld.report.gather import gather
     from dcase_seld.report.page import write_report
 
-    found = gather(runs, ref, track)
+    found = gather(runs, ref, track, task, form)
     write_report(found, out, examples, title, about)
     echo(f"{out}  ({out.stat().st_size / 1e6:.1f} MB; {', '.join(run.name for run in found)})")
 
@@ -243,7 +264,7 @@ def _print_table(found: list[dict[str, Any]]) -> None:
     from rich.table import Table
 
     from dcase_seld.core.errors import shown as escaped
-    from dcase_seld.report.gather import brief_figures
+    from dcase_seld.report.run import brief_figures
 
     # Names and settings are long: they follow below, by the number of the row, so that 80 columns are enough.
     table = Table(box=None, header_style="bold", pad_edge=False)

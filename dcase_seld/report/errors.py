@@ -13,13 +13,15 @@ import numpy.typing as npt
 
 from dcase_seld.core.event_files import official_rows
 from dcase_seld.core.events import COLUMNS, Events, stack
+from dcase_seld.core.geometry import GEOMETRIES
 from dcase_seld.core.task import DOA_THRESHOLD_DEG, RELATIVE_DISTANCE_THRESHOLD
-from dcase_seld.report.gather import Run
-from dcase_seld.scoring.counts import COUNTS, Counts, count_events, match
-from dcase_seld.scoring.figures import FIGURES
-from dcase_seld.scoring.official import Scores, scores_of
+from dcase_seld.report.run import Run
+from dcase_seld.scoring.counts import Counts, match
+from dcase_seld.scoring.official import Scores
 
 Indices = npt.NDArray[np.int64]
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,11 @@ class Pairs:
 
 
 def pair(prediction: Events, reference: Events, n_classes: int) -> Pairs:
-    """Return the pairs of every frame: first within classes by azimuth, as scored; then across classes within 20°."""
+    """Return the pairs of every frame: first within classes by direction, as scored; then across classes within 20°.
+
+    Directions are azimuths, on the sphere where the references have elevations.
+    """
+    there, here = (directions(table, reference) for table in (reference, prediction))
     place = {name: index for index, name in enumerate(reference.clips)}
     clip_of = np.array([place.get(name, -1) for name in prediction.clips], np.int64)
     clip = clip_of[prediction.clip]
@@ -53,17 +59,32 @@ def pair(prediction: Events, reference: Events, n_classes: int) -> Pairs:
     truth = reference.clip.astype(np.int64) * frames + reference.frame
     a, b = _match(
         truth * n_classes + reference.class_index,
-        reference.azimuth_deg,
+        there,
         guess * n_classes + prediction.class_index,
-        prediction.azimuth_deg,
+        here,
     )
     left_a, left_b = _others(len(reference), a), _others(len(prediction), b)
-    i, j = _match(truth[left_a], reference.azimuth_deg[left_a], guess[left_b], prediction.azimuth_deg[left_b])
+    i, j = _match(truth[left_a], there[left_a], guess[left_b], here[left_b])
     other_a, other_b = left_a[i], left_b[j]
-    near = np.abs(reference.azimuth_deg[other_a] - prediction.azimuth_deg[other_b]) <= DOA_THRESHOLD_DEG
+    near = apart_deg(there[other_a], here[other_b]) <= DOA_THRESHOLD_DEG
     other_a, other_b = other_a[near], other_b[near]
     missed = _others(len(reference), a, other_a)
     return Pairs(a, b, other_a, other_b, missed, _others(len(prediction), b, other_b))
+
+
+def directions(table: Events, reference: Events) -> Floats:
+    """Return (E, 2) azimuths and elevations in degrees, or (E, 1) azimuths where the references have no elevations."""
+    if reference.elevation_deg is None:
+        return table.azimuth_deg[:, None]
+    height = np.zeros(len(table)) if table.elevation_deg is None else table.elevation_deg
+    return np.stack([table.azimuth_deg, height], axis=1)
+
+
+def apart_deg(first: Floats, second: Floats) -> Floats:
+    """Return the degrees between directions (…, 1) or (…, 2): of azimuth, or on the sphere."""
+    if first.shape[-1] == 1:
+        return np.abs(first[..., 0] - second[..., 0])
+    return GEOMETRIES["sphere"].error_deg(first[..., 0], second[..., 0], first[..., 1], second[..., 1])
 
 
 def _others(size: int, *rows: Indices) -> Indices:
@@ -76,12 +97,12 @@ def _others(size: int, *rows: Indices) -> Indices:
 
 def _match(
     key_a: Indices,
-    azimuth_a: npt.NDArray[np.float64],
+    place_a: Floats,
     key_b: Indices,
-    azimuth_b: npt.NDArray[np.float64],
+    place_b: Floats,
     within: float | None = None,
 ) -> tuple[Indices, Indices]:
-    """Return the indices of pairs that share a key, each key's pairs by the smallest sum of azimuth differences.
+    """Return the indices of pairs that share a key, each key's pairs by the smallest sum of degrees between.
 
     With `within`: as many pairs as possible that differ by at most so many degrees, and no others.
     """
@@ -95,13 +116,13 @@ def _match(
         here = (count_a == rows) & (count_b == columns)
         members_a = order_a[start_a[here][:, None] + np.arange(rows)]
         members_b = order_b[start_b[here][:, None] + np.arange(columns)]
-        cost = np.abs(azimuth_a[members_a][:, :, None] - azimuth_b[members_b][:, None, :])
+        cost = apart_deg(place_a[members_a][:, :, None], place_b[members_b][:, None, :])
         i, j = match(cost if within is None else np.where(cost <= within, cost, _FAR_DEG))
         found_a.append(np.take_along_axis(members_a, np.asarray(i), axis=1).ravel())
         found_b.append(np.take_along_axis(members_b, np.asarray(j), axis=1).ravel())
     if within is not None:
         a, b = np.concatenate(found_a), np.concatenate(found_b)
-        near = np.abs(azimuth_a[a] - azimuth_b[b]) <= within
+        near = apart_deg(place_a[a], place_b[b]) <= within
         return a[near], b[near]
     return np.concatenate(found_a), np.concatenate(found_b)
 
@@ -109,9 +130,11 @@ def _match(
 _FAR_DEG = 1e6
 """Stands for "no pair": more than any sum of real differences."""
 
-Floats = npt.NDArray[np.float64]
-
 AZIMUTH_EDGES = (-90.0, -70.0, -50.0, -30.0, -10.0, 10.0, 30.0, 50.0, 70.0, 90.0)
+
+ALL_AROUND_EDGES = (-180.0, -140.0, -100.0, -60.0, -20.0, 20.0, 60.0, 100.0, 140.0, 180.0)
+
+ELEVATION_EDGES = (-90.0, -50.0, -30.0, -10.0, 10.0, 30.0, 50.0, 90.0)
 
 DISTANCE_EDGES = (0.0, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, math.inf)
 
@@ -125,14 +148,14 @@ class Binned:
     Attributes:
         labels: the bins.
         count: reference rows in each.
-        azimuth: mean azimuth error of the matched ones, degrees; NaN where there are none.
+        angle: mean error of direction (azimuth, or on the sphere) of the matched ones, degrees; NaN: there are none.
         distance: mean relative distance error of the matched ones.
-        recall: fraction found: right class, azimuth within 20°, distance within the reference distance.
+        recall: fraction found: right class, direction within 20°, distance (not in 2023) within the reference distance.
     """
 
     labels: tuple[str, ...]
     count: npt.NDArray[np.int64]
-    azimuth: Floats
+    angle: Floats
     distance: Floats
     recall: Floats
 
@@ -150,22 +173,23 @@ def confusion(run: Run, pairs: Pairs) -> npt.NDArray[np.int64]:
 
 
 def errors_by(run: Run, pairs: Pairs, what: str) -> Binned:
-    """Return errors by "azimuth", "distance", "polyphony" or "class" of the reference."""
+    """Return errors by "azimuth", "elevation", "distance", "polyphony" or "class" of the reference."""
     truth = run.reference
     if what == "class":
         bins, labels = truth.class_index.astype(np.int64), run.taxonomy.classes
     else:
-        edges = {"azimuth": AZIMUTH_EDGES, "distance": DISTANCE_EDGES, "polyphony": POLYPHONY_EDGES}[what]
-        value = {"azimuth": truth.azimuth_deg, "distance": truth.distance_m}.get(what)
+        around = AZIMUTH_EDGES if truth.elevation_deg is None else ALL_AROUND_EDGES
+        edges = {"azimuth": around, "elevation": ELEVATION_EDGES, "distance": DISTANCE_EDGES}.get(what, POLYPHONY_EDGES)
+        value = {"azimuth": truth.azimuth_deg, "elevation": truth.elevation_deg, "distance": truth.distance_m}.get(what)
         if value is None:
             value = polyphony(run)
         bins = np.clip(np.searchsorted(edges, value, side="right") - 1, 0, len(edges) - 2)
         labels = _bin_labels(edges, what)
     size = len(labels)
     a, b = pairs.reference, pairs.prediction
-    azimuth = np.abs(truth.azimuth_deg[a] - run.prediction.azimuth_deg[b])
+    angle = apart_deg(directions(truth, truth)[a], directions(run.prediction, truth)[b])
     relative = np.abs(truth.distance_m[a] - run.prediction.distance_m[b]) / np.maximum(truth.distance_m[a], 0.01)
-    hit = (azimuth <= DOA_THRESHOLD_DEG) & (relative <= RELATIVE_DISTANCE_THRESHOLD)
+    hit = (angle <= DOA_THRESHOLD_DEG) & ((relative <= RELATIVE_DISTANCE_THRESHOLD) | (run.task == "dcase2023"))
     count = np.bincount(bins, minlength=size)
     matched = np.bincount(bins[a], minlength=size)
 
@@ -173,7 +197,7 @@ def errors_by(run: Run, pairs: Pairs, what: str) -> Binned:
         total = np.bincount(bins[a], weight, minlength=size)
         return np.where(over > 0, total / np.maximum(over, 1), np.nan)
 
-    return Binned(tuple(labels), count, mean(azimuth, matched), mean(relative, matched), mean(hit * 1.0, count))
+    return Binned(tuple(labels), count, mean(angle, matched), mean(relative, matched), mean(hit * 1.0, count))
 
 
 def polyphony(run: Run) -> Floats:
@@ -198,7 +222,8 @@ def calibration(run: Run, pairs: Pairs, bins: int = 10) -> tuple[Floats, Floats,
     if activity is None or not len(activity):
         return None
     right = np.zeros(len(activity), bool)
-    error = np.abs(run.reference.azimuth_deg[pairs.reference] - run.prediction.azimuth_deg[pairs.prediction])
+    there, here = (directions(table, run.reference) for table in (run.reference, run.prediction))
+    error = apart_deg(there[pairs.reference], here[pairs.prediction])
     right[pairs.prediction] = error <= DOA_THRESHOLD_DEG
     value = np.clip(activity.astype(np.float64), 0.0, 1.0)
     place = np.minimum((value * bins).astype(int), bins - 1)
@@ -211,18 +236,18 @@ def calibration(run: Run, pairs: Pairs, bins: int = 10) -> tuple[Floats, Floats,
 
 
 def clip_scores(run: Run) -> dict[str, float]:
-    """Return clip → its F20/1 over all classes pooled; clips without annotated events are left out."""
-    sums = dict(zip(COUNTS, run.counts.values.sum(axis=2), strict=True))
+    """Return clip → its F (F20/1, or the edition's) over all classes pooled, where something is annotated."""
+    sums = dict(zip(run.summed, run.counts.values.sum(axis=2), strict=True))
     annotated = sums["match"] + sums["miss"]
-    score = FIGURES["f_score"].of(run.counts.values.sum(axis=2))
+    score = sums["hit"] / np.maximum(sums["match"] + 0.5 * (sums["extra"] + sums["miss"]), 0.5)
     return {clip: float(score[index]) for index, clip in enumerate(run.counts.clips) if annotated[index] > 0}
 
 
 BUDGET = {
     "as it is": "",
     "true distances": "Distances cost most: more weight in the loss, more rooms, features that hear them.",
-    "true azimuths": "Directions cost most: more scenes and rooms, finer spatial features, swapped channels.",
-    "true azimuths and distances": "",
+    "true directions": "Directions cost most: more scenes and rooms, finer spatial features, swapped channels.",
+    "true directions and distances": "",
     "true on-screen flags": "The on-screen flag costs most: tune its threshold, and let pictures of people decide.",
     "true classes within 20°": "Classes cost most: more recordings, or tokens of a network that heard more sounds.",
     "no misses": "Misses cost most: lower thresholds, and more recordings of what is missed.",
@@ -235,7 +260,7 @@ BUDGET = {
 def changed_predictions(run: Run) -> dict[str, Events]:
     """Return the predictions of a run as they are (rounded as scored) and with one fault at a time put right.
 
-    Predictions take azimuth, distance or flag of the reference that they are matched with in scoring. A prediction
+    Predictions take direction, distance or flag of the reference that they are matched with in scoring. A prediction
     without a reference of its own class within 20° takes the class of another one's reference that is left within
     20°. Missed references are added, predictions that match nothing are removed.
     """
@@ -248,11 +273,12 @@ def changed_predictions(run: Run) -> dict[str, Events]:
     frames = 1 + max((int(table.frame.max()) for table in (guess, truth) if len(table)), default=0)
     in_truth, in_guess = (table.clip.astype(np.int64) * frames + table.frame for table in (truth, guess))
     size = len(run.taxonomy)
+    there, here = (directions(table, truth) for table in (truth, guess))
     a, b = _match(
         in_truth * size + truth.class_index,
-        truth.azimuth_deg,
+        there,
         in_guess * size + guess.class_index,
-        guess.azimuth_deg,
+        here,
     )
 
     def put(name: str, at: Indices = b, source: Indices = a) -> npt.NDArray[Any]:
@@ -260,18 +286,19 @@ def changed_predictions(run: Run) -> dict[str, Events]:
         column[at] = getattr(truth, name)[source]
         return column
 
-    near = np.abs(truth.azimuth_deg[a] - guess.azimuth_deg[b]) <= DOA_THRESHOLD_DEG
+    near = apart_deg(there[a], here[b]) <= DOA_THRESHOLD_DEG
     left_a, left_b = _others(len(truth), a[near]), _others(len(guess), b[near])
-    i, j = _match(
-        in_truth[left_a], truth.azimuth_deg[left_a], in_guess[left_b], guess.azimuth_deg[left_b], DOA_THRESHOLD_DEG
-    )
+    i, j = _match(in_truth[left_a], there[left_a], in_guess[left_b], here[left_b], DOA_THRESHOLD_DEG)
     missed = truth.take(_others(len(truth), a))
-    azimuth, distance = put("azimuth_deg"), put("distance_m")
+    distance = put("distance_m")
+    turned: dict[str, Any] = {"azimuth_deg": put("azimuth_deg")}
+    if truth.elevation_deg is not None:
+        turned["elevation_deg"] = put("elevation_deg")
     return {
         "as it is": guess,
         "true distances": replace(guess, distance_m=distance),
-        "true azimuths": replace(guess, azimuth_deg=azimuth),
-        "true azimuths and distances": replace(guess, azimuth_deg=azimuth, distance_m=distance),
+        "true directions": replace(guess, **turned),
+        "true directions and distances": replace(guess, **turned, distance_m=distance),
         "true on-screen flags": replace(guess, onscreen=put("onscreen")),
         "true classes within 20°": replace(guess, class_index=put("class_index", left_b[j], left_a[i])),
         "no misses": stack([guess, missed], guess.clips),
@@ -281,9 +308,11 @@ def changed_predictions(run: Run) -> dict[str, Events]:
 
 
 def _as_scored(table: Events) -> Events:
-    """Return a table rounded as the official CSV holds it, without what is not scored."""
+    """Return a table rounded as the official CSV of 2025 holds it, without what is not scored."""
+    plain = Events(**{name: getattr(table, name) for name in ("clips", *COLUMNS)}, elevation_deg=table.elevation_deg)
+    if table.elevation_deg is not None:
+        return plain
     rows = official_rows(table)
-    plain = Events(**{name: getattr(table, name) for name in ("clips", *COLUMNS)})
     return replace(plain, azimuth_deg=rows[:, 3].astype(np.float64), distance_m=rows[:, 4] / 100.0)
 
 
@@ -293,10 +322,12 @@ BUDGET_CLIPS = 2048
 
 def budget(run: Run) -> dict[str, Scores]:
     """Return row → the scores of the changed predictions; the on-screen row only where the track has flags."""
-    protocol: Any = run.protocol
-    clips = run.reference.clips if protocol == "complete" else run.prediction.clips
+    clips = run.reference.clips if run.protocol == "complete" else run.prediction.clips
     given = set(run.prediction.clips)
-    sums: dict[str, Any] = {name: 0.0 for name in BUDGET if run.track != "a" or name != "true on-screen flags"}
+    without = {"true on-screen flags"} if run.track == "a" or run.task != "dcase2025" else set()
+    if run.task == "dcase2023":
+        without |= {"true distances", "true directions and distances"}
+    sums: dict[str, Any] = {name: 0.0 for name in BUDGET if name not in without}
     scored: list[str] = []
     for start in range(0, len(clips), BUDGET_CLIPS):
         names = clips[start : start + BUDGET_CLIPS]
@@ -304,24 +335,15 @@ def budget(run: Run) -> dict[str, Scores]:
         part = replace(run, prediction=prediction, reference=run.reference.select_clips(names))
         changed = changed_predictions(part)
         for name in sums:
-            counts = count_events(changed[name], part.reference, n_classes=len(run.taxonomy), protocol=protocol)
+            counts = part.count(changed[name])
             sums[name] = sums[name] + counts.values.sum(axis=1, keepdims=True)
         scored += counts.clips
-    return {
-        name: scores_of(
-            Counts(tuple(scored), values),
-            average=run.average,  # type: ignore[arg-type]
-            protocol=protocol,
-            track=run.track,
-        )
-        for name, values in sums.items()
-        if scored
-    }
+    return {name: run.score(Counts(tuple(scored), values)) for name, values in sums.items() if scored}
 
 
 def _bin_labels(edges: Sequence[float], what: str) -> tuple[str, ...]:
     if what == "polyphony":
-        return (*(f"{edge:g}" for edge in edges[:-2]), f"{edges[-2]:g}+")
-    if what == "azimuth":
+        return (*map("{:g}".format, edges[:-2]), f"{edges[-2]:g}+")
+    if what in ("azimuth", "elevation"):
         return tuple(f"{(low + high) / 2:g}" for low, high in itertools.pairwise(edges))
     return (*(f"{a:g}–{b:g}" for a, b in itertools.pairwise(edges[:-1])), f"{edges[-2]:g}+")

@@ -15,13 +15,16 @@ from dcase_seld.core.segments import link
 from dcase_seld.core.task import LABEL_RATE, ONSCREEN_LIMIT_DEG, VIDEO_HEIGHT, VIDEO_WIDTH
 from dcase_seld.report.charts import COLOURS, legend
 from dcase_seld.report.errors import clip_scores
-from dcase_seld.report.gather import Run
+from dcase_seld.report.run import Run
 
 WIDTH, HEIGHT, LEFT, TOP = 400, 170, 34, 6
 
+MAP = (400, 200)
+"""Width and height of the map of all directions."""
+
 
 def chosen_clips(run: Run, most: int) -> tuple[list[str], list[str]]:
-    """Return the names of the best and of the worst clips by F20/1; among equals those with more annotated events."""
+    """Return the names of the best and of the worst clips by F; among equals those with more annotated events."""
     scores = clip_scores(run)
     rows = np.bincount(run.reference.clip, minlength=len(run.reference.clips))
     events = dict(zip(run.reference.clips, rows.tolist(), strict=True))
@@ -35,10 +38,10 @@ def example(clip: str, runs: Sequence[Run]) -> str:
     """Return one clip as an HTML card; `runs` beyond the first are drawn where they know the clip."""
     first = runs[0]
     score = clip_scores(first).get(clip, 0.0)
-    parts = [f"<h4>{escape(clip)}</h4>", f"<p class='note'>F20/1 of this clip: {100 * score:.0f} %</p>"]
-    parts.append(_picture(clip, first))
+    parts = [f"<h4>{escape(clip)}</h4>", f"<p class='note'>{first.f_name} of this clip: {100 * score:.0f} %</p>"]
     tables = [first.reference, *(run.prediction for run in runs if clip in run.prediction.clips)]
     classes = sorted({index for table in tables for index in table.select_clips([clip]).class_index.tolist()})
+    parts.insert(1, _picture(clip, first) if first.reference.elevation_deg is None else _map(clip, first, classes))
     for run in runs:
         if clip in run.prediction.clips:
             parts.append(_timeline(clip, run, len(runs) > 1, classes))
@@ -106,6 +109,45 @@ def _picture(clip: str, run: Run) -> str:
     )
 
 
+def _map(clip: str, run: Run, classes: Sequence[int]) -> str:
+    """Return the sphere, azimuth by elevation, with all directions of a clip; over a frame where there is a video."""
+    video = None if run.clips is None else run.clips.video(clip)
+    truth, guess = run.reference.select_clips([clip]), run.prediction.select_clips([clip])
+    body, told = [], "all around, azimuth by elevation; large pale: annotated, dots: predicted"
+    if video is not None:
+        from dcase_seld.media.frames import read_frames
+        from dcase_seld.media.writing import jpeg_bytes
+
+        frame = int(np.bincount(truth.frame, minlength=1).argmax())
+        try:
+            image = read_frames(video, [(frame + 0.5) / LABEL_RATE]).images[0]
+        except SeldError as error:
+            told, image = f"{told} ({error.problem})", None
+        if image is not None:
+            import cv2
+
+            data = b64encode(jpeg_bytes(np.asarray(cv2.resize(image, (2 * MAP[0], 2 * MAP[1])), np.uint8))).decode()
+            body.append(f'<image href="data:image/jpeg;base64,{data}" width="{MAP[0]}" height="{MAP[1]}"/>')
+            told = f"{told}; over the frame at {(frame + 0.5) / LABEL_RATE:.2f} s"
+    for azimuth, label in ((90, "90° left"), (0, "front"), (-90, "90° right")):
+        x = (180 - azimuth) / 360 * MAP[0]
+        body.append(f'<path class="grid" d="M{x:.0f} 0V{MAP[1]}"/>')
+        body.append(f'<text class="small" x="{x:.0f}" y="{MAP[1] - 4}" text-anchor="middle">{label}</text>')
+    body.append(f'<path class="grid" d="M0 {MAP[1] // 2}H{MAP[0]}"/>')
+    colour = {index: place % COLOURS for place, index in enumerate(classes)}
+    for table, kind, radius in ((truth, " band", 7.0), (guess, "", 2.2)):
+        height = np.zeros(len(table)) if table.elevation_deg is None else table.elevation_deg
+        places = zip(table.class_index.tolist(), table.azimuth_deg.tolist(), height.tolist(), strict=True)
+        for index, azimuth, up in sorted({(c, round(a), round(e)) for c, a, e in places}):
+            x, y = (180 - azimuth) / 360 * MAP[0], (90 - up) / 180 * MAP[1]
+            body.append(f'<circle class="s{colour[index]}{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"/>')
+    alt = escape(f"{told}; annotated: {_told(run, truth)}; predicted: {_told(run, guess)}", quote=True)
+    return (
+        f'<svg class="time" viewBox="0 0 {MAP[0]} {MAP[1]}" role="img" aria-label="{alt}">{"".join(body)}</svg>'
+        f'<p class="note">{escape(told)}</p>'
+    )
+
+
 def _directions(run: Run, table: Events, frame: int) -> str:
     """Return what sounds in a frame, in words."""
     rows = np.flatnonzero(table.frame == frame)
@@ -136,11 +178,13 @@ def _timeline(clip: str, run: Run, named: bool, classes: Sequence[int]) -> str:
     wide, tall = WIDTH - LEFT - 6, HEIGHT - TOP - 20
     step = wide / frames
 
+    reach = 90.0 if run.reference.elevation_deg is None else 180.0
+
     def y(azimuth: float) -> float:
-        return TOP + tall * (90.0 - azimuth) / 180.0
+        return TOP + tall * (reach - azimuth) / (2.0 * reach)
 
     body = []
-    for azimuth, label in ((90, "left"), (0, "0°"), (-90, "right")):
+    for azimuth, label in ((90, "left"), (0, "0°"), (-90, "right"), *(((180, "back"),) if reach > 90 else ())):
         body.append(f'<path class="grid" d="M{LEFT} {y(azimuth):.1f}h{wide}"/>')
         body.append(f'<text class="small" x="{LEFT - 4}" y="{y(azimuth) + 4:.1f}" text-anchor="end">{label}</text>')
     seconds = frames // LABEL_RATE

@@ -2,185 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy.typing as npt
-
-from dcase_seld.core.classes import DCASE2025, Taxonomy, load_taxonomy, taxonomy_beside
+from dcase_seld.core.classes import load_taxonomy, taxonomy_beside
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.event_files import labels_in, list_csv, read_folder
-from dcase_seld.core.events import Events, name_parts
+from dcase_seld.core.events import Events
 from dcase_seld.core.files import follow
 from dcase_seld.recipe.provenance import Step, history
 from dcase_seld.recipe.results import read_receipt
-from dcase_seld.scoring.counts import Counts, count_events
-from dcase_seld.scoring.figures import FIGURES, read_epochs
-from dcase_seld.scoring.intervals import By, jackknife, paired_difference
-from dcase_seld.scoring.official import Remarks, Scores, check_clips, scores_of
-
-if TYPE_CHECKING:
-    from dcase_seld.store.store import Store
+from dcase_seld.report.run import CorpusClips, Run, StoreClips
+from dcase_seld.scoring.editions import events_of, read_sources
+from dcase_seld.scoring.figures import EDITION_FIGURES, scored_as
+from dcase_seld.scoring.official import Remarks, check_clips
 
 
-@dataclass(frozen=True)
-class StoreClips:
-    """Sound and videos of the clips of a store."""
-
-    store: Store
-
-    def sound(self, clip: str) -> tuple[npt.NDArray[Any], int] | None:
-        """Return a clip's sound (S, channels) and its sample rate."""
-        return self.store.audio(int(self.store.position([clip])[0])), self.store.sample_rate
-
-    def video(self, clip: str) -> Path | None:
-        """Return a clip's video."""
-        return self.store.videos[int(self.store.position([clip])[0])]
-
-
-@dataclass(frozen=True)
-class CorpusClips:
-    """Sound and videos of the clips of a corpus in the official layout."""
-
-    sounds: Mapping[str, Path]
-    videos: Mapping[str, Path]
-
-    def sound(self, clip: str) -> tuple[npt.NDArray[Any], int] | None:
-        """Return a clip's sound (S, channels) and its sample rate, or None."""
-        from dcase_seld.core.task import SAMPLE_RATE
-        from dcase_seld.media.audio import read_audio
-
-        path = self.sounds.get(clip)
-        return None if path is None else (read_audio(path, rate=SAMPLE_RATE, resample=True).T, SAMPLE_RATE)
-
-    def video(self, clip: str) -> Path | None:
-        """Return a clip's video, or None."""
-        return self.videos.get(clip)
-
-    @staticmethod
-    def of(root: Path) -> CorpusClips:
-        """Return the clips below stereo_*/ and video_*/ of a corpus."""
-        from dcase_seld.media.audio import SOUNDS, VIDEOS
-
-        found = [
-            {
-                path.stem: path
-                for path in sorted(root.glob(f"{folder}_*/**/*"))
-                if path.suffix.lower() in kinds and not path.name.startswith(".")
-            }
-            for folder, kinds in (("stereo", SOUNDS), ("video", VIDEOS))
-        ]
-        return CorpusClips(*found)
-
-
-@dataclass(frozen=True)
-class Run:
-    """Predictions with their references, and what is known of their making.
-
-    Attributes:
-        name: what the report calls it.
-        prediction: predicted events, with activity where the run kept it.
-        reference: annotated events of the same clips.
-        taxonomy: the classes.
-        track: "a" or "b".
-        average: "macro" or "micro".
-        protocol: "official" or "complete".
-        split: which clips, as the score step names them.
-        clips: sound and videos of the clips, or None.
-        made: when it was scored, seconds since 1970; 0: not known.
-        about: what the recipe says of itself.
-        notes: what a reader must know before the figures: that scenes were made, that networks were never trained.
-        simulated: the scored clips were made by the simulator.
-        steps: the steps it was made of, each after those it read.
-        versions: versions of packages.
-    """
-
-    name: str
-    prediction: Events
-    reference: Events
-    taxonomy: Taxonomy = DCASE2025
-    track: str = "b"
-    average: str = "macro"
-    protocol: str = "official"
-    split: str = ""
-    clips: StoreClips | CorpusClips | None = None
-    made: float = 0.0
-    about: str = ""
-    notes: tuple[str, ...] = ()
-    simulated: bool = False
-    steps: tuple[Step, ...] = ()
-    versions: dict[str, str] = field(default_factory=dict)
-
-    @cached_property
-    def counts(self) -> Counts:
-        """Return the sums per clip and class that scores follow from."""
-        return count_events(
-            self.prediction,
-            self.reference,
-            n_classes=len(self.taxonomy),
-            protocol=self.protocol,  # type: ignore[arg-type]
-        )
-
-    @cached_property
-    def unit(self) -> By:
-        """Return what the jackknife leaves out: recordings where clip names tell them, else clips."""
-        recordings = {part.recording for part in map(name_parts, self.counts.clips) if part is not None}
-        told = all(name_parts(name) is not None for name in self.counts.clips)
-        return "recording" if told and len(recordings) > 1 else "clip"
-
-    @cached_property
-    def scores(self) -> Scores:
-        """Return the scores with jackknife intervals."""
-        intervals = jackknife(self.counts, average=self.average, track=self.track, by=self.unit)  # type: ignore[arg-type]
-        return scores_of(
-            self.counts,
-            average=self.average,  # type: ignore[arg-type]
-            protocol=self.protocol,  # type: ignore[arg-type]
-            track=self.track,
-            jackknife=intervals,
-        )
-
-    def curves(self) -> Iterator[tuple[str, list[dict[str, float]]]]:
-        """Yield (step, rows of its epochs.csv) of every training that the run rests on."""
-        for made in self.steps:
-            path = made.folder / "epochs.csv"
-            if path.is_file() and (rows := read_epochs(path)):
-                yield made.name, rows
-
-
-def brief_figures(values: Mapping[str, float | None]) -> dict[str, str]:
-    """Return heading → text of the figures that tables of many runs show."""
-    return {one.short: one.text(values.get(name)) for name, one in FIGURES.items() if one.brief}
-
-
-def difference(first: Run, second: Run) -> dict[str, dict[str, Any]]:
-    """Return figure → {value, low, high, units} of second minus first, see `paired_difference`."""
-    return paired_difference(
-        first.counts,
-        second.counts,
-        average=first.average,  # type: ignore[arg-type]
-        track="a" if "a" in (first.track, second.track) else "b",
-        by="recording" if first.unit == second.unit == "recording" else "clip",
-    )
-
-
-def gather(paths: Sequence[Path], references: Path | None = None, track: str = "b") -> list[Run]:
+def gather(
+    paths: Sequence[Path],
+    references: Path | None = None,
+    track: str = "b",
+    task: str = "dcase2025",
+    form: str | None = None,
+) -> list[Run]:
     """Return the runs of several paths: recipes' work folders, results of score steps, or folders of official CSVs.
 
     Args:
         paths: what to report on.
         references: folder of reference CSVs, or a corpus with them; needed for folders of CSVs only.
         track: of folders of CSVs.
+        task: the edition that folders of CSVs are of.
+        form: how predictions of editions before 2025 are written, see `scoring.editions.FORMATS`.
 
     Raises:
         SeldError: a path is none of these, or what it was made of is gone.
     """
     if len({path.resolve() for path in paths}) < len(paths):
         raise SeldError(f"A run was given twice among {listing(paths)}.", "Give each run once.")
-    found = [(path, run) for path in paths for run in _runs_at(path, references, track)]
+    found = [(path, run) for path in paths for run in _runs_at(path, references, track, task, form)]
     names = [run.name for _, run in found]
     # One recipe run in two work directories: the folder above tells them apart.
     runs = [
@@ -188,6 +49,9 @@ def gather(paths: Sequence[Path], references: Path | None = None, track: str = "
         for path, run in found
     ]
     names = [run.name for run in runs]
+    if len({run.task for run in runs}) > 1:
+        said = listing(f"{run.name} {run.task}" for run in runs)
+        raise SeldError(f"These runs are scored as different editions: {said}.", "Write a report for each edition.")
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
         raise SeldError(
@@ -196,7 +60,7 @@ def gather(paths: Sequence[Path], references: Path | None = None, track: str = "
     return runs
 
 
-def _runs_at(path: Path, references: Path | None, track: str) -> Iterator[Run]:
+def _runs_at(path: Path, references: Path | None, track: str, task: str, form: str | None) -> Iterator[Run]:
     if not path.exists():
         raise SeldError(
             f"{path} does not exist.", "Give a recipe's folder in the work directory, e.g. work/quickstart."
@@ -204,7 +68,7 @@ def _runs_at(path: Path, references: Path | None, track: str) -> Iterator[Run]:
     receipt = read_receipt(path)
     files = next((place for place in (path, path / "csv") if any(place.glob("*.csv"))), None)
     if references is not None and files is not None and (receipt is None or receipt.get("produces") == "csv"):
-        yield replace(_folder_of_csv(files, references, track), name=path.absolute().name)
+        yield replace(_folder_of_csv(files, references, track, task, form), name=path.absolute().name)
         return
     if receipt is not None:
         if receipt.get("produces") != "scores":
@@ -240,7 +104,9 @@ def _scored(folder: Path, receipt: dict[str, Any], name: str) -> Run:
     store = Store.open(data_folder)
     indices = [index for index in store.indices(config["split"]) if store.labelled[index]]
     reference = store.events.select_clips([store.names[index] for index in indices])
-    prediction = _predicted(results, csv_folder, len(store.taxonomy), max(map(int, store.frames[indices]), default=0))
+    longest = max(map(int, store.frames[indices]), default=0)
+    task = scored_as(store.task)
+    prediction = _predicted(results, csv_folder, len(store.taxonomy), longest, task)
     known = set(reference.clips)
     prediction = prediction.select_clips([clip for clip in prediction.clips if clip in known])
     steps = tuple(history(folder))
@@ -267,6 +133,7 @@ def _scored(folder: Path, receipt: dict[str, Any], name: str) -> Run:
         simulated,
         steps,
         receipt.get("versions", {}),
+        task,
     )
 
 
@@ -291,25 +158,32 @@ def _untrained(made: Step) -> list[str]:
     return [made.name] if value else []
 
 
-def _predicted(results: Path, csv_folder: Path, n_classes: int, frames: int) -> Events:
+def _predicted(results: Path, csv_folder: Path, n_classes: int, frames: int, task: str) -> Events:
     """Return the exported events: from the table before the export where it is still there (it has activities)."""
     exported = read_receipt(csv_folder) or {}
     for name in exported.get("inputs", {}).get("events", []):
         table = results / name / "events.npz"
         if table.is_file():
             return Events.load(table)
-    inner = csv_folder / "csv"
-    return read_folder(inner if inner.is_dir() else csv_folder, n_classes=n_classes, frames=frames or None)
+    inner = csv_folder / "csv" if (csv_folder / "csv").is_dir() else csv_folder
+    if task in EDITION_FIGURES:
+        return events_of(read_sources(inner, task, form="polar"), n_classes)
+    return read_folder(inner, n_classes=n_classes, frames=frames or None)
 
 
-def _folder_of_csv(path: Path, references: Path, track: str) -> Run:
+def _folder_of_csv(path: Path, references: Path, track: str, task: str, form: str | None) -> Run:
     """Return the run of a folder of CSV files of any system; references may be a corpus, or labels inside one."""
     labels = labels_in(references)
     above = [labels, labels.absolute().parent]
     root = next((place.parent for place in above if place.name.startswith("metadata_")), None)
     taxonomy = load_taxonomy(taxonomy_beside(labels))
-    prediction = read_folder(path, n_classes=len(taxonomy), frames=None)
-    reference = read_folder(labels, n_classes=len(taxonomy), frames=None)
+    size, said = len(taxonomy), []
+    if task in EDITION_FIGURES:
+        found = read_sources(path, task, form=form), read_sources(labels, task, reference=True)
+        said = [note for one in found for note in one.notes_of(size)]
+        prediction, reference = (events_of(one, size) for one in found)
+    else:
+        prediction, reference = (read_folder(place, n_classes=size, frames=None) for place in (path, labels))
     missing = check_clips(prediction.clips, reference.clips, path, labels, missing_allowed=True)
     simulated = root is not None and is_simulated(root)
     remarks = Remarks()
@@ -321,7 +195,8 @@ def _folder_of_csv(path: Path, references: Path, track: str) -> Run:
             f"{len(missing):,} of {len(missing) + len(prediction.clips):,} clips with references have no file in "
             f"{path.name} and are left out: {listing(missing, 3)}."
         )
-    notes += [line[0].upper() + line[1:] for line in remarks.lines("official")]
+    lines = said if task in EDITION_FIGURES else remarks.lines("official")
+    notes += [line[0].upper() + line[1:] for line in lines]
     newest = max(Path(file).stat().st_mtime for _, file in list_csv(path))
     return Run(
         path.absolute().name,
@@ -333,4 +208,5 @@ def _folder_of_csv(path: Path, references: Path, track: str) -> Run:
         made=newest,
         notes=tuple(notes),
         simulated=simulated,
+        task=task,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,9 @@ from pathlib import Path
 from dcase_seld import __version__
 from dcase_seld.core.events import name_parts
 from dcase_seld.core.files import write_text
-from dcase_seld.report.gather import Run, difference
+from dcase_seld.report.run import Run, difference
 from dcase_seld.report.sections import all_sections, heading
-from dcase_seld.scoring.figures import FIGURES, shown
+from dcase_seld.scoring.figures import FIGURES, Figure
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,14 @@ class Published:
     Attributes:
         system: who, and where it is described.
         track: "a" or "b".
-        figures: names as in `scoring.figures.FIGURES`; fractions are 0–1.
+        figures: names as in `scoring.figures`; fractions are 0–1.
+        task: the edition.
     """
 
     system: str
     track: str
     figures: dict[str, float]
+    task: str = "dcase2025"
 
 
 PUBLISHED = (
@@ -61,8 +64,12 @@ PUBLISHED = (
         "a",
         {"f_score": 0.453, "doa_error_deg": 13.2, "relative_distance_error": 0.262},
     ),
+    Published("official baseline of 2024, FOA", "a", {"F": 0.131, "DOAE_deg": 36.9, "RDE": 0.33}, "dcase2024"),
+    Published(
+        "official baseline of 2023, FOA", "a", {"ER": 0.57, "F": 0.299, "LE_deg": 21.6, "LR": 0.477}, "dcase2023"
+    ),
 )
-"""Source: the DCASE 2025 Challenge Task 3 description and the named papers."""
+"""Source: the task descriptions of the DCASE Challenges of these years, and the named papers."""
 
 
 def write_report(runs: Sequence[Run], out: Path, examples: int = 3, title: str = "", about: str = "") -> None:
@@ -116,12 +123,13 @@ MOST_TILED = 4
 def _tiles(run: Run) -> str:
     score = run.scores
     tiles = []
-    for one in shown(run.track):
+    for one in run.shown:
         low, high = _bounds(run, one.name)
         within = f"{one.text(low)} to {one.text(high)}" if math.isfinite(low) else "no interval"
         value = one.text(score.figures[one.name], unit=True)
         tiles.append(f"<li><b>{value}</b><span>{escape(one.label)}</span><small>{within}</small></li>")
-    clips = f"{score.clips:,} {escape(run.split)} clips, track {run.track}, {run.average} average"
+    kind = f"track {run.track}" if run.task == "dcase2025" else f"scored as {run.task}"
+    clips = f"{score.clips:,} {escape(run.split)} clips, {kind}, {run.average} average"
     return (
         f'<p class="run"><b>{escape(run.name)}</b>: {clips}, {run.protocol} protocol</p>'
         f'<ul class="tiles" aria-label="figures of {escape(run.name, quote=True)}">{"".join(tiles)}</ul>'
@@ -130,8 +138,11 @@ def _tiles(run: Run) -> str:
 
 def _scores(runs: Sequence[Run]) -> str:
     compared = comparable(runs)
-    had = {one.name for run in runs for one in shown(run.track)}
-    columns = {name: one for name, one in FIGURES.items() if compared or name in had}
+    columns: dict[str, Figure] = {one.name: one for run in runs for one in run.shown}
+    published = [row for row in PUBLISHED if compared and row.task == runs[0].task]
+    if published and runs[0].task == "dcase2025":
+        columns = dict(FIGURES)
+    columns = {name: one for name, one in FIGURES.items() if name in columns} or columns
     titles = "".join(f"<th>{heading(one)}</th>" for one in columns.values())
     rows = []
     for run in runs:
@@ -139,19 +150,19 @@ def _scores(runs: Sequence[Run]) -> str:
         for name, one in columns.items():
             low, high = _bounds(run, name)
             within = f"<small>{one.text(low)} … {one.text(high)}</small>" if math.isfinite(low) else ""
-            cells.append(f"<td>{one.text(run.scores.figures[name])}{within}</td>")
+            cells.append(f"<td>{one.text(run.scores.figures.get(name))}{within}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    for row in PUBLISHED if compared else ():
+    for row in published:
         cells = [f'<th scope="row">{escape(row.system)}</th>']
         cells += [f"<td>{one.text(row.figures.get(name))}</td>" for name, one in columns.items()]
         rows.append(f'<tr class="published">{"".join(cells)}</tr>')
     unit = runs[0].unit
     note = f"Small: 95 % intervals, jackknife that leaves out one {unit} at a time."
-    if compared:
+    if published:
         note += (
             " Grey: published on the challenge's development test set; a comparison only where the clips are the same."
         )
-    if any(_outside(run, name) for run in runs for name in FIGURES):
+    if any(_outside(run, name) for run in runs for name in columns):
         note += f" Where an interval does not hold its own value, there are too few {unit}s or rare classes decide it."
     return (
         f'<div class="scroll"><table><thead><tr><th></th>{titles}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
@@ -161,8 +172,12 @@ def _scores(runs: Sequence[Run]) -> str:
 
 def comparable(runs: Sequence[Run]) -> bool:
     """Return whether published results may stand beside runs: real clips named as the development test set's are."""
-    names = (name_parts(clip) for run in runs for clip in run.counts.clips)
-    return not any(run.simulated for run in runs) and all(part is not None and part.fold == 4 for part in names)
+    names = [clip for run in runs for clip in run.counts.clips]
+    if runs[0].task == "dcase2025":
+        known = all((part := name_parts(clip)) is not None and part.fold == 4 for clip in names)
+    else:
+        known = all(re.fullmatch(r"fold4_room\d+_mix\d+", clip) for clip in names)
+    return known and not any(run.simulated for run in runs)
 
 
 def _bounds(run: Run, name: str) -> tuple[float, float]:
@@ -174,7 +189,7 @@ def _bounds(run: Run, name: str) -> tuple[float, float]:
 def _outside(run: Run, name: str) -> bool:
     """Return whether the jackknife's interval of a figure does not hold the figure."""
     low, high = _bounds(run, name)
-    value = run.scores.figures[name]
+    value = run.scores.figures.get(name)
     return value is not None and (value < low or value > high)
 
 
@@ -186,8 +201,9 @@ def _differences(runs: Sequence[Run]) -> Iterator[str]:
             yield f'<p class="note">{escape(other.name)} shares too few clips with {escape(first.name)} to compare.</p>'
             continue
         rows = []
-        for name, entry in result.items():
-            one = FIGURES[name]
+        for one in first.shown:
+            if (entry := result.get(one.name)) is None:
+                continue
             sure = entry["low"] > 0 or entry["high"] < 0
             better = (entry["value"] > 0) == one.higher_is_better
             verdict = ("better" if better else "worse") if sure else "not told apart"

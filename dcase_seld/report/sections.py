@@ -12,7 +12,7 @@ import numpy as np
 from dcase_seld.report.charts import Series, bars, heatmap, lines
 from dcase_seld.report.errors import BUDGET, Pairs, budget, calibration, confusion, errors_by, onscreen_table, pair
 from dcase_seld.report.examples import chosen_clips, example
-from dcase_seld.report.gather import Run
+from dcase_seld.report.run import Run
 from dcase_seld.scoring.figures import FIGURES, Figure
 
 
@@ -34,8 +34,8 @@ def _classes(runs: Sequence[Run]) -> str:
     names = runs[0].taxonomy.classes
     frames = np.bincount(runs[0].reference.class_index, minlength=len(names))
     grid = []
-    for name, one in FIGURES.items():
-        having = [(run, values) for run in runs if one.brief and (values := run.scores.classwise[name])]
+    for one in {one.name: one for run in runs for one in run.shown}.values():
+        having = [(run, values) for run in runs if one.brief and (values := run.scores.classwise.get(one.name))]
         if having:
             series = [Series(run.name, [one.scale * value for value in values]) for run, values in having]
             most = 100 if one.unit == "%" else None
@@ -54,12 +54,12 @@ def heading(figure: Figure) -> str:
 
 def _budget(runs: Sequence[Run]) -> str:
     """Return F with one fault at a time put right, and what to work on."""
-    rows, heads, advice = {name: "" for name in BUDGET}, "", []
+    rows, heads, advice, left_out = {name: "" for name in BUDGET}, "", [], set(BUDGET)
     for run in runs:
         found = budget(run)
         if not found:
             continue
-        ranking = FIGURES["f_score" if run.track == "a" else "f_score_onscreen"]
+        ranking = run.ranking
         for one in (FIGURES["f_score"], ranking) if ranking.onscreen and len(runs) == 1 else (ranking,):
             of = f"{escape(run.name)}<br/>" if len(runs) > 1 else ""
             heads += f'<th scope="col">{of}{heading(one)}</th>'
@@ -69,6 +69,7 @@ def _budget(runs: Sequence[Run]) -> str:
                 gain = "" if value is None or name == "as it is" else f"<small>{one.change(value - before)}</small>"
                 rows[name] += f"<td>{one.text(value)}{gain}</td>"
         single = [name for name, words in BUDGET.items() if words and name in found]
+        left_out &= BUDGET.keys() - found.keys()
         most = max(single, key=lambda name: found[name].figures[ranking.name] or 0.0)
         after, before_it = (np.array(found[name].classwise[ranking.name]) for name in (most, "as it is"))
         gains = after - before_it
@@ -78,11 +79,8 @@ def _budget(runs: Sequence[Run]) -> str:
         words = f"{BUDGET[most]} Most of it lies in {named}." if worst else "Nothing is left to put right."
         advice.append(f"<p><b>{escape(of + words)}</b></p>")
     ceiling = '<p class="note">Each row is the official score of the predictions with that one fault put right.'
-    flags = any(run.track != "a" for run in runs)
     body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>'
-        for name, cells in rows.items()
-        if flags or name != "true on-screen flags"
+        f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>' for name, cells in rows.items() if name not in left_out
     )
     return (
         f'{"".join(advice)}<div class="scroll"><table><thead><tr><th></th>{heads}</tr></thead><tbody>{body}</tbody>'
@@ -107,25 +105,33 @@ def _confusions(found: Sequence[tuple[Run, Pairs]]) -> str:
 
 def _errors(found: Sequence[tuple[Run, Pairs]]) -> str:
     grid = []
+    first = found[0][0]
+    sphere, far = first.reference.elevation_deg is not None, first.task != "dcase2023"
     for what, title in (
         ("azimuth", "annotated azimuth, degrees, left positive"),
+        ("elevation", "annotated elevation, degrees, up positive"),
         ("distance", "annotated distance, metres"),
         ("polyphony", "sources at once"),
     ):
+        if (what == "elevation" and not sphere) or (what == "distance" and not far):
+            continue
         binned = [(run.name, errors_by(run, pairs, what)) for run, pairs in found]
         places = [list(range(len(one.labels))) for _, one in binned]
         ticks = [(float(i), label) for i, label in enumerate(binned[0][1].labels)]
         for key, y_title, factor in (
             ("recall", "Found, %,", 100.0),
-            ("azimuth", "Azimuth error, degrees,", 1.0),
+            ("angle", f"{'Direction' if sphere else 'Azimuth'} error, degrees,", 1.0),
             ("distance", "Relative distance error", 1.0),
         ):
+            if key == "distance" and not far:
+                continue
             series = [Series(name, [float(v) * factor for v in getattr(one, key)]) for name, one in binned]
             shown = f"{y_title} by {what}"
             grid.append(lines(shown, places, series, title, 100.0 if key == "recall" else None, ticks))
     counts = errors_by(*found[0], "azimuth").count
     return _grid(grid) + (
-        '<p class="note">Found: the right class within 20° of azimuth and within the annotated distance. Azimuth bins '
+        f'<p class="note">Found: the right class within 20° {"on the sphere" if sphere else "of azimuth"}'
+        f"{' and within the annotated distance' if far else ''}, frame by frame. Azimuth bins "
         f"hold {int(counts.min()):,} to {int(counts.max()):,} annotated source frames.</p>"
     )
 
@@ -133,7 +139,7 @@ def _errors(found: Sequence[tuple[Run, Pairs]]) -> str:
 def _onscreen(found: Sequence[tuple[Run, Pairs]]) -> str:
     parts = []
     for run, pairs in found:
-        if run.track == "a":
+        if run.track == "a" or run.task != "dcase2025":
             continue
         table = onscreen_table(run, pairs)
         total = max(int(table.sum()), 1)

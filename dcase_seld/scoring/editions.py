@@ -172,6 +172,18 @@ def sources_of(events: Events) -> Sources:
     return Sources(events.clips, clip, frame, sound, place)
 
 
+def events_of(sources: Sources, n_classes: int) -> Events:
+    """Return sources as an event table with elevations; a distance that is not given is 0, unknown classes go."""
+    kept = sources.sound < n_classes
+    clip, frame, sound = (column[kept].astype(np.int32) for column in (sources.clip, sources.frame, sources.sound))
+    place, zeros = sources.place[kept], np.zeros(int(kept.sum()), np.int32)
+    azimuth, elevation = (place[:, column] * 180.0 / np.pi for column in (3, 4))
+    return Events(
+        sources.clips, clip, frame, sound, zeros, azimuth, np.nan_to_num(place[:, 5]), zeros > 0,
+        elevation_deg=elevation,
+    )  # fmt: skip
+
+
 def count_sources(
     prediction: Sources, reference: Sources, *, task: str, n_classes: int = 13, protocol: str = "official"
 ) -> tuple[tuple[str, ...], Floats]:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.registry import METRICS, is_loading
+from dcase_seld.core.task import Task
 from dcase_seld.scoring.counts import COUNTS
 from dcase_seld.scoring.editions import SUMS
 
@@ -213,6 +214,13 @@ EDITION_FIGURES = {
 """Task → its figures, in the order of tables."""
 
 
+def scored_as(task: Task) -> str:
+    """Return the edition that a task is scored as: its own; on the sphere 2024 where it is of none, else 2025."""
+    if task.geometry != "sphere":
+        return "dcase2025"
+    return task.name if task.name in EDITION_FIGURES else "dcase2024"
+
+
 def shown(track: str) -> list[Figure]:
     """Return the figures that a track has."""
     return [figure for figure in FIGURES.values() if track != "a" or not figure.onscreen]
@@ -293,13 +301,14 @@ def align(rows: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
-def format_table(rows: Sequence[Mapping[str, Any]]) -> str:
+def format_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Figure] | None = None) -> str:
     """Return two lines per row: figures with their 95 % interval, and the difference to another row with its own."""
-    table = [["", *(figure.short for figure in FIGURES.values())]]
+    columns = list(FIGURES.values()) if columns is None else columns
+    table = [["", *(figure.short for figure in columns)]]
     for row in rows:
-        table.append([row["row"], *(_figure(one, row["figures"].get(name)) for name, one in FIGURES.items())])
+        table.append([row["row"], *(_figure(one, row["figures"].get(one.name)) for one in columns)])
         if row["against"]:
-            changes = [_change(one, row["difference"].get(name)) for name, one in FIGURES.items()]
+            changes = [_change(one, row["difference"].get(one.name)) for one in columns]
             table.append([f"  minus {row['against']}", *changes])
     return "\n".join(
         [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.events import name_parts
 from dcase_seld.scoring.counts import Counts, Indices
-from dcase_seld.scoring.figures import FIGURES, Average, Floats, figures, shown
+from dcase_seld.scoring.figures import EDITION_FIGURES, FIGURES, Average, Floats, edition_figures, figures, shown
 
 By = Literal["clip", "recording"]
 
@@ -49,7 +49,14 @@ def jackknife(
 
 
 def paired_difference(
-    first: Counts, second: Counts, *, average: Average = "macro", track: str = "b", by: By = "clip", level: float = 0.95
+    first: Counts,
+    second: Counts,
+    *,
+    average: Average = "macro",
+    track: str = "b",
+    by: By = "clip",
+    level: float = 0.95,
+    task: str = "dcase2025",
 ) -> dict[str, dict[str, Any]]:
     """Return figure → {value, low, high, units} of second minus first on the clips that both have; NaN is left out.
 
@@ -63,6 +70,7 @@ def paired_difference(
         track: "a" has no on-screen figures.
         by: what is left out at a time.
         level: confidence of the interval.
+        task: the edition whose sums these are.
 
     Source: M. H. Quenouille (1956), J. W. Tukey (1958).
     """
@@ -75,10 +83,14 @@ def paired_difference(
         counts.values[:, [place[clip] for clip in shared]]
         for counts, place in zip((first, second), places, strict=True)
     ]
-    wholes = [figures(value.sum(axis=1), average)[0] for value in values]
-    parts = [figures(all_but_one(value, units), average)[0] for value in values]
+
+    def made(sums: Floats) -> Mapping[str, Floats]:
+        return edition_figures(sums, task, average)[0] if task in EDITION_FIGURES else figures(sums, average)[0]
+
+    wholes = [made(value.sum(axis=1)) for value in values]
+    parts = [made(all_but_one(value, units)) for value in values]
     result = {}
-    for figure in shown(track):
+    for figure in EDITION_FIGURES.get(task) or shown(track):
         change = float(wholes[1][figure.name] - wholes[0][figure.name])
         _, _, (low, high) = interval_of(change, parts[1][figure.name] - parts[0][figure.name], level)
         if all(math.isfinite(bound) for bound in (change, low, high)):

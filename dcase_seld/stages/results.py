@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from dcase_seld.core.config import Config, Outside, Ref
+from dcase_seld.core.errors import SeldError
 from dcase_seld.recipe.stage import Context, Inputs, Stage
-from dcase_seld.scoring.figures import EDITION_FIGURES, FIGURES, format_table
+from dcase_seld.scoring.figures import EDITION_FIGURES, format_table, scored_as
 
 if TYPE_CHECKING:
     from dcase_seld.core.events import Events
@@ -46,13 +47,14 @@ class CompareConfig(Config):
 def run_compare(config: CompareConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
     """Write compare.json, and return the table as `show`."""
     from dcase_seld.core.files import write_json
-    from dcase_seld.report.gather import difference, gather
+    from dcase_seld.report.gather import gather
+    from dcase_seld.report.run import difference
 
     runs = {row.label: gather(inputs[f"rows.{place}.score"])[0] for place, row in enumerate(config.rows)}
     rows = []
     for row, (label, one) in zip(config.rows, runs.items(), strict=True):
         scores = one.scores.to_json()
-        bounds = {name: (scores["jackknife"][name] or {}).get("interval", (None, None)) for name in FIGURES}
+        bounds = {name: (scores["jackknife"][name] or {}).get("interval", (None, None)) for name in scores["jackknife"]}
         base = row.against or config.rows[0].label
         rows.append(
             {
@@ -67,7 +69,10 @@ def run_compare(config: CompareConfig, inputs: Inputs, out: Path, context: Conte
             }
         )
     write_json(out / "compare.json", rows)
-    return {"rows": list(runs), "show": format_table(rows)}
+    first = next(iter(runs.values()))
+    if any(one.task != first.task for one in runs.values()):
+        raise SeldError("The scores are of different editions.", "Compare those of one edition.")
+    return {"rows": list(runs), "show": format_table(rows, EDITION_FIGURES.get(first.task))}
 
 
 COMPARE_STAGE = Stage("compare", "comparison", CompareConfig, run_compare, measures=True)
@@ -156,7 +161,7 @@ def _score_sphere(config: ScoreConfig, store: Store, csv: Path, reference: Event
     from dcase_seld.scoring.editions import count_sources, read_sources, sources_of
     from dcase_seld.scoring.official import check_clips, edition_scores
 
-    task = store.task.name if store.task.name in EDITION_FIGURES else "dcase2024"
+    task = scored_as(store.task)
     folder = csv / "csv" if (csv / "csv").is_dir() else csv
     prediction = read_sources(folder, task, form="polar")
     listed = [name in set(reference.clips) for name in prediction.clips]

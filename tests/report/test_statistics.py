@@ -19,7 +19,7 @@ from dcase_seld.report.errors import (
     pair,
     polyphony,
 )
-from dcase_seld.report.gather import Run, difference
+from dcase_seld.report.run import Run, difference
 from dcase_seld.scoring.counts import COUNTS, count_events
 from dcase_seld.scoring.official import score_events
 
@@ -93,7 +93,7 @@ def test_errors_in_bins():
     assert polyphony(run).tolist() == [2, 2, 1, 1]
     by = errors_by(run, pairs, "azimuth")
     assert by.labels[0] == "-80" and by.count.tolist() == [1, 0, 0, 0, 1, 0, 1, 0, 1]
-    assert by.azimuth[4] == 10 and by.azimuth[6] == 30 and math.isnan(by.azimuth[0])
+    assert by.angle[4] == 10 and by.angle[6] == 30 and math.isnan(by.angle[0])
     assert by.recall[[0, 4, 6, 8]].tolist() == [0, 1, 0, 0]
     far = errors_by(run, pairs, "distance")
     assert far.labels[-1] == "6+" and far.distance[0] == 3.0 and far.distance[3] == 0.25
@@ -199,8 +199,8 @@ def test_every_row_of_the_budget_is_a_score_and_puts_right_what_it_says(protocol
         name: dict(zip(COUNTS, count_events(p, run.reference, protocol=protocol).values.sum(axis=(1, 2)), strict=True))
         for name, p in changed.items()
     }
-    assert counts["true azimuths"]["azimuth_error"] == 0 < counts["as it is"]["azimuth_error"]
-    both = counts["true azimuths and distances"]
+    assert counts["true directions"]["azimuth_error"] == 0 < counts["as it is"]["azimuth_error"]
+    both = counts["true directions and distances"]
     assert both["hit"] == both["match"] == counts["as it is"]["match"]
     assert counts["true distances"]["distance_error"] == 0
     assert counts["true on-screen flags"]["hit_onscreen"] == counts["as it is"]["hit"]

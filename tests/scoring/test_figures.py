@@ -14,8 +14,8 @@ from dcase_seld.cli.results import runs
 from dcase_seld.cli.score import score
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.event_files import events_of_rows, write_folder
-from dcase_seld.report.gather import Run, difference
 from dcase_seld.report.page import write_report
+from dcase_seld.report.run import Run, difference
 from dcase_seld.scoring.counts import COUNTS, count_events
 from dcase_seld.scoring.figures import EPOCH_COLUMNS, FIGURES, Figure, figures, format_table, metric, read_epochs, shown
 from dcase_seld.scoring.official import score_events

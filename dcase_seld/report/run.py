@@ -1,0 +1,191 @@
+"""A run that is reported on: predictions and references, the edition's figures of them, where its clips are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from dcase_seld.core.classes import DCASE2025, Taxonomy
+from dcase_seld.core.events import Events, name_parts
+from dcase_seld.recipe.provenance import Step
+from dcase_seld.scoring.counts import COUNTS, Counts, count_events
+from dcase_seld.scoring.editions import SUMS, count_sources, sources_of
+from dcase_seld.scoring.figures import EDITION_FIGURES, FIGURES, Figure, read_epochs, shown
+from dcase_seld.scoring.intervals import By, jackknife, paired_difference
+from dcase_seld.scoring.official import Scores, edition_scores, scores_of
+
+if TYPE_CHECKING:
+    from dcase_seld.store.store import Store
+
+
+@dataclass(frozen=True)
+class StoreClips:
+    """Sound and videos of the clips of a store."""
+
+    store: Store
+
+    def sound(self, clip: str) -> tuple[npt.NDArray[Any], int] | None:
+        """Return a clip's sound (S, channels) and its sample rate."""
+        return self.store.audio(int(self.store.position([clip])[0])), self.store.sample_rate
+
+    def video(self, clip: str) -> Path | None:
+        """Return a clip's video."""
+        return self.store.videos[int(self.store.position([clip])[0])]
+
+
+@dataclass(frozen=True)
+class CorpusClips:
+    """Sound and videos of the clips of a corpus in the official layout."""
+
+    sounds: Mapping[str, Path]
+    videos: Mapping[str, Path]
+
+    def sound(self, clip: str) -> tuple[npt.NDArray[Any], int] | None:
+        """Return a clip's sound (S, channels) and its sample rate, or None."""
+        from dcase_seld.core.task import SAMPLE_RATE
+        from dcase_seld.media.audio import read_audio
+
+        path = self.sounds.get(clip)
+        return None if path is None else (read_audio(path, rate=SAMPLE_RATE, resample=True).T, SAMPLE_RATE)
+
+    def video(self, clip: str) -> Path | None:
+        """Return a clip's video, or None."""
+        return self.videos.get(clip)
+
+    @staticmethod
+    def of(root: Path) -> CorpusClips:
+        """Return the clips below stereo_*/ and video_*/ of a corpus."""
+        from dcase_seld.media.audio import SOUNDS, VIDEOS
+
+        found = [
+            {
+                path.stem: path
+                for path in sorted(root.glob(f"{folder}_*/**/*"))
+                if path.suffix.lower() in kinds and not path.name.startswith(".")
+            }
+            for folder, kinds in (("stereo", SOUNDS), ("video", VIDEOS))
+        ]
+        return CorpusClips(*found)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Predictions with their references, and what is known of their making.
+
+    Attributes:
+        name: what the report calls it.
+        prediction: predicted events, with activity where the run kept it.
+        reference: annotated events of the same clips.
+        taxonomy: the classes.
+        track: "a" or "b".
+        average: "macro" or "micro".
+        protocol: "official" or "complete".
+        split: which clips, as the score step names them.
+        clips: sound and videos of the clips, or None.
+        made: when it was scored, seconds since 1970; 0: not known.
+        about: what the recipe says of itself.
+        notes: what a reader must know before the figures: that scenes were made, that networks were never trained.
+        simulated: the scored clips were made by the simulator.
+        steps: the steps it was made of, each after those it read.
+        versions: versions of packages.
+        task: the edition that it is scored as, see `scoring.editions`.
+    """
+
+    name: str
+    prediction: Events
+    reference: Events
+    taxonomy: Taxonomy = DCASE2025
+    track: str = "b"
+    average: str = "macro"
+    protocol: str = "official"
+    split: str = ""
+    clips: StoreClips | CorpusClips | None = None
+    made: float = 0.0
+    about: str = ""
+    notes: tuple[str, ...] = ()
+    simulated: bool = False
+    steps: tuple[Step, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+    task: str = "dcase2025"
+
+    @property
+    def shown(self) -> Sequence[Figure]:
+        """Return the figures that it has, in the order of tables."""
+        return EDITION_FIGURES.get(self.task) or shown(self.track)
+
+    @property
+    def ranking(self) -> Figure:
+        """Return the figure that the edition looks at first."""
+        name = "F" if self.task in EDITION_FIGURES else "f_score" if self.track == "a" else "f_score_onscreen"
+        return next(one for one in self.shown if one.name == name)
+
+    @property
+    def f_name(self) -> str:
+        """Return what the score of a clip is called."""
+        return "F20" if self.task in EDITION_FIGURES else "F20/1"
+
+    @property
+    def summed(self) -> tuple[str, ...]:
+        """Return the names of the sums in `counts`."""
+        return SUMS if self.task in EDITION_FIGURES else COUNTS
+
+    def count(self, prediction: Events) -> Counts:
+        """Return the sums per clip and class that scores follow from, of predictions of this run's clips."""
+        how: dict[str, Any] = {"n_classes": len(self.taxonomy), "protocol": self.protocol}
+        if self.task not in EDITION_FIGURES:
+            return count_events(prediction, self.reference, **how)
+        return Counts(*count_sources(sources_of(prediction), sources_of(self.reference), task=self.task, **how))
+
+    def score(self, counts: Counts, intervals: bool = False) -> Scores:
+        """Return the scores that follow from counts, with jackknife intervals where asked for."""
+        how: dict[str, Any] = {"average": self.average, "protocol": self.protocol}
+        if self.task in EDITION_FIGURES:
+            return edition_scores(counts.clips, counts.values, task=self.task, jackknife=intervals, **how)
+        found = jackknife(counts, average=how["average"], track=self.track, by=self.unit) if intervals else None
+        return scores_of(counts, track=self.track, jackknife=found, **how)
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Return the sums per clip and class that scores follow from."""
+        return self.count(self.prediction)
+
+    @cached_property
+    def unit(self) -> By:
+        """Return what the jackknife leaves out: recordings where clip names tell them, else clips."""
+        recordings = {part.recording for part in map(name_parts, self.counts.clips) if part is not None}
+        told = all(name_parts(name) is not None for name in self.counts.clips)
+        return "recording" if told and len(recordings) > 1 else "clip"
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Return the scores with jackknife intervals."""
+        return self.score(self.counts, intervals=True)
+
+    def curves(self) -> Iterator[tuple[str, list[dict[str, float]]]]:
+        """Yield (step, rows of its epochs.csv) of every training that the run rests on."""
+        for made in self.steps:
+            path = made.folder / "epochs.csv"
+            if path.is_file() and (rows := read_epochs(path)):
+                yield made.name, rows
+
+
+def brief_figures(values: Mapping[str, float | None]) -> dict[str, str]:
+    """Return heading → text of the figures that tables of many runs show."""
+    return {one.short: one.text(values.get(name)) for name, one in FIGURES.items() if one.brief}
+
+
+def difference(first: Run, second: Run) -> dict[str, dict[str, Any]]:
+    """Return figure → {value, low, high, units} of second minus first, see `paired_difference`."""
+    return paired_difference(
+        first.counts,
+        second.counts,
+        average=first.average,  # type: ignore[arg-type]
+        track="a" if "a" in (first.track, second.track) else "b",
+        task=first.task,
+        by="recording" if first.unit == second.unit == "recording" else "clip",
+    )
