@@ -76,6 +76,11 @@ def _values(
             ("Augmentation", "data_augmentation"),
         ):
             data_lines.append(f"{title} of {entry.label}: {_words(found.get(key))}.")
+    data_lines += [
+        f"The scores of {entry.label} are of {entry.description['scored_on']}."
+        for entry in entries
+        if entry.description.get("scored_on")
+    ]
     untrained = listing(sorted({name for entry in entries for name in random_weights(entry.run)}))
     if untrained:
         data_lines.append(f"Made with networks that were never trained: {untrained}. These are no results.")

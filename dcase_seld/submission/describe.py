@@ -10,7 +10,7 @@ from typing import Any
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.reading import read_arrays
 from dcase_seld.recipe.provenance import Step, read_step
-from dcase_seld.submission.layout import RANDOM, Layout, Track
+from dcase_seld.submission.layout import RANDOM, SIMULATED, Layout, Track
 from dcase_seld.submission.systems import Run
 
 FEATURES = {
@@ -73,6 +73,7 @@ def describe(run: Run, track: Track) -> Description:
         "external_data": _unique(list(_external_data(run))),
         "pre_trained_models": _unique(list(_pretrained(run))),
         "total_parameters": total_parameters(run),
+        "scored_on": scored_on(run),
         "versions": {name: run.versions[name] for name in NAMED_VERSIONS if name in run.versions} or None,
     }
 
@@ -113,6 +114,18 @@ def overall(run: Run, track: Track, layout: Layout) -> dict[str, float | None]:
         percent = figure in layout.percent
         result[name] = None if value is None else round(float(value) * (100 if percent else 1), 2 if percent else 3)
     return result
+
+
+def scored_on(run: Run) -> str | None:
+    """Return which clips the development scores are of: development test clips, or what else; None: not known."""
+    for store in map(read_step, run.scored.inputs("data") if run.scored is not None else ()):
+        if store is not None and run.scored is not None:
+            split = str(run.scored.config.get("split", "test"))
+            others = list(_corpora(store, split))
+            count = run.scored.facts.get("clips")
+            clips = f"{count:,} clips" if isinstance(count, int) else "clips"
+            return f"{clips} of {'; '.join(others) or 'the development set'} ({split} split)"
+    return None
 
 
 def sees(run: Run) -> list[str]:
@@ -223,14 +236,14 @@ def _external_data(run: Run) -> Iterator[str]:
     learning = [step for step in run.steps if step.produces in ("checkpoint", "ensemble") or step.config.get("fit")]
     stores = {folder: None for step in learning for folder in step.inputs("data")}
     for store in filter(None, map(read_step, stores)):
-        yield from _corpora(store, run.steps)
+        yield from _corpora(store)
     for network in run.carried:
         learned = network.about or "unknown; state it in the team file"
         yield f"data that {network.name} was trained on ({learned})"
 
 
-def _corpora(store: Step, steps: tuple[Step, ...]) -> Iterator[str]:
-    """Yield the data of a store that are no development data."""
+def _corpora(store: Step, split: str = "") -> Iterator[str]:
+    """Yield the data of a store, or of one of its splits, that are neither development data nor evaluation clips."""
     made = [step for step in map(read_step, store.inputs("corpus")) if step is not None]
     for step in made:
         yield from _made_corpus(step)
@@ -244,18 +257,20 @@ def _corpora(store: Step, steps: tuple[Step, ...]) -> Iterator[str]:
         except SeldError:
             yield f"{name} ({files:,} files)"
             continue
-        parts = [str(part) for part, split in zip(table["part"], table["split"], strict=True) if split != "eval"]
+        rows = zip(table["part"].tolist(), table["split"].tolist(), strict=True)
+        parts = [part for part, one in rows if one != "eval" and split in ("", "all", one)]
         other = sorted({part for part in parts if not DEVELOPMENT.fullmatch(part)})
         if other:
             count = sum(part in other for part in parts)
-            yield f"{name}, {', '.join(other)} ({count:,} clips)"
+            made_scenes = all(part.endswith("-synth") for part in other)
+            yield f"{f'{SIMULATED} of ' if made_scenes else ''}{name}, {', '.join(other)} ({count:,} clips)"
 
 
 def _made_corpus(step: Step) -> Iterator[str]:
     """Yield what a corpus that a step made is of."""
     if step.receipt.get("stage") == "simulate":
         sounds = _named(step, "sounds")
-        yield f"simulated scenes of recordings: {sounds}" if sounds else "simulated scenes of procedural sounds"
+        yield f"{SIMULATED} of recordings: {sounds}" if sounds else f"{SIMULATED} of procedural sounds"
         for field, title in (("responses", "measured rooms"), ("pictures", "pictures"), ("like", "label statistics")):
             named = _named(step, field)
             official = any("metadata_dev" in Path(str(e.get("path"))).parts for e in _entries(step, field))

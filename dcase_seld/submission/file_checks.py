@@ -18,7 +18,7 @@ from dcase_seld.core.errors import SeldError
 from dcase_seld.core.reading import parse_yaml
 from dcase_seld.core.task import ONSCREEN_LIMIT_DEG
 from dcase_seld.submission.archive import Findings
-from dcase_seld.submission.layout import RANDOM, Layout, Track
+from dcase_seld.submission.layout import RANDOM, SIMULATED, Layout, Track
 
 BATCH_FILES = 1_000
 
@@ -148,6 +148,8 @@ def check_meta(data: bytes, where: str, label: str, track: Track | None, layout:
 
     if RANDOM in text:
         findings.warning("random-weights", where, "says that a network was never trained; this is no submission")
+    if SIMULATED in str(_get(meta, "results.development_dataset.clips")):
+        findings.warning("scores-simulated", where, "the development scores are of simulated scenes, not of real clips")
     for field in layout.meta_fields:
         value = _get(meta, field)
         if value is _MISSING:

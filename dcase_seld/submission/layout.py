@@ -21,6 +21,9 @@ BUILT_IN = Path(__file__).parent / "templates"
 
 Track = Literal["a", "b"]
 
+SIMULATED = "simulated scenes"
+"""What stands there for clips that the simulator made."""
+
 Edition = Literal["dcase2025", "dcase2024"]
 """Editions whose layouts come along."""
 

@@ -17,7 +17,17 @@ from dcase_seld.core.event_files import list_csv, mistake_error
 from dcase_seld.core.files import whole_file
 from dcase_seld.core.geometry import fold
 from dcase_seld.submission.describe import Description, describe, overall, random_weights, sees, uncounted
-from dcase_seld.submission.layout import Layout, SystemNames, Team, Track, fill_yaml, load_layout, plain, template
+from dcase_seld.submission.layout import (
+    SIMULATED,
+    Layout,
+    SystemNames,
+    Team,
+    Track,
+    fill_yaml,
+    load_layout,
+    plain,
+    template,
+)
 from dcase_seld.submission.systems import Run
 
 BATCH = 1_000
@@ -177,6 +187,8 @@ def notes(entries: Sequence[Entry]) -> list[str]:
             )
         elif run.scores_of:
             lines.append(f"{entry.label}: its development scores are those of {run.scores_of}")
+        if SIMULATED in str(entry.description.get("scored_on")):
+            lines.append(f"{entry.label}: its development scores are of simulated scenes; the challenge's set has none")
         if not run.networks:
             lines.append(f"{entry.label}: {run.csv} has no receipt; fill the description in the team file")
         if unknown := uncounted(run):

@@ -49,6 +49,7 @@ class Run:
         twins: ensembles, tuned on held-out clips, whose settings were taken over.
         channels: what is heard: stereo, foa or mono.
         scores: the scores on the development test set as scores.json holds them, or None.
+        scored: the score step that they are of, or None.
         scores_of: where the scores are from, "" where they are of the very files or networks.
         versions: program → version.
     """
@@ -61,6 +62,7 @@ class Run:
     twins: tuple[Path, ...] = ()
     channels: str = "stereo"
     scores: dict[str, Any] | None = None
+    scored: Step | None = None
     scores_of: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -144,7 +146,7 @@ def run_of_steps(csv: Step, scores: Step | None, *, track: str, near: Path | Non
     best = scores or _best_scores(csv, run, track, near)
     if best is None:
         return run
-    return replace(run, scores=_load_scores(best.folder), scores_of=_whose(best, csv, run))
+    return replace(run, scores=_load_scores(best.folder), scored=best, scores_of=_whose(best, csv, run))
 
 
 def with_scores(run: Run, place: Path, track: str) -> Run:
@@ -175,7 +177,7 @@ def with_scores(run: Run, place: Path, track: str) -> Run:
         raise SeldError(
             f"{file} holds no F-score.", "Name what `dcase-seld score --json FILE` or a score step of a recipe wrote."
         )
-    return replace(run, scores=scores, scores_of=str(place))
+    return replace(run, scores=scores, scored=read_step(folder), scores_of=str(place))
 
 
 def collect(csv: Path, scores: Path | None, members: Sequence[Path], track: str) -> Run:

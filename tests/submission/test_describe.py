@@ -54,9 +54,9 @@ def exported(results, number, members, data, read=(), split="eval", track="a", s
     return folder
 
 
-def scored(results, number, csv, track="a", f_score=0.4, finished=1.0):
-    config, facts = {"split": "test"}, {"track": track}
-    folder = make.step(results, f"score-{number}", "scores", {"csv": [csv]}, config, facts, finished=finished)
+def scored(results, number, csv, track="a", f_score=0.4, finished=1.0, data="prepare-1"):
+    config, facts, read = {"split": "test"}, {"track": track, "clips": 9}, {"csv": [csv], "data": [data]}
+    folder = make.step(results, f"score-{number}", "scores", read, config, facts, finished=finished)
     (folder / "scores.json").write_text(json.dumps(make.scores(track=track, f_score=f_score)))
     return folder
 
@@ -104,6 +104,7 @@ def test_networks_for_the_evaluation_set_have_the_scores_of_their_tuned_twin_and
     run = find_run(exported(tmp_path, 3, ["ensemble-2"], dev), "a")
     assert run.scores["f_score"] == 0.4 and run.scores_of == "r/score-1"
     assert [one.name for one in run.networks] == final and total_parameters(run) == 2000
+    assert describe(run, "a")["scored_on"] == "9 clips of the development set (test split)"
     assert describe(run, "a")["machine_learning_method"] == "ensemble of 2: CNN-Conformer"
     # A greedy choice keeps some of the members: those that are in the ensemble's file.
     (tmp_path / "ensemble-2" / "ensemble.json").write_text(json.dumps({"members": [{"folder": "members/01"}]}))
@@ -165,6 +166,7 @@ def test_random_weights_anywhere_behind_a_run_are_said(tmp_path):
     start = network(tmp_path, "train-1", scenes, ["clap"], tokens=[random], random_weights=["clap"])
     final = network(tmp_path, "train-2", dev, init=[start])
     run = find_run(exported(tmp_path, 1, [final], dev), "a")
+    assert describe(run, "a")["external_data"] == ["simulated scenes of scenes, dev-train-synth (1 clips)"]
     assert random_weights(run) == ["clap"] and describe(run, "a")["pre_trained_models"] == [f"CLAP: {RANDOM}"]
 
 
@@ -221,3 +223,16 @@ def test_a_file_that_is_no_link_is_no_run(tmp_path):
         (tmp_path / "file").write_text(text)
         with pytest.raises(SeldError, match="There is no run"):
             find_run(tmp_path / "file", "a")
+
+
+def test_scores_of_simulated_scenes_are_called_so(tmp_path):
+    make.step(tmp_path, "simulate-1", "corpus")
+    data = store(tmp_path, "prepare-1", inputs={"corpus": ["simulate-1"]})
+    csv = exported(tmp_path, 1, [network(tmp_path, "train-1", data)], data, split="test")
+    scored(tmp_path, 1, csv.name)
+    out = tmp_path / "x.zip"
+    result = CliRunner().invoke(main, ["package-submission", "--system", str(csv), "--out", str(out)])
+    assert "development scores are of simulated scenes" in result.output and "scores-simulated" in result.output
+    meta = next(data for name, data in make.contents(out).items() if name.endswith(".meta.yaml")).decode()
+    assert "clips: 9 clips of simulated scenes of procedural sounds (test split)" in meta
+    assert "are of 9 clips of simulated scenes" in (tmp_path / "x_report" / "report.md").read_text()
