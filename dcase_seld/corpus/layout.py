@@ -187,7 +187,8 @@ def _clip_problems(clips: tuple[Clip, ...], parts: dict[str, set[str]]) -> list[
             problems.append(Problem("duplicate", where, text))
         first.setdefault(clip.name, clip.part)
         for kind in KINDS:
-            if getattr(clip, kind) is None and (kind == "audio" or clip.part in parts[kind]):
+            asked = clip.part in parts[kind] and (kind != "video" or OFFICIAL_PART.fullmatch(clip.part))
+            if getattr(clip, kind) is None and (kind == "audio" or asked):
                 problems.append(Problem(f"missing-{kind}", where, f"{where}: no {kind}"))
         if clip.part != "eval" and OFFICIAL_PART.fullmatch(clip.part) and name_parts(clip.name) is None:
             text = f"{where}: expected a name such as fold4_room15_mix012_deg179_start2495"

@@ -135,17 +135,20 @@ def _find(job: Job, rows: Sequence[Row], notes: list[str], workers: int, quiet: 
     # A video beside a sound of the same name is its pictures, not a recording of its own.
     heard = {path.with_suffix("") for path in files if path.suffix.lower() not in VIDEOS}
     files = [path for path in files if path.suffix.lower() not in VIDEOS or path.with_suffix("") not in heard]
-    known: dict[str, set[Path]] = defaultdict(set)
+    # A path below the folder goes before a name alone, and both before what has no ending.
+    ways: list[dict[str, set[Path]]] = [defaultdict(set) for _ in range(4)]
     for path in files:
-        below = path.relative_to(job.audio).as_posix()
-        for name in (below, str(Path(below).with_suffix("")), path.name, path.stem):
-            known[name].add(path)
+        below = path.relative_to(job.audio)
+        called = (below.as_posix(), below.with_suffix("").as_posix(), path.name, path.stem)
+        for known, way in zip(ways, called, strict=True):
+            known[way].add(path)
     by_file: dict[Path, list[Row]] = defaultdict(list)
     for row in rows:
         cell = row.cells["file"]
-        found = known.get(cell) or known.get(re.split(r"[\\/]", cell)[-1]) or set()
+        tried = (cell, cell, *2 * (re.split(r"[\\/]", cell)[-1],))
+        found = next((known[name] for known, name in zip(ways, tried, strict=True) if name in known), set())
         if len(found) != 1:
-            near = difflib.get_close_matches(cell, known, n=1)
+            near = difflib.get_close_matches(cell, [*ways[0], *ways[1]], n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             text = f"{listing(sorted(found))} have this name." if found else f"{job.audio} has no {cell!r}{hint}."
             raise row.wrong("file", text, "Write the path below --audio.")

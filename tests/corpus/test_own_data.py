@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -261,3 +262,30 @@ def test_import_prepare_train_and_score(audio, tmp_path):
     own = tmp_path / "own" / "metadata_dev"
     scores = score(own, own, frames=None)
     assert scores.f_score == 1.0 and scores.doa_error_deg == 0
+
+
+def test_videos_bring_their_sound_and_pictures_of_the_right_size(make, audio):
+    """One video is a recording of its own; another lies beside its sound; a third has pictures of another size."""
+    from dcase_seld.media.writing import write_video
+
+    sound = np.random.default_rng(1).normal(0, 0.1, (2, 48_000)).astype(np.float32)
+    write_video(audio / "film.mp4", [np.zeros((360, 640, 3), np.uint8)] * 20, 10.0, sound, 24_000)
+    write_video(audio / "day2" / "street.mp4", [np.zeros((360, 640, 3), np.uint8)] * 30, 10.0)
+    write_video(audio / "hall.mp4", [np.zeros((180, 320, 3), np.uint8)] * 50, 10.0)
+    rows = "film.mp4,0,1,Bell,0,1,1\nday2/street.wav,0,1,Bell,0,1,0\nhall,0,1,Bell,0,1,0\n"
+    corpus, facts = make(HEADER + rows)
+    videos = sorted(path.name for path in (corpus / "video_dev" / "dev-train-own").iterdir())
+    assert videos == ["film.mp4", "street.mp4"]
+    assert any("pictures were left out" in note and "320x180" in note for note in facts["notes"])
+    info = audio_info(corpus / "stereo_dev" / "dev-train-own" / "film.wav")
+    assert (info.rate, info.channels) == (24_000, 2) and info.seconds == pytest.approx(2, abs=0.05)
+    assert check_corpus(corpus, Wanted(seconds="official")).ok, "in parts of one's own a video may be missing"
+
+
+def test_recordings_of_one_name_are_told_apart_by_their_folders(make, audio):
+    shutil.copytree(audio / "day2", audio / "day3")
+    with pytest.raises(SeldError, match=r"line 2, column 'file': .*day2/street.wav, .*day3/street.wav have this name"):
+        make(HEADER + "street,0,1,Bell,0,1,0\n")
+    write_wav(audio / "street.wav", np.random.default_rng(2).normal(0, 0.1, (2, 48_000)).astype(np.float32))
+    corpus, _ = make(HEADER + "street.wav,0,1,Bell,0,1,0\nday2/street.wav,0,0.1,Bell,0,1,0\n")
+    assert (len(rows_of(corpus, "street")), len(rows_of(corpus, "day2_street"))) == (10, 1)

@@ -177,6 +177,27 @@ def test_no_page_is_in_the_menu_twice():
     assert len(pages) == len(set(pages)) > 5
 
 
+def test_the_import_of_own_data_runs_as_documented(here):
+    """The table and the commands of the page, with two recordings."""
+    from dcase_seld.media.audio import write_wav
+
+    (here / "recordings").mkdir()
+    for number, name in enumerate(("kitchen", "garden")):
+        noise = np.random.default_rng(number).normal(0, 0.1, (2, 72_000)).astype(np.float32)
+        write_wav(here / "recordings" / f"{name}.wav", noise)
+    page = (DOCS / "data.md").read_text(encoding="utf-8")
+    table, commands = re.findall(
+        r"^```\n(file,onset.*?)^```\n\n^```\n(dcase-seld data import.*?)^```", page, re.M | re.S
+    )[0]
+    (here / "events.csv").write_text(table + "garden.wav,0,1,kettle,0,1,0\n", encoding="utf-8")
+    for line in commands.replace("\\\n", " ").splitlines():
+        words = [sys.executable, "-m", *line.replace("dcase-seld", "dcase_seld").split()]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert "2 clips" in done.stdout and "No problem was found." in done.stdout
+    assert "dishes" in (here / "home" / "taxonomy.yaml").read_text()
+
+
 @pytest.mark.slow
 def test_the_tutorial_runs_in_an_empty_folder(here, capsys, monkeypatch):
     """Its code cells, one after the other, as a notebook runs them; nothing of jupyter is needed."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from dcase_seld import load_model, predict, read_events
 from dcase_seld.cli.main import main
 from dcase_seld.core.config import NETWORKS, find_network, known_networks
 from dcase_seld.core.errors import SeldError
@@ -75,3 +76,35 @@ def test_a_run_or_a_recipe_named_as_a_network_lists_the_networks_in_it(tmp_path,
         assert refused.value.remedy == "Networks of work/mine: work/mine/finetune, work/.results/train-1."
     with pytest.raises(SeldError, match="Give the folder of a finished train step"):
         Predictor.load([Path("work/mine/data")])
+
+
+def test_the_python_calls_take_the_packages_network_thresholds_and_names(tmp_path, monkeypatch):
+    """`load_model()` needs no path; a lower threshold tells more; things say in one line what they are."""
+    monkeypatch.chdir(tmp_path)
+    sound = 0.2 * bell(np.random.default_rng(1))[: 5 * 24000]
+    write_wav(tmp_path / "left.wav", np.stack([sound, sound / 3]).astype(np.float32))
+    model = load_model()
+    assert repr(model).startswith("Predictor(1 network(s), ") and "13 classes, threshold 0.5, tta none" in repr(model)
+    assert re.fullmatch(
+        r"SeldNetwork\(conformer, [\d,]+ parameters, 13 classes, reads sound alone\)", repr(model.networks[0])
+    )
+    heard, all_ = predict(model, "left.wav"), predict(load_model(threshold=0.01), "left.wav")
+    assert len(predict(model, "left.wav", threshold=1.0)) < len(heard) < len(all_)
+    assert heard.taxonomy == model.task.classes and set(heard.to_pandas()["class_name"]) == {"Bell"}
+    for call in (lambda: predict(model, "left.wav", threshold=1.5), lambda: load_model(threshold=-1)):
+        with pytest.raises(SeldError, match="an activity is 0 to 1"):
+            call()
+
+
+def test_events_of_a_corpus_know_its_classes(tmp_path):
+    labels = tmp_path / "metadata_dev" / "dev-train-own"
+    labels.mkdir(parents=True)
+    (labels / "a.csv").write_text("frame,class,source,azimuth,distance,onscreen\n0,14,0,0,100,0\n")
+    with pytest.raises(SeldError, match="class 14 is outside the list"):
+        read_events(labels)
+    (tmp_path / "own.yaml").write_text(f"classes: [{', '.join(f'Kind {n}' for n in range(15))}]\n")
+    given = read_events(labels / "a.csv", taxonomy=tmp_path / "own.yaml")
+    assert given.to_pandas()["class_name"].tolist() == ["Kind 14"]
+    (tmp_path / "own.yaml").rename(tmp_path / "taxonomy.yaml")
+    for path in (labels, labels / "a.csv"):
+        assert read_events(path).to_pandas()["class_name"].tolist() == ["Kind 14"]

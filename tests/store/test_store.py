@@ -256,3 +256,8 @@ def test_silent_clips_are_told(small, tmp_path, capsys):
     write_wav(path, np.full((2, 12_000), 2, np.int16))
     prepare(small, tmp_path / "s")
     assert f"note: 1 of 9 clips are silent: {path.stem}" in capsys.readouterr().err
+
+
+def test_a_store_says_in_a_line_what_it_holds(store):
+    counts = ", ".join(f"{number} {split}" for split, number in store.counts.items())
+    assert f", {len(store.names)} clips: {counts}; " in repr(store) and repr(store).endswith("13 classes)")
