@@ -87,6 +87,9 @@ def check(
 ) -> None:
     """Look at every clip of a corpus: layout, pairs, formats, durations, label ranges.
 
+    Ambisonic recordings (foa_dev, metadata_dev, video_dev: STARSS22 and 23) are known by their folders: four channels,
+    any length, labels with elevations and with or without distances, videos twice as wide as high.
+
     Prints one report of two lists. Problems break a rule, and give exit status 1. Suspicious things break none and are
     hardly meant: silent clips, equal channels, clipping, an offset; azimuths behind or beyond a circle, distances of 0,
     of less than 20 cm throughout, or of more than 100 m, on-screen events beyond the camera's view, doubled rows.

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.event_files import labels_in, list_csv
 from dcase_seld.core.events import Events
-from dcase_seld.core.geometry import PEAK_LIMIT, fold, turn
+from dcase_seld.core.geometry import GEOMETRIES, PEAK_LIMIT, fold, turn
 from dcase_seld.core.task import CLIP_FRAMES, SAMPLE_RATE, SAMPLES_PER_FRAME
 from dcase_seld.media.audio import audio_info
 
@@ -98,10 +99,15 @@ METADATA = (
 """Column of STARSS23's metadata → smallest and largest value, and what it is."""
 
 
-def read_metadata(path: Path, n_classes: int = 13) -> Ints:
+def read_metadata(path: Path, n_classes: int = 13, distance_cm: int | None = None) -> Ints:
     """Return (rows, 6): frame, class, source, azimuth, elevation in degrees, distance in cm, in file order.
 
     Nothing is guessed: metres, seconds and unknown classes are refused.
+
+    Args:
+        path: the file.
+        n_classes: classes are 0 … n_classes - 1.
+        distance_cm: stands where labels have no distance (five columns, as in 2022); None: such labels are refused.
 
     Raises:
         SeldError: names the file, the line and the column that cannot be.
@@ -119,8 +125,10 @@ def read_metadata(path: Path, n_classes: int = 13) -> Ints:
             values = [float(cell) for cell in cells]
         except (ValueError, OverflowError):
             values = []
+        if len(values) == 5 and distance_cm is not None:
+            values.append(distance_cm)
         if len(values) != 6:
-            hint = " Metadata without distance (five columns) cannot be converted." if len(values) == 5 else ""
+            hint = " A distance (the sixth column) is needed here; 2023 alone goes without." if len(values) == 5 else ""
             raise SeldError(
                 f"{path}, line {number}: expected frame,class,source,azimuth,elevation,distance, got {line[:80]!r}."
                 f"{hint}",
@@ -137,6 +145,32 @@ def read_metadata(path: Path, n_classes: int = 13) -> Ints:
                 )
         rows.append([int(value) for value in values])
     return np.array(rows, np.int64).reshape(-1, 6)
+
+
+def events_of_metadata(name: str, rows: Ints) -> Events:
+    """Return the labels of a recording, rows of `read_metadata`, with directions all around."""
+    clips, frame, sound, source = (
+        column.astype(np.int32) for column in (np.zeros(len(rows)), rows[:, 0], rows[:, 1], rows[:, 2])
+    )
+    azimuth, elevation = GEOMETRIES["sphere"].canonical(rows[:, 3], rows[:, 4])
+    return Events(
+        (name,), clips, frame, sound, source, azimuth, rows[:, 5] / 100.0, np.zeros(len(rows), np.bool_),
+        elevation_deg=elevation,
+    )  # fmt: skip
+
+
+def is_all_around(folder: Path) -> bool:
+    """Return whether a folder is a corpus of Ambisonic recordings, or holds label files as these have, headless."""
+    if (folder / "foa_dev").is_dir() or (folder / "foa_eval").is_dir():
+        return not (folder / "stereo_dev").is_dir()
+    if any(folder.glob("stereo_*")) or not folder.is_dir():
+        return False
+    for _, path in list_csv(labels_in(folder)):
+        with Path(path).open("rb") as stream:
+            first = stream.readline(200).lstrip(b"\xef\xbb\xbf").strip()
+        if first:
+            return first[:1].isdigit() and first.count(b",") in (4, 5)
+    return False
 
 
 NEAR_CM = 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from dcase_seld.core.task import (
     frames_of,
 )
 from dcase_seld.core.work import progress
+from dcase_seld.corpus.ambisonic import is_all_around, read_metadata
 from dcase_seld.corpus.layout import OFFICIAL_PART, Clip, Problem, index_corpus
 from dcase_seld.corpus.splits import SPLIT_FILE, SplitConfig, assign
 from dcase_seld.media.audio import audio_info, read_audio
@@ -43,6 +44,7 @@ class Wanted:
         rate: samples per second.
         channels: channels of the sound.
         look_into_videos: open every video too, instead of only pairing it.
+        all_around: Ambisonic recordings of any length, labels with elevations, 360° videos.
     """
 
     taxonomy: Taxonomy = DCASE2025
@@ -50,6 +52,14 @@ class Wanted:
     rate: int = SAMPLE_RATE
     channels: int = 2
     look_into_videos: bool = True
+    all_around: bool = False
+
+    def of(self, root: Path) -> Wanted:
+        """Return what the clips of a corpus should be: as they are asked for, or Ambisonic where its folders say so."""
+        if self.channels == 2 and is_all_around(root):
+            seconds = None if self.seconds == "official" else self.seconds
+            return replace(self, channels=4, seconds=seconds, all_around=True)
+        return self
 
 
 @dataclass
@@ -189,7 +199,8 @@ def check_corpus(root: Path, wanted: Wanted = Wanted(), workers: int = 4, quiet:
     Raises:
         SeldError: the folder is missing or holds no clips in the official layout.
     """
-    corpus = index_corpus(root)
+    wanted = wanted.of(root)
+    corpus = index_corpus(root, "foa" if wanted.all_around else "stereo")
     report = Report(str(root))
     known = {problem.where for problem in corpus.problems}
     with progress("checking", len(corpus.clips), "clips", quiet) as advance:
@@ -256,8 +267,16 @@ def _check_clip(clip: Clip, root: Path, wanted: Wanted) -> tuple[float, int, lis
             problem("broken-sound", clip.audio, error.problem)
     if clip.labels is not None:
         try:
-            events = len(read_csv(clip.labels, n_classes=len(wanted.taxonomy), frames=frames))
-            rows = raw_rows(clip.labels)
+            if wanted.all_around:
+                found = read_metadata(clip.labels, len(wanted.taxonomy), NO_DISTANCE_CM)
+                late = found[found[:, 0] >= frames]
+                if len(late) and clip.audio is not None:
+                    where = f"{len(late)} label rows from frame {late[0, 0]} on"
+                    problem("labels-late", clip.labels, f"{clip.labels}: {where}, where the sound has ended")
+                events, rows = len(found), np.column_stack([found[:, :4], found[:, 5], np.zeros(len(found), np.int64)])
+            else:
+                events = len(read_csv(clip.labels, n_classes=len(wanted.taxonomy), frames=frames))
+                rows = raw_rows(clip.labels)
         except SeldError as error:
             problem("broken-labels", clip.labels, error.problem)
     if clip.video is not None and wanted.look_into_videos:
@@ -265,8 +284,16 @@ def _check_clip(clip: Clip, root: Path, wanted: Wanted) -> tuple[float, int, lis
         if text:
             problem("broken-video" if "cannot" in text or "holds" in text else "video-format", clip.video, text)
     where = str((clip.labels or clip.audio or clip.video or root).relative_to(root))
-    odd = [Problem(kind, where, f"{where}: {text}") for kind, text in oddities(sound, rows).items()]
+    odd = [
+        Problem(kind, where, f"{where}: {text}")
+        for kind, text in oddities(sound, rows).items()
+        if not (wanted.all_around and kind == "azimuth-behind")
+    ]
     return seconds, events, problems, odd
+
+
+NO_DISTANCE_CM = 100
+"""Stands in checks for distances that labels do not have (2022, and the synthetic folds)."""
 
 
 def raw_rows(path: Path) -> npt.NDArray[np.int64]:
@@ -285,7 +312,10 @@ def video_problem(path: Path, seconds: float, wanted: Wanted) -> str:
     except SeldError as error:
         return error.problem
     wrong = []
-    if (info.width, info.height) != (VIDEO_WIDTH, VIDEO_HEIGHT):
+    if wanted.all_around:
+        if info.width != 2 * info.height:
+            wrong.append(f"{info.width}x{info.height} pixels, expected twice as wide as high (all around)")
+    elif (info.width, info.height) != (VIDEO_WIDTH, VIDEO_HEIGHT):
         wrong.append(f"{info.width}x{info.height} pixels, expected {VIDEO_WIDTH}x{VIDEO_HEIGHT}")
     if seconds and abs(info.duration_s - seconds) > VIDEO_TOLERANCE_S:
         wrong.append(f"{info.duration_s:.2f} s of video beside {seconds:.2f} s of sound")

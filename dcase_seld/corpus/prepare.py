@@ -16,10 +16,9 @@ from dcase_seld.core.errors import SeldError
 from dcase_seld.core.event_files import read_csv
 from dcase_seld.core.events import Events, concatenate
 from dcase_seld.core.files import whole_file, write_json
-from dcase_seld.core.geometry import GEOMETRIES
 from dcase_seld.core.task import Task, frames_of
 from dcase_seld.core.work import run_threads
-from dcase_seld.corpus.ambisonic import read_metadata
+from dcase_seld.corpus.ambisonic import events_of_metadata, read_metadata
 from dcase_seld.corpus.audio_pack import AudioOptions, pack_audio
 from dcase_seld.corpus.check import oddities, raw_rows
 from dcase_seld.corpus.layout import Clip
@@ -162,7 +161,7 @@ def _inspect(clip: Clip, audio: AudioOptions, task: Task) -> tuple[int, Events] 
             raise SeldError(f"{clip.audio} holds no sound.")
         frames, n_classes = int(frames_of(samples, audio.rate)), len(task.classes)
         if task.geometry == "sphere":
-            return samples, _all_around(clip, n_classes, frames)
+            return samples, _all_around(clip, task, frames)
         if clip.labels is None:
             return samples, Events.empty([clip.name])
         events = read_csv(clip.labels, n_classes=n_classes, frames=frames)
@@ -177,22 +176,21 @@ def _inspect(clip: Clip, audio: AudioOptions, task: Task) -> tuple[int, Events] 
         return error.problem
 
 
-def _all_around(clip: Clip, n_classes: int, frames: int) -> Events:
+def _all_around(clip: Clip, task: Task, frames: int) -> Events:
     """Return the labels of a recording in STARSS23's form, with elevations; rows beyond the sound's end are left out.
 
     Raises:
         SeldError: a row is not as it must be.
     """
-    rows = np.zeros((0, 6), np.int64) if clip.labels is None else read_metadata(clip.labels, n_classes)
-    rows = rows[rows[:, 0] < frames]
-    clips, frame, sound, source = (
-        column.astype(np.int32) for column in (np.zeros(len(rows)), rows[:, 0], rows[:, 1], rows[:, 2])
-    )
-    azimuth, elevation = GEOMETRIES["sphere"].canonical(rows[:, 3], rows[:, 4])
-    return Events(
-        (clip.name,), clips, frame, sound, source, azimuth, rows[:, 5] / 100.0, np.zeros(len(rows), np.bool_),
-        elevation_deg=elevation,
-    )  # fmt: skip
+    nominal = NOMINAL_CM if task.name == "dcase2023" else None
+    none = np.zeros((0, 6), np.int64)
+    rows = none if clip.labels is None else read_metadata(clip.labels, len(task.classes), nominal)
+    return events_of_metadata(clip.name, rows[rows[:, 0] < frames])
+
+
+NOMINAL_CM = 100
+"""Distance of labels that have none, in 2023, which does not score it: the same everywhere, so that it costs nothing
+to learn and its error keeps no source from counting as found while a network is validated."""
 
 
 def _named(events: Events, name: str) -> Events:

@@ -17,9 +17,13 @@ from dcase_seld.core.event_files import in_batches, labels_in, list_csv
 from dcase_seld.core.events import Events
 from dcase_seld.core.files import whole_file
 from dcase_seld.core.task import LABEL_RATE
+from dcase_seld.corpus.ambisonic import events_of_metadata, is_all_around, read_metadata
 
 AZIMUTH_EDGES = np.arange(-90, 91, 10)
 """Edges of the azimuth histogram in degrees."""
+
+SPHERE_EDGES = np.arange(-180, 181, 10), np.arange(-90, 91, 10)
+"""Edges of azimuth and elevation, in degrees, where directions are all around."""
 
 DISTANCE_EDGES = np.arange(0.0, 10.5, 0.5)
 """Edges of the distance histogram in metres; what lies beyond counts in the last bin."""
@@ -35,11 +39,12 @@ class LabelStats:
         source_frames: (C,) source frames.
         clips_with: (C,) clips in which the class occurs.
         onscreen: (C,) share of the source frames that are on screen, NaN where there are none.
-        azimuth: (C, bins) histogram over AZIMUTH_EDGES.
+        azimuth: (C, bins) histogram over AZIMUTH_EDGES, or the first of SPHERE_EDGES.
         distance: (C, bins) histogram over DISTANCE_EDGES.
         distance_quartiles_m: (C, 3) quartiles in metres.
         polyphony: (P,) label frames with 1, 2, … sources at a time.
         same_class: (P,) class frames with 1, 2, … sources of one class at a time.
+        sphere: (azimuths, elevations) source frames over SPHERE_EDGES; None: a half circle.
     """
 
     classes: tuple[str, ...]
@@ -53,6 +58,12 @@ class LabelStats:
     distance_quartiles_m: npt.NDArray[np.float64]
     polyphony: npt.NDArray[np.int64]
     same_class: npt.NDArray[np.int64]
+    sphere: npt.NDArray[np.int64] | None = None
+
+    @property
+    def azimuth_edges(self) -> npt.NDArray[np.integer]:
+        """Return the edges of the azimuth histogram in degrees."""
+        return AZIMUTH_EDGES if self.sphere is None else SPHERE_EDGES[0]
 
     def to_json(self) -> dict[str, Any]:
         """Return all figures as plain data; what is undefined is null."""
@@ -63,12 +74,16 @@ class LabelStats:
                 for v in (values if values.ndim > 1 else values.tolist())
             ]
 
+        around: dict[str, Any] = {}
+        if self.sphere is not None:
+            around = {"elevation_edges_deg": SPHERE_EDGES[1].tolist(), "sphere": plain(self.sphere)}
         return {
             "clips": self.clips,
             "silent_clips": self.silent_clips,
             "classes": list(self.classes),
-            "azimuth_edges_deg": AZIMUTH_EDGES.tolist(),
+            "azimuth_edges_deg": self.azimuth_edges.tolist(),
             "distance_edges_m": DISTANCE_EDGES.tolist(),
+            **around,
             **{
                 name: plain(getattr(self, name))
                 for name in (
@@ -106,6 +121,9 @@ def read_labels(
         store = Store.open(folder)
         names = [store.names[index] for index in store.indices(list(splits)) if store.labelled[index]]
         return iter([store.events.select_clips(names)]), store.taxonomy
+    if is_all_around(folder):
+        files = list_csv(labels_in(folder))
+        return (events_of_metadata(name, read_metadata(Path(path), len(taxonomy), 0)) for name, path in files), taxonomy
     return in_batches(list_csv(labels_in(folder)), Limits(len(taxonomy), None)), taxonomy
 
 
@@ -116,6 +134,7 @@ def label_stats(tables: Iterable[Events], taxonomy: Taxonomy) -> LabelStats:
     frames, clips_with = np.zeros(size, np.int64), np.zeros(size, np.int64)
     seen = np.zeros(size)
     azimuth = np.zeros((size, len(AZIMUTH_EDGES) - 1), np.int64)
+    sphere: npt.NDArray[np.int64] | None = None
     distance = np.zeros((size, len(DISTANCE_EDGES) - 1), np.int64)
     polyphony, same_class = np.zeros(0, np.int64), np.zeros(0, np.int64)
     # Distances are whole centimetres: there are few different ones, however many rows.
@@ -127,7 +146,13 @@ def label_stats(tables: Iterable[Events], taxonomy: Taxonomy) -> LabelStats:
         frames += np.bincount(sound, minlength=size)
         seen += np.bincount(sound, events.onscreen, minlength=size)
         clips_with += np.bincount(np.unique(clip * size + sound) % size, minlength=size)
-        azimuth += _histogram(sound, events.azimuth_deg, AZIMUTH_EDGES, size)
+        if events.elevation_deg is None:
+            azimuth += _histogram(sound, events.azimuth_deg, AZIMUTH_EDGES, size)
+        else:
+            around = np.histogram2d(events.azimuth_deg, events.elevation_deg, bins=list(SPHERE_EDGES))[0]
+            sphere = around.astype(np.int64) if sphere is None else sphere + around.astype(np.int64)
+            each = _histogram(sound, events.azimuth_deg, SPHERE_EDGES[0], size)
+            azimuth = each if azimuth.shape != each.shape else azimuth + each
         distance += _histogram(sound, np.minimum(events.distance_m, DISTANCE_EDGES[-1]), DISTANCE_EDGES, size)
         time = clip * (int(events.frame.max(initial=0)) + 1) + events.frame
         polyphony = _sum(polyphony, _how_many(time))
@@ -150,6 +175,7 @@ def label_stats(tables: Iterable[Events], taxonomy: Taxonomy) -> LabelStats:
         distance_quartiles_m=np.array([_quartiles(*one) for one in apart]),
         polyphony=polyphony,
         same_class=same_class,
+        sphere=sphere,
     )
 
 
@@ -199,7 +225,7 @@ def table_rows(stats: LabelStats) -> list[tuple[str, ...]]:
                 f"{frames:,}",
                 f"{frames / total:.1%}",
                 f"{stats.clips_with[index]:,}",
-                f"{stats.onscreen[index]:.0%}" if frames else "–",
+                f"{stats.onscreen[index]:.0%}" if frames and stats.sphere is None else "–",
                 f"{low:.1f} / {middle:.1f} / {high:.1f}" if frames else "–",
             )
         )
@@ -212,9 +238,10 @@ def summary(stats: LabelStats) -> str:
     together = ", ".join(f"{count / max(frames, 1):.0%} {n}" for n, count in enumerate(stats.polyphony.tolist(), 1))
     total = int(stats.source_frames.sum())
     seen = float(np.nansum(stats.onscreen * stats.source_frames)) / max(total, 1)
+    where = f"{seen:.0%} on screen" if stats.sphere is None else "all around"
     return (
         f"{stats.clips:,} clips, {stats.silent_clips:,} of them silent; {total:,} source frames "
-        f"({total / LABEL_RATE / 60:.1f} minutes), {seen:.0%} on screen; sources at a time: {together or 'none'}"
+        f"({total / LABEL_RATE / 60:.1f} minutes), {where}; sources at a time: {together or 'none'}"
     )
 
 
@@ -234,8 +261,14 @@ def draw(stats: LabelStats, path: Path) -> None:
     axes[0, 0].invert_yaxis()
     axes[0, 0].legend()
     share = stats.azimuth / np.maximum(stats.azimuth.sum(axis=1, keepdims=True), 1)
-    axes[0, 1].imshow(share, aspect="auto", cmap="viridis", extent=(-90, 90, len(place) - 0.5, -0.5))
-    axes[0, 1].set(yticks=place, yticklabels=stats.classes, xlabel="azimuth in degrees, left is +", title="Directions")
+    edge = float(stats.azimuth_edges[-1])
+    title = {"xlabel": "azimuth in degrees, left is +", "title": "Directions"}
+    if stats.sphere is None:
+        axes[0, 1].imshow(share, aspect="auto", cmap="viridis", extent=(-edge, edge, len(place) - 0.5, -0.5))
+        axes[0, 1].set(yticks=place, yticklabels=stats.classes, **title)
+    else:
+        axes[0, 1].imshow(stats.sphere.T, origin="lower", cmap="viridis", extent=(-edge, edge, -90, 90))
+        axes[0, 1].set(ylabel="elevation in degrees", xticks=range(-180, 181, 60), yticks=range(-90, 91, 30), **title)
     axes[0, 1].invert_xaxis()
     axes[1, 0].bar(DISTANCE_EDGES[:-1] + 0.25, stats.distance.sum(axis=0), width=0.45, color="#2a7fba")
     axes[1, 0].set(
