@@ -25,10 +25,11 @@ def one_by_one(output: SeldOutput, target: SeldTarget) -> Tensor:
     target there with a valid one, which costs and gives the same.
     """
     predicted = torch.cat((output.direction, output.distance[..., None]), -1)
+    source = torch.cat((target.direction, target.distance[..., None]), -1)
     losses = []
     for order in ORDERS:
-        error = (predicted - target.source[..., list(order), :3]).square().mean((-2, -1))
-        wrong = target.number.clamp(min=1) != max(order) + 1
+        error = (predicted - source[..., list(order), :]).square().mean((-2, -1))
+        wrong = target.count.clamp(min=1) != max(order) + 1
         losses.append(error.masked_fill(wrong, torch.inf))
     return torch.stack(losses).min(0).values.mean()
 
@@ -44,7 +45,7 @@ def main() -> None:
     shape = (arguments.batch, 50, 13)
     number = torch.randint(0, 4, shape, generator=generator) * (torch.rand(shape, generator=generator) < 0.1)
     source = torch.randn(*shape, 3, 4, generator=generator) * (torch.arange(3) < number[..., None])[..., None]
-    target = SeldTarget(number, source)
+    target = SeldTarget(number, source[..., :2], source[..., 2], source[..., 3])
     xy, distance = torch.randn(*shape, 3, 2, generator=generator), torch.rand(*shape, 3, generator=generator)
     output = SeldOutput(xy.requires_grad_(), distance.requires_grad_(), None)
     ways = {"ours": lambda: adpit_loss(output, target).total, "one by one": lambda: one_by_one(output, target)}
@@ -57,6 +58,7 @@ def main() -> None:
             value = loss()
             value.backward()
             times[name].append(time.perf_counter() - start)
+            assert xy.grad is not None
             results[name] = (value.item(), xy.grad.clone())
     median = {name: sorted(taken)[len(taken) // 2] for name, taken in times.items()}
     difference = (results["ours"][1] - results["one by one"][1]).abs().max().item()

@@ -17,6 +17,7 @@ import torch
 
 from dcase_seld.core.task import CLIP_SAMPLES
 from dcase_seld.store.batches import Batches
+from dcase_seld.store.source import StoreSource
 from dcase_seld.store.store import Store
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "made"))
@@ -31,6 +32,11 @@ def rate(work, count, repeat=3):
         work()
         best = max(best, count / (time.perf_counter() - start))
     return best
+
+
+def whole(store):
+    """Return all clips of a store as a source."""
+    return StoreSource(store, store.indices("all"))
 
 
 def resident_mb():
@@ -73,7 +79,7 @@ def access(store, size=64):
 
 def waiting(store, step_seconds, size=32):
     """Return the share of time that a training step of `step_seconds` waits for its batch."""
-    batches = Batches(store, store.indices("all"), size, shuffle_seed=0)
+    batches = Batches(whole(store), size, shuffle_seed=0)
     waited = total = 0.0
     reader = batches.epoch(0)
     next(reader)
@@ -91,7 +97,7 @@ def waiting(store, step_seconds, size=32):
 
 
 def loading(store):
-    batches = Batches(store, store.indices("all"), 32, shuffle_seed=0)
+    batches = Batches(whole(store), 32, shuffle_seed=0)
     speed = rate(lambda: [None for _ in batches.epoch(0)], len(store), 2)
     print(f"clips/s, whole batches (float waveforms, targets)  {speed:10,.0f}")
     for clips_per_second in (50, 500):
@@ -102,12 +108,13 @@ def loading(store):
 def memory(store):
     print(f"resident memory, {len(store):,} clips: opened {resident_mb():.0f} MB", end="")
     seen = 0
-    for batch in Batches(store, store.indices("all"), 32, shuffle_seed=0):
+    for batch in Batches(whole(store), 32, shuffle_seed=0):
         seen += len(batch.index)
         if seen in (640, 3200, 6400):
-            print(f", {seen:,} clips read {resident_mb():.0f} MB", end="" if seen < 6400 else "\n")
+            print(f", {seen:,} clips read {resident_mb():.0f} MB", end="")
         if seen >= 6400:
             break
+    print()
 
 
 def main():
@@ -121,7 +128,7 @@ def main():
         access(store)
         loading(store)
         del store
-        memory(Store.open(noise_store(Path(folder) / "large", 30_000, sparse=True)))
+        memory(Store.open(noise_store(Path(folder) / "large", 15 * arguments.clips, sparse=True)))
 
 
 if __name__ == "__main__":

@@ -20,9 +20,10 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -86,13 +87,15 @@ def speed(clips: int, rounds: int) -> None:
     print(f"OWL-ViT, 577 tokens {1e3 * medians[3]:8.1f} ms/frame  150,000 frames: {150_000 * medians[3] / 3600:.1f} h")
 
 
-def cores(clips: int, workers: list[int], rounds: int) -> None:
-    """Print clips per second, and per second of processor time, embedded by so many workers in alternating rounds."""
+def core_rates(
+    clips: int, workers: list[int], rounds: int, kinds: Sequence[str] = ("yamnet", "voice")
+) -> dict[tuple[str, int], tuple[float, float]]:
+    """Return by encoder and workers the best clips per second, and per second of processor time; rounds alternate."""
     clip = np.random.default_rng(0).integers(-3000, 3000, (5 * RATE, 2), np.int16)
-    source = SimpleNamespace(sound=lambda rows: np.repeat(clip[None], len(rows), axis=0), name_of=str)
-    nowhere = SimpleNamespace(write=lambda *given: None)
+    source: Any = SimpleNamespace(sound=lambda rows: np.repeat(clip[None], len(rows), axis=0), name_of=str)
+    nowhere: Any = SimpleNamespace(write=lambda *given: None)
     rows = [(0, range(clips))]
-    encoders = {kind: build_encoder(parse_tokens_config({"kind": kind}, kind), RATE) for kind in ("yamnet", "voice")}
+    encoders = {kind: build_encoder(parse_tokens_config({"kind": kind}, kind), RATE) for kind in kinds}
     told: dict[tuple[str, int], list[tuple[float, float]]] = {}
     for _ in range(rounds + 1):  # the first one warms up
         for (kind, encoder), count in itertools.product(encoders.items(), workers):
@@ -101,8 +104,12 @@ def cores(clips: int, workers: list[int], rounds: int) -> None:
                 embed_sound(source, encoder, nowhere, rows, lambda number: None, count, SOUND_CLIPS_AT_ONCE // 4)
             rates = clips / (time.perf_counter() - began), clips / (time.process_time() - spent)
             told.setdefault((kind, count), []).append(rates)
-    for (kind, count), rates in told.items():
-        best, each = (max(values) for values in zip(*rates[1:], strict=True))
+    return {key: (max(a for a, _ in found[1:]), max(b for _, b in found[1:])) for key, found in told.items()}
+
+
+def cores(clips: int, workers: list[int], rounds: int) -> None:
+    """Print what `core_rates` finds."""
+    for (kind, count), (best, each) in core_rates(clips, workers, rounds).items():
         print(f"{kind:8} {count:3} workers {best:8.1f} clips/s {each:8.1f} clips per second of processor time")
 
 

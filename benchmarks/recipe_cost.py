@@ -42,14 +42,20 @@ def recipe_steps(path: Path) -> dict[str, Step]:
 
 def count_clips(steps: dict[str, Step], store: str) -> dict[str, int]:
     """Return the clips of a prepare step by split."""
-    prepare = steps[store].config
+    prepare = config_of(steps[store])
     source = steps.get(prepare.corpus)
     if source is not None:
-        counts, held = source.config.clips, source.config.rooms.validation_fraction
+        scenes = config_of(source)
+        counts, held = scenes.clips, scenes.rooms.validation_fraction
         train, test, evaluation = counts.train, counts.test, 0
     else:
         (train, test, evaluation), held = OFFICIAL[Path(prepare.corpus).name], prepare.split.fraction
     return {"train": train - round(held * train), "val": round(held * train), "test": test, "eval": evaluation}
+
+
+def config_of(step: Step) -> Any:
+    """Return a step's configuration, whose fields are its stage's."""
+    return step.config
 
 
 def names_in(value: str | list[str] | None) -> list[str]:
@@ -59,7 +65,7 @@ def names_in(value: str | list[str] | None) -> list[str]:
 
 def train_passes(steps: dict[str, Step], name: str) -> tuple[int, int]:
     """Return (clips trained on, clips validated) over all epochs of a train step."""
-    config = steps[name].config
+    config = config_of(steps[name])
     clips = [count_clips(steps, store) for store in names_in(config.data)]
     an_epoch = config.epoch_clips or sum(c[split] for c in clips for split in config.train_on)
     held = 0 if "val" in config.train_on else sum(c["val"] for c in clips)
@@ -71,14 +77,14 @@ def members_of(steps: dict[str, Step], names: list[str]) -> list[str]:
     return [
         train
         for name in names
-        for train in (names_in(steps[name].config.members) if steps[name].stage.name == "ensemble" else [name])
+        for train in (names_in(config_of(steps[name]).members) if steps[name].stage.name == "ensemble" else [name])
     ]
 
 
 def forward_passes(steps: dict[str, Step]) -> Iterator[tuple[str, int]]:
     """Yield (train step, clips that its network predicts) of every ensemble and predict step."""
     for step in steps.values():
-        config = step.config
+        config = config_of(step)
         if step.stage.name == "predict":
             clips, tta = count_clips(steps, config.data)[config.split], config.tta
         elif step.stage.name == "ensemble" and config.data is not None and config.settings_of is None:
@@ -91,10 +97,10 @@ def forward_passes(steps: dict[str, Step]) -> Iterator[tuple[str, int]]:
 
 def token_shapes(step: Step) -> dict[str, tuple[int, ...]]:
     """Return the shape of a clip's CLAP or OWL-ViT tokens that an embed step writes."""
-    model = step.config.model
+    model = config_of(step).model
     if model.kind == "clap":
         return {"clap": (model.tokens, 512)}
-    return {"vision": (round(5 * model.fps), 1 + VIDEO_FRAME_TOKENS // model.pool**2, 512)}
+    return {"owlvit": (round(5 * model.fps), 1 + VIDEO_FRAME_TOKENS // model.pool**2, 512)}
 
 
 def folder_bytes(folder: Path, pattern: str = "*") -> int:
@@ -106,6 +112,7 @@ def sample_bytes(steps: dict[str, Step], folder: Path) -> dict[str, float]:
     """Return bytes per clip of what simulate, prepare, the feature cache and embed write, by writing some."""
     import numpy as np
 
+    from dcase_seld.core.config import parse_config
     from dcase_seld.model.network import build_model
     from dcase_seld.simulate.config import ClipCounts
     from dcase_seld.store.store import Store
@@ -114,7 +121,7 @@ def sample_bytes(steps: dict[str, Step], folder: Path) -> dict[str, float]:
 
     stages = registry()
     found: dict[str, float] = {}
-    scenes = next(step.config for step in steps.values() if step.stage.name == "simulate")
+    scenes = next(config_of(step) for step in steps.values() if step.stage.name == "simulate")
     few = {"clips": ClipCounts(train=SAMPLE, test=0), "sounds": None, "pictures": None}
     config = scenes.model_copy(update={**few, "rooms": scenes.rooms.model_copy(update={"train": 2})})
     (folder / "corpus").mkdir()
@@ -123,16 +130,25 @@ def sample_bytes(steps: dict[str, Step], folder: Path) -> dict[str, float]:
         found[title] = folder_bytes(folder / "corpus", pattern) / SAMPLE
     prepare = stages.load("prepare")
     (folder / "store").mkdir()
-    prepare.run(prepare.config(corpus="corpus"), {"corpus": [folder / "corpus"]}, folder / "store", Context())
+    prepare.run(
+        parse_config(prepare.config, {"corpus": "corpus"}, "prepare"),
+        {"corpus": [folder / "corpus"]},
+        folder / "store",
+        Context(),
+    )
     found["store"] = folder_bytes(folder / "store") / SAMPLE
     store = Store.open(folder / "store")
-    network = next(step.config.model for step in steps.values() if step.stage.name == "train")
-    frontend = build_model(network, store.taxonomy).frontend
+    network = next(config_of(step).model for step in steps.values() if step.stage.name == "train")
+    frontend = build_model(network, store.task).frontend
     build_cache(store, frontend)
     found["features"] = folder_bytes(cache_folder(store, frontend), "*.npy") / SAMPLE
     for name, step in steps.items():
         for kind, shape in token_shapes(step).items() if step.stage.name == "embed" else ():
-            writer = TokenWriter(folder / name, TokenSpec(kind, "size", "size", True, shape), store.names)
+            writer = TokenWriter(
+                folder / name,
+                TokenSpec(kind, "sound" if len(shape) == 2 else "image", "size", "size", True, shape),
+                store.names,
+            )
             for shard, names in writer.pending():
                 writer.write(shard, np.zeros((len(names), *shape), np.float16))
             writer.finish()
@@ -145,7 +161,7 @@ def measure_network(path: Path, name: str, clips: int, threads: int) -> None:
     import torch
     from model import batch_of, training_step
 
-    from dcase_seld.core.classes import DCASE2025
+    from dcase_seld.core.task import Task
     from dcase_seld.model.network import build_model
     from dcase_seld.model.weights import save_model
     from dcase_seld.train.state import Position, WeightAverage, save_state
@@ -160,14 +176,14 @@ def measure_network(path: Path, name: str, clips: int, threads: int) -> None:
 
     torch.set_num_threads(threads)
     steps = recipe_steps(path)
-    config = steps[name].config
+    config = config_of(steps[name])
     shapes: dict[str, tuple[int, ...]] = {}
     for tokens in names_in(config.tokens):
         shapes |= token_shapes(steps[tokens])
-    model = build_model(config.model, DCASE2025).train()
+    model = build_model(config.model, Task()).train()
     optimizer = torch.optim.AdamW(model.parameters())
     average = WeightAverage(model, config.ema) if config.ema else None
-    inputs, target = batch_of(model, clips, "cpu", shapes.get("vision", (5, 577, 512)))
+    inputs, target = batch_of(model, clips, "cpu", shapes.get("owlvit", (5, 577, 512)))
     with torch.no_grad():
         hearing = processor_seconds(lambda: model.frontend.extract(inputs.wave), 1)
         cached = inputs._replace(features=model.frontend.extract(inputs.wave), wave=None)
@@ -191,7 +207,7 @@ def networks_of(steps: dict[str, Step]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     for name, step in steps.items():
         if step.stage.name == "train":
-            like = next((g for g in groups if steps[g].config.model == step.config.model), name)
+            like = next((g for g in groups if config_of(steps[g]).model == config_of(step).model), name)
             groups.setdefault(like, []).append(name)
     return groups
 
@@ -202,13 +218,13 @@ def disk_table(steps: dict[str, Step], per_clip: dict[str, float], weights: floa
     stores = {name: sum(count_clips(steps, name).values()) for name, s in steps.items() if s.stage.name == "prepare"}
     for name, step in steps.items():
         if step.stage.name == "simulate":
-            clips = step.config.clips.train + step.config.clips.test
+            clips = config_of(step).clips.train + config_of(step).clips.test
             rows += [(f"{name} ({t[8:]})", size, clips) for t, size in per_clip.items() if t.startswith("scenes: ")]
         elif step.stage.name == "prepare":
             rows.append((name, per_clip["store"], stores[name]))
         elif step.stage.name == "embed":
-            rows.append((name, per_clip[next(iter(token_shapes(step)))], stores[step.config.data]))
-    trained = {store for s in steps.values() if s.stage.name == "train" for store in names_in(s.config.data)}
+            rows.append((name, per_clip[next(iter(token_shapes(step)))], stores[config_of(step).data]))
+    trained = {store for s in steps.values() if s.stage.name == "train" for store in names_in(config_of(s).data)}
     print(f"\n{'on disk':28}{'bytes a clip':>14}{'clips':>9}{'GB':>8}")
     for title, size, clips in rows:
         print(f"{title:28}{size:14,.0f}{clips:9,}{size * clips / 1e9:8.2f}")
@@ -224,7 +240,7 @@ def disk_table(steps: dict[str, Step], per_clip: dict[str, float], weights: floa
 
 def report(path: Path, batches: list[int], threads: int, measured: dict[str, list[dict[str, float]]]) -> None:
     """Print the tables of one recipe; `measured` keeps what networks take, since several recipes train the same."""
-    from dcase_seld.core.classes import DCASE2025
+    from dcase_seld.core.task import Task
     from dcase_seld.model.summary import summarise
 
     steps = recipe_steps(path)
@@ -232,9 +248,9 @@ def report(path: Path, batches: list[int], threads: int, measured: dict[str, lis
     disk = {"weights": 0.0, "state": 0.0}
     core_hours = operations = 0.0
     for name, group in networks_of(steps).items():
-        config = steps[name].config
+        config = config_of(steps[name])
         vision = next(
-            (v for t in names_in(config.tokens) if (v := token_shapes(steps[t]).get("vision"))), (5, 577, 512)
+            (v for t in names_in(config.tokens) if (v := token_shapes(steps[t]).get("owlvit"))), (5, 577, 512)
         )
         key = f"{config.model.model_dump_json()} {config.ema > 0} {vision}"
         if key not in measured:
@@ -249,7 +265,7 @@ def report(path: Path, batches: list[int], threads: int, measured: dict[str, lis
         part = config.batch_size // config.accumulate
         scaled = small["peak"] + slope * (part - batches[0])
         summary = summarise(
-            config.model, DCASE2025, clips=part, video_frames=vision[0], tokens_per_frame=vision[1], depth=1
+            config.model, Task(), clips=part, video_frames=vision[0], tokens_per_frame=vision[1], depth=1
         )
         trained = sum(train_passes(steps, step)[0] for step in group)
         heard = sum(train_passes(steps, step)[1] for step in group)

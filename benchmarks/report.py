@@ -5,6 +5,7 @@ Two runs of the same clips; labels and sound are random, so only the time means 
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -17,10 +18,8 @@ from dcase_seld.corpus.layout import Clip
 from dcase_seld.corpus.prepare import build_store
 from dcase_seld.media.audio import write_wav
 from dcase_seld.report.page import write_report
-from dcase_seld.report.run import Run
+from dcase_seld.report.run import Run, StoreClips
 from dcase_seld.store.store import Store
-
-CLIPS = 600
 
 
 def random_events(names: list[str], seed: int) -> Events:
@@ -37,8 +36,11 @@ def random_events(names: list[str], seed: int) -> Events:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clips", type=int, default=600)
+    count = parser.parse_args().clips
     rng = np.random.default_rng(0)
-    names = [f"fold4_room{n % 9}_mix{n % 60:03d}_deg{n % 360:03d}_start{n:04d}" for n in range(CLIPS)]
+    names = [f"fold4_room{n % 9}_mix{n % 60:03d}_deg{n % 360:03d}_start{n:04d}" for n in range(count)]
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         write_folder(random_events(names, 0), folder / "labels")
@@ -48,14 +50,17 @@ def main() -> None:
         clips = [
             Clip(n, "dev-test", folder / "sound" / f"{n}.wav", folder / "labels" / f"{n}.csv", None) for n in names
         ]
-        build_store(clips, folder / "store", root=folder, splits=["test"] * CLIPS, workers=2)
+        build_store(clips, folder / "store", root=folder, splits=["test"] * count, workers=2)
         store = Store.open(folder / "store")
-        runs = [Run(f"run {s}", random_events(names, s), store.events, store=store, split="test") for s in (1, 2)]
+        runs = [
+            Run(f"run {s}", random_events(names, s), store.events, clips=StoreClips(store), split="test")
+            for s in (1, 2)
+        ]
         began = time.perf_counter()
         write_report(runs, folder / "report.html")
         spent = time.perf_counter() - began
         size = (folder / "report.html").stat().st_size / 1e6
-        print(f"report on 2 runs of {CLIPS} clips: {spent:.1f} s, {size:.1f} MB")
+        print(f"report on 2 runs of {count} clips: {spent:.1f} s, {size:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,10 +41,10 @@ def scenes(clips: int, seed: int = 0) -> tuple[Events, Events]:
     return _table(names, rows), _table(names, guesses)
 
 
-def _table(names: tuple[str, ...], rows: list[tuple[object, ...]]) -> Events:
+def _table(names: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> Events:
     columns = np.array(rows, dtype=np.float64).T
-    integers = [columns[index].astype(np.int32) for index in range(4)]
-    return Events(names, *integers, columns[4], columns[5], columns[6] > 0)
+    clip, frame, class_index, source = (columns[index].astype(np.int32) for index in range(4))
+    return Events(names, clip, frame, class_index, source, columns[4], columns[5], columns[6] > 0)
 
 
 def processor_seconds() -> float:

@@ -9,8 +9,8 @@ SOUNDS is a folder of recordings, one sub-folder per class; without it the sound
 
 from __future__ import annotations
 
+import argparse
 import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -66,4 +66,8 @@ def main(clips: int, sounds: Path | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 400, Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", type=int, nargs="?", default=400)
+    parser.add_argument("sounds", type=Path, nargs="?")
+    arguments = parser.parse_args()
+    main(arguments.clips, arguments.sounds)

@@ -5,6 +5,7 @@ Wall and processor time of whole processes, the best of three; `python` is what 
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -34,6 +35,7 @@ def best(words: list[str], folder: str) -> tuple[float, float]:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     cli = [sys.executable, "-m", "dcase_seld.cli.main"]
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "r.yaml").write_text(RECIPE)

@@ -1,12 +1,12 @@
 """Speed of training: run `python benchmarks/train_throughput.py [--clips N] [--batch 64] [--threads 2]`.
 
-Our trainer (store, cached features, augmentation by swap and masks, clipping, checks) against a plain loop over
-standardised features in memory with the same loss and optimizer, in a process of its own: over our baseline CRNN, over
-it with the trainer's way of keeping memory, and over the same layers as they are usually written (ReLU before pooling,
-channels first). They run in turns of a few steps, so that what else the machine does meets all of them; speeds are of
-the median step, in time of the clock and of the processor (which other programs do not disturb); every process has
-made a whole turn before. Then a whole training says how long it waited for data and what validation took. Sound is
-noise. Takes about 8 GB of memory.
+Our trainer (store, cached features, augmentation by swap and masks, weight average, clipping, checks) against a plain
+loop over standardised features in memory with the same loss and optimizer, in a process of its own: over our baseline
+CRNN, over it with the trainer's way of keeping memory, and over the same layers as they are usually written (ReLU
+before pooling, channels first). They run in turns of a few steps, so that what else the machine does meets all of them;
+speeds are of the median step, in time of the clock and of the processor (which other programs do not disturb); every
+process has made a whole turn before. Then a whole training says how long it waited for data and what validation took.
+Sound is noise. Takes about 8 GB of memory.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ import time
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from dcase_seld.core.config import parse_config
 from dcase_seld.infer.devices import kept_memory
 from dcase_seld.model.network import build_model
 from dcase_seld.model.types import ModelInput
@@ -42,7 +44,7 @@ from dcase_seld.train.setup import (
     set_statistics,
     training_mode,
 )
-from dcase_seld.train.state import learning_rate
+from dcase_seld.train.state import WeightAverage, learning_rate
 from dcase_seld.train.step import training_step
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "made"))
@@ -57,6 +59,7 @@ def our_steps(config, sources, fabric):
     set_statistics(network, sources, 64, fabric.device)
     loss = partial(adpit_loss, onscreen_loss="masked", positive_weight=3.0)
     wrapped, optimizer = fabric.setup(network, make_optimizer(network, config))
+    average = WeightAverage(network, config.ema)
     augment = Augment(config.augment, network.frontend)
     batches = make_batches(config, sources, fabric)
     training_mode(network, config)
@@ -68,6 +71,7 @@ def our_steps(config, sources, fabric):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, 10_000, config.lr, config.schedule)
             sums += training_step(fabric, wrapped, optimizer, next(reader), loss, augment, config, step)
+            average.update(network, step)
             if step % 10 == 0:
                 sums.tolist()
             step += 1
@@ -123,8 +127,8 @@ def _contiguous_forward(encoder, features, tokens=None):
     return x
 
 
-RUNS = {
-    "our trainer, augmentation on": (our_steps, kept_memory),
+RUNS: dict[str, Any] = {
+    "our trainer, augmentation and EMA on": (our_steps, kept_memory),
     "plain loop, our network": (plain_steps, nullcontext),
     "plain loop, our network, memory kept": (plain_steps, kept_memory),
     "plain loop, network as usually written": (partial(plain_steps, change=as_usually_written), nullcontext),
@@ -172,13 +176,15 @@ def main():
     parser.add_argument("--turns", type=int, default=4, help=f"turns of {TURN} updates each")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    config = TrainConfig(
-        model={"kind": "crnn"},
-        batch_size=arguments.batch,
-        epochs=3,
-        augment={"swap": 0.5, "mask": 0.5},
-        tensorboard=False,
-    )
+    described = {
+        "model": {"kind": "crnn"},
+        "batch_size": arguments.batch,
+        "epochs": 3,
+        "augment": {"swap": 0.5, "mask": 0.5},
+        "ema": 0.99,
+        "tensorboard": False,
+    }
+    config = parse_config(TrainConfig, described, "config")
     with tempfile.TemporaryDirectory() as folder:
         store = noise_store(Path(folder) / "store", arguments.clips)
         sources = open_sources([store], [], ["train"], frozenset())

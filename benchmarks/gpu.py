@@ -1,0 +1,263 @@
+"""What training reaches on this machine's GPU, in one table and as JSON: under four minutes on an H100.
+
+Bare steps (waveform to update, nothing else) of the full-size audio network, the trainer with its augmentation and
+weight average and how busy it keeps the device, kernel time by kind, the front end alone, the baseline in the trainer;
+then what the cores beside it do: embedding and simulation by numbers of processes. Sound, tokens and labels are noise.
+What would begin after `--budget` seconds is left out, and said. Without a GPU the same runs on the CPU (`--small`).
+
+Run: python benchmarks/gpu.py [--json gpu.json] [--batch 64] [--clips 2048] [--no-compile] [--device cuda|cpu] [--small]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from embed import core_rates
+from model import NETWORKS, PEAK_BF16, batch_of, seconds
+from model import training_step as bare_step
+from simulate import job
+from torch.profiler import ProfilerActivity, profile
+
+from dcase_seld.core.config import parse_config
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.files import write_json
+from dcase_seld.core.task import Task
+from dcase_seld.infer.devices import compile_network
+from dcase_seld.model.network import build_model
+from dcase_seld.model.summary import summarise
+from dcase_seld.scoring.figures import read_epochs
+from dcase_seld.simulate.simulation import simulate
+from dcase_seld.store.source import open_sources
+from dcase_seld.store.store import Store
+from dcase_seld.store.tokens import TokenSpec, TokenWriter
+from dcase_seld.train.augment import Augment
+from dcase_seld.train.config import TrainConfig
+from dcase_seld.train.loop import train
+from dcase_seld.train.losses import make_loss
+from dcase_seld.train.setup import make_batches, make_fabric, make_optimizer, resident_sound, training_mode
+from dcase_seld.train.state import WeightAverage
+from dcase_seld.train.step import training_step
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "made"))
+from noise import noise_store
+
+KINDS = {
+    "fused": r"triton",
+    "convolution": r"conv|fprop|dgrad|wgrad|implicit|xmma",
+    "normalisation": r"norm|bn_",
+    "pooling": r"pool",
+    "attention": r"flash|fmha|attention|softmax",
+    "matrix product": r"gemm|cutlass|addmm|::mm|::bmm|linear|splitk",
+    "Fourier transform": r"fft",
+    "optimizer and average": r"multi_tensor|foreach|adam|lerp",
+    "copy": r"memcpy|memset|copy|nchw|nhwc|cat",
+    "reduction": r"reduce|::sum|::mean",
+    "elementwise": r"elementwise|vectorized|::mul|::add|relu|sigmoid|where",
+}
+"""Kind of a kernel → what its name holds; the first that fits counts."""
+SMALL_ENCODER = {"channels": [8, 8], "layers": 1, "d_model": 16, "heads": 2, "feed_forward": 16, "kernel": 3}
+AUGMENTATION = {"swap": 0.5, "gain": 0.5, "mask": 0.5, "filter": 0.5}
+
+
+def described(arguments: argparse.Namespace, model: dict[str, Any], **changes: Any) -> TrainConfig:
+    """Return the configuration of a training of so many clips a batch, all that costs something switched on."""
+    fields = {"model": model, "batch_size": arguments.batch, "augment": AUGMENTATION, "ema": 0.999, "epochs": 2,
+              "precision": "bf16", "cache_features": "no", "tensorboard": False, "validate_every": 2}  # fmt: skip
+    return parse_config(TrainConfig, {**fields, **changes}, "config")
+
+
+def updates(config: TrainConfig, store: Path, tokens: list[Path], device: str) -> Iterator[None]:
+    """Do the trainer's updates one by one, for ever: read, augmented, learned from, averaged."""
+    fabric = make_fabric(config, device)
+    sources = open_sources([store], tokens, config.train_on, config.model.fusion.keys())
+    network = build_model(config.model, sources[0].task).to(fabric.device)
+    loss, resident = make_loss(config, sources), resident_sound(config, sources, fabric.device)
+    optimizer = make_optimizer(network, config)
+    if config.compile:
+        compile_network(network, quiet=True)
+    wrapped, optimizer = fabric.setup(network, optimizer)
+    average, augment = WeightAverage(network, config.ema), Augment(config.augment, network.frontend)
+    batches = make_batches(config, sources, fabric, resident)
+    training_mode(network, config)
+    step = 0
+    while True:
+        for batch in batches.epoch(step // len(batches)):
+            training_step(fabric, wrapped, optimizer, batch, loss, augment, config, step, resident=resident)
+            average.update(network, step)
+            step += 1
+            yield
+
+
+def kernel_times(made: Iterator[None], rounds: int, device: str) -> tuple[dict[str, float], float]:
+    """Return the share of kernel time by kind over some updates, and the share of the clock that kernels take."""
+    cuda = device == "cuda"
+    for _ in range(3):
+        next(made)
+    if cuda:
+        torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU]) as profiled:
+        began = time.perf_counter()
+        for _ in range(rounds):
+            next(made)
+        if cuda:
+            torch.cuda.synchronize()
+        clock = time.perf_counter() - began
+    spent: dict[str, float] = {}
+    for row in profiled.key_averages():
+        taken = row.self_device_time_total if cuda else row.self_cpu_time_total
+        kind = next((k for k, pattern in KINDS.items() if re.search(pattern, row.key, re.IGNORECASE)), "rest")
+        spent[kind] = spent.get(kind, 0.0) + taken / 1e6
+    total = sum(spent.values()) or 1.0
+    return {kind: taken / total for kind, taken in sorted(spent.items(), key=lambda item: -item[1])}, total / clock
+
+
+def write_tokens(store: Path, folder: Path) -> Path:
+    """Write CLAP tokens of noise for all clips of a store."""
+    writer = TokenWriter(folder, TokenSpec("clap", "sound", "noise", "noise", True, (1, 512)), Store.open(store).names)
+    for shard, rows in writer.pending():
+        writer.write(shard, np.random.default_rng(0).normal(size=(len(rows), 1, 512)).astype(np.float16))
+    writer.finish()
+    return folder
+
+
+def bare(arguments: argparse.Namespace, compiled: bool) -> dict[str, float]:
+    """Return clips per second of bare bf16 steps, the share of the card's peak, and the peak of memory in GB."""
+    device = arguments.device
+    network = build_model(arguments.network, Task()).to(device).train()
+    inputs, target = batch_of(network, arguments.batch, device)
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    if compiled:
+        compile_network(network, quiet=True)
+    step = partial(bare_step, network, optimizer, inputs, target, True)
+    step()
+    step()
+    rate = arguments.batch / seconds(step, arguments.rounds, device)
+    found = {"clips_per_s": rate}
+    if device == "cuda":
+        name = torch.cuda.get_device_name()
+        done = 6 * rate * summarise(arguments.network, Task(), clips=1).multiply_adds
+        peak = next((value for key, value in PEAK_BF16.items() if key in name), None)
+        if peak is not None:
+            found["share_of_peak"] = done / peak
+        found["memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+    return found
+
+
+def trained(arguments: argparse.Namespace, config: TrainConfig, store: Path, tokens: list[Path], out: Path) -> Any:
+    """Return what the second epoch of a real training says of its speed."""
+    out.mkdir()
+    train(config, [store], out, tokens=tokens, device=arguments.device)
+    last = read_epochs(out / "epochs.csv")[-1]
+    return {"clips_per_s": last["clips_per_second"], "wait_share": last["wait_share"]}
+
+
+def front_end(arguments: argparse.Namespace) -> dict[str, float]:
+    """Return clips per second of the front end alone."""
+    network = build_model(arguments.network, Task()).to(arguments.device)
+    wave = batch_of(network, arguments.batch, arguments.device)[0].wave
+    with torch.no_grad():
+        taken = seconds(partial(network.frontend.extract, wave), arguments.rounds, arguments.device)
+    return {"clips_per_s": arguments.batch / taken}
+
+
+def embedding(arguments: argparse.Namespace) -> dict[str, float]:
+    """Return YAMNet's clips per second by workers."""
+    clips = 2 if arguments.small else 16 * arguments.cores[-1]
+    rates = core_rates(clips, arguments.cores, 1, ["yamnet"])
+    return {f"{workers}_workers_clips_per_s": rate[0] for (_, workers), rate in rates.items()}
+
+
+def simulation(arguments: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """Return simulated clips per second by processes, from scratch."""
+    found = {}
+    for workers in arguments.cores:
+        clips = 2 if arguments.small else 40 * workers
+        began = time.perf_counter()
+        simulate(job(folder / f"scenes{workers}", clips), workers=workers)
+        found[f"{workers}_processes_clips_per_s"] = clips / (time.perf_counter() - began)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--clips", type=int, default=2048, help="clips of the store (480 kB each)")
+    parser.add_argument("--rounds", type=int, default=20, help="steps that are timed")
+    parser.add_argument("--budget", type=float, default=210, help="seconds after which nothing more is begun")
+    parser.add_argument("--no-compile", action="store_true", help="leave compiled steps out")
+    parser.add_argument("--small", action="store_true", help="a small network and a few clips: a trial without a GPU")
+    parser.add_argument("--json", type=Path, help="file to write")
+    arguments = parser.parse_args()
+    model: dict[str, Any] = {"kind": "conformer", "fusion": {"clap": {"gives": "sound", "width": 512}}}
+    arguments.cores, arguments.network = sorted({1, max(1, (os.cpu_count() or 1) // 2), os.cpu_count() or 1}), None
+    if arguments.small:
+        arguments.batch, arguments.clips, arguments.rounds, arguments.cores = 4, 10, 1, [1]
+        model |= {"frontend": {"features": ["log_mel"], "hop": 600}, "encoder": SMALL_ENCODER,
+                  "cross_modal": {"layers": 1, "heads": 2, "feed_forward": 16, "kernel": 3}}  # fmt: skip
+    config = described(arguments, model)
+    arguments.network = config.model if arguments.small else NETWORKS["track a"]
+    cuda = arguments.device == "cuda"
+    began = time.perf_counter()
+    results: dict[str, Any] = {
+        "card": torch.cuda.get_device_name() if cuda else "CPU", "cores": os.cpu_count(), "batch": arguments.batch,
+        "versions": {"torch": torch.__version__, "cuda": torch.version.cuda, "python": platform.python_version()},
+    }  # fmt: skip
+    print(f"{results['card']}, {results['cores']} cores, torch {torch.__version__}, bf16, batch {arguments.batch}")
+
+    def section(title: str, work: Callable[[], dict[str, Any]]) -> None:
+        if time.perf_counter() - began > arguments.budget:
+            results[title] = {"left_out": "budget"}
+        else:
+            try:
+                results[title] = work()
+            except SeldError as error:
+                results[title] = {"left_out": str(error)}
+        shown = (f"{k} {v:.3g}" if isinstance(v, float) and v < 10 else f"{k} {v:,.0f}" if isinstance(v, (int, float))
+                 else f"{k} {v}" for k, v in results[title].items())  # fmt: skip
+        print(f"{title:34} " + ", ".join(shown), flush=True)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        store = noise_store(folder / "store", arguments.clips)
+        tokens = [write_tokens(store, folder / "clap")]
+        section("bare step", lambda: bare(arguments, False))
+        section("trainer", lambda: trained(arguments, config, store, tokens, folder / "plain"))
+        kinds, busy = kernel_times(updates(config, store, tokens, arguments.device), arguments.rounds, arguments.device)
+        section("kernel time by kind", lambda: kinds)
+        section("kernels' share of the clock", lambda: {"share": busy})
+        section("front end alone", lambda: front_end(arguments))
+        crnn = described(arguments, {"kind": "crnn"})
+        section("baseline in the trainer", lambda: trained(arguments, crnn, store, [], folder / "crnn"))
+        if not arguments.no_compile:
+            fused = described(arguments, model, compile=True)
+            section("bare step, compiled", lambda: bare(arguments, True))
+            section("trainer, compiled", lambda: trained(arguments, fused, store, tokens, folder / "fused"))
+        section("simulation", lambda: simulation(arguments, folder))
+        section("embedding by YAMNet", lambda: embedding(arguments))
+    pairs = {"": ("trainer", "bare step"), ", compiled": ("trainer, compiled", "bare step, compiled")}
+    for word, (one, other) in pairs.items():
+        rates = [results.get(name, {}).get("clips_per_s") for name in (one, other)]
+        if all(rates):
+            results[f"trainer over bare step{word}"] = rates[0] / rates[1]
+            print(f"{f'trainer over bare step{word}':34} {rates[0] / rates[1]:.2f}")
+    results["seconds"] = time.perf_counter() - began
+    print(f"{'all of it':34} {results['seconds']:.0f} s")
+    if arguments.json:
+        write_json(arguments.json, results)
+
+
+if __name__ == "__main__":
+    main()
