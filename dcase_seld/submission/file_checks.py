@@ -146,6 +146,9 @@ def check_meta(data: bytes, where: str, label: str, track: Track | None, layout:
     def error(rule: str, field: str, message: str) -> None:
         findings.error(rule, where, f"{field}: {message}", line_of(text, field))
 
+    def warning(rule: str, field: str, message: str) -> None:
+        findings.warning(rule, where, f"{field}: {message}", line_of(text, field))
+
     if RANDOM in text:
         findings.warning("random-weights", where, "says that a network was never trained; this is no submission")
     if SIMULATED in str(_get(meta, "results.development_dataset.clips")):
@@ -169,7 +172,7 @@ def check_meta(data: bytes, where: str, label: str, track: Track | None, layout:
             f"must be a whole number, got {reprlib.repr(parameters)}",
         )
     if track is not None:
-        _check_scores(meta, layout, track, error)
+        _check_scores(meta, layout, track, error, warning)
     return meta
 
 
@@ -217,7 +220,7 @@ def _check_submission(meta: dict[str, Any], label: str, layout: Layout, error: A
         error("meta-corresponding", "submission.authors", f"{len(corresponding)} authors are corresponding, expected 1")
 
 
-def _check_scores(meta: dict[str, Any], layout: Layout, track: Track, error: Any) -> None:
+def _check_scores(meta: dict[str, Any], layout: Layout, track: Track, error: Any, warning: Any) -> None:
     overall = _get(meta, "results.development_dataset.overall")
     if overall in (_MISSING, None):
         return
@@ -229,6 +232,9 @@ def _check_scores(meta: dict[str, Any], layout: Layout, track: Track, error: Any
         value = overall.get(name, _MISSING)
         if value is _MISSING:
             error("meta-scores", field, "is missing")
+        elif value is None and all(overall.get(one) == 0 for one in list(layout.scores[track])[:1]):
+            # Errors are means over pairs: where nothing was hit there may have been none.
+            warning("meta-scores-open", field, "is null, as where no source was found; the first score is 0")
         elif value is None:
             error("meta-scores", field, "is null; give the score on the development test set")
         elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

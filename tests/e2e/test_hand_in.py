@@ -24,9 +24,9 @@ CLIPS = [("dev-train-tau", 3, room, 0) for room in (1, 2, 3)] + [("dev-test-sony
 ENVIRONMENT = {"DCASE25_ROOT": "x", "DCASE25_EVAL": "x", "SOUNDS": "x", "PICTURES": "x"}
 
 
-def commands():
-    """Return the documented commands as (environment, words)."""
-    block = re.search(r"Six commands.*?```sh\n(.*?)```", PAGE, re.DOTALL)[1]
+def commands(beginning):
+    """Return the documented commands that follow some words, as (environment, words)."""
+    block = re.search(beginning + r".*?```sh\n(.*?)```", PAGE, re.DOTALL)[1]
     for line in block.strip().splitlines():
         words = shlex.split(line)
         environment = dict(word.split("=", 1) for word in words if "=" in word and not word.startswith("-"))
@@ -65,24 +65,56 @@ def run(words, environment):
     return result.output
 
 
-@pytest.mark.slow
-def test_the_documented_commands_make_a_checked_zip_for_both_tracks(tmp_path, monkeypatch, pose_model):
-    monkeypatch.chdir(tmp_path)
-    write_corpus(tmp_path / "dcase2025", CLIPS, windows=1, seconds=5.0)
+def official_layout(root):
+    """Write a data set of a few clips with videos, a team file and a report."""
+    write_corpus(root / "dcase2025", CLIPS, windows=1, seconds=5.0)
     frames = [np.full((90, 160, 3), 40 * number, np.uint8) for number in range(5)]
-    for file in sorted((tmp_path / "dcase2025").rglob("*.wav")):
+    for file in sorted((root / "dcase2025").rglob("*.wav")):
         video = Path(str(file).replace("stereo_", "video_")).with_suffix(".mp4")
         video.parent.mkdir(parents=True, exist_ok=True)
         write_video(video, frames, fps=1)
+    submission_made.pdf(root / "report.pdf")
+    (root / "team.yaml").write_bytes((ROOT / "submission" / "team.yaml").read_bytes())
+
+
+@pytest.mark.slow
+def test_the_short_way_is_one_recipe_for_both_tracks(tmp_path, monkeypatch, pose_model):
+    """The recipe as it is, but for epochs and batches."""
+    monkeypatch.chdir(tmp_path)
+    official_layout(tmp_path)
+    few = ["finetune.epochs=1", "finetune.batch_size=2", "final.epochs=1", "final.batch_size=2", "keypoints.fps=0.4"]
+    small = [word for one in (*few, "dev_keypoints.fps=0.4") for word in ("--set", one)]
+    for environment, words in list(commands("The short way"))[2:]:
+        said = run([*words, "--device", "cpu", *small] if words[0] == "run" else words, environment)
+    assert "ready to submit; 0 error(s)" in said
+    zip_file = tmp_path / "work" / "hand_in" / "submission" / "submission.zip"
+    for label in (submission_made.LABEL_A, submission_made.LABEL_B):
+        meta = next(
+            yaml.safe_load(data)
+            for path, data in submission_made.contents(zip_file).items()
+            if path.endswith(f"{label}.meta.yaml")
+        )
+        description = meta["system"]["description"]
+        assert description["ensemble_members"] == 1
+        carried = "dcase_seld's network default (a network that was trained before)"
+        assert carried in description["pre_trained_models"]
+        assert ["network default was trained on" in one for one in description["external_data"]] == [True]
+        development = meta["results"]["development_dataset"]
+        assert development["clips"] == "1 clips of the development set (test split)"
+        assert development["overall"]["F_20_1"] is not None
+
+
+@pytest.mark.slow
+def test_the_documented_commands_make_a_checked_zip_for_both_tracks(tmp_path, monkeypatch, pose_model):
+    monkeypatch.chdir(tmp_path)
+    official_layout(tmp_path)
     weights = np.random.default_rng(0).normal(size=(4000, 6)).astype(np.float32)
     node = onnx.node("MatMul", ["x", "w"], "y")
     encoder = tmp_path / "tiny.onnx"
     encoder.write_bytes(onnx.model(node, [("x", 1, ["n", 4000])], ("y", 1, ["n", 6]), {"w": weights}))
-    submission_made.pdf(tmp_path / "report.pdf")
-    (tmp_path / "team.yaml").write_bytes((ROOT / "submission" / "team.yaml").read_bytes())
     for name in ("track_a_eval", "track_b_eval"):
         (tmp_path / f"{name}.yaml").write_text(shrunk(name, encoder))
-    documented = list(commands())
+    documented = list(commands("Six commands"))
     assert len(documented) <= 6 and [words[0] for _, words in documented][:2] == ["data", "models"]
     for environment, words in documented[2:]:
         if words[0] == "run":

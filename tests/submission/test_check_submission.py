@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -350,3 +351,14 @@ def test_evaluation_names_must_be_there(tmp_path):
     (tmp_path / "x.zip").write_bytes(b"")
     with pytest.raises(SeldError, match="no evaluation clips"):
         check(tmp_path / "x.zip", tmp_path / "empty")
+
+
+def test_errors_that_no_pair_defines_may_be_open(good, evaluation, tmp_path):
+    files = make.contents(good)
+    for first, rules in (("0.0", set()), ("3.0", {"meta-scores"})):
+        text = files[META_A].decode()
+        for name, value in (("F_20_1", first), ("DOAE_CD", "null"), ("RDE_CD", "null")):
+            text = re.sub(rf"{name}: [0-9.]+", f"{name}: {value}", text)
+        path = make.rewrite(tmp_path / "open.zip", {**files, META_A: text.encode()})
+        findings = check(path, evaluation)
+        assert findings.rules() == rules and (("meta-scores-open" in findings.rules("warning")) == (not rules))
