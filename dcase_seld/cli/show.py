@@ -17,6 +17,11 @@ from dcase_seld.report.clip_view import _from_store, _people, files_to_look_at, 
 @click.option("--data", type=click.Path(path_type=Path), help="A prepare step's folder; CLIP is then a clip's name.")
 @click.option("--pred", type=click.Path(path_type=Path), help="Predictions: events.npz or CSV, or the folder of it.")
 @click.option("--ref", type=click.Path(path_type=Path), help="References, likewise. Default: the labels of --data.")
+@click.option(
+    "--task", type=click.Choice(["dcase2024", "dcase2023"]), help="The edition of CSV files without a header."
+)
+@click.option("--format", "form", type=click.Choice(["polar", "polar-cm", "cartesian"]),
+              help="How predictions of these editions are written, as for score.")  # fmt: skip
 @click.option("--video", type=click.Path(path_type=Path), help="The clip's video, where CLIP is a sound file.")
 @click.option("--keypoints", type=click.Path(path_type=Path), help="A keypoints step's folder; else people are "
               "looked for.")  # fmt: skip
@@ -38,6 +43,8 @@ def show(
     data: Path | None,
     pred: Path | None,
     ref: Path | None,
+    task: str | None,
+    form: str | None,
     video: Path | None,
     keypoints: Path | None,
     detections: Path | None,
@@ -53,7 +60,7 @@ def show(
     """Draw CLIP (a video, a sound file, or a name in --data): NAME.png, and NAME.mp4 with sound.
 
     The picture has azimuth over time, reference and prediction per class, and video frames with people, boxes and
-    predicted directions.
+    predicted directions. Events with elevations are drawn on the whole sphere, over 360° pictures.
     """
     from dcase_seld.core.classes import load_taxonomy
     from dcase_seld.core.files import OutputFolder
@@ -71,8 +78,8 @@ def show(
     else:
         found = _from_path(Path(clip), video)
     if ref is not None:
-        reference = load_events(ref, found.name, classes)
-    prediction = load_events(pred, found.name, classes) if pred is not None else None
+        reference = load_events(ref, found.name, classes, True, task)
+    prediction = load_events(pred, found.name, classes, False, task, form) if pred is not None else None
 
     if found.sound is not None:
         seconds = found.sound.shape[1] / found.rate
@@ -85,7 +92,9 @@ def show(
         pictures = read_frames(found.video, sample_times(seconds, frames / seconds).tolist())
         if pictures.problem:
             say(f"warning: {pictures.problem}")
-    people = _people(found, keypoints, mode, sample_times(seconds, max(2.0, frames / seconds)))
+    around = any(events is not None and events.elevation_deg is not None for events in (prediction, reference))
+    # Bodies bend in 360° pictures, and the finder was not made for them.
+    people = None if around else _people(found, keypoints, mode, sample_times(seconds, max(2.0, frames / seconds)))
     objects = read_detections([detections], classes).get(found.name) if detections is not None else None
     scene = Scene(found.name, classes.classes, prediction, reference, people, objects, fov)
     read = [Path(clip), *(place for place in (found.video, pred, ref) if place is not None)]

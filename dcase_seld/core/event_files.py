@@ -93,6 +93,13 @@ def list_csv(folder: Path) -> list[tuple[str, str]]:
     return files
 
 
+def columns_without_header(path: Path) -> int:
+    """Return the columns of an event file that has no header, as the editions before 2025 wrote them, else 0."""
+    with path.open("rb") as stream:
+        first = stream.readline(200).lstrip(b"\xef\xbb\xbf").strip()
+    return first.count(b",") + 1 if first[:1].isdigit() else 0
+
+
 def write_csv(path: Path, events: Events, track: str = "b") -> None:
     """Write the events of one clip to an official CSV file, atomically.
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.core.errors import SeldError, listing
-from dcase_seld.core.event_files import labels_in, list_csv
+from dcase_seld.core.event_files import columns_without_header, labels_in, list_csv
 from dcase_seld.core.events import Events
 from dcase_seld.core.geometry import GEOMETRIES, PEAK_LIMIT, fold, turn
 from dcase_seld.core.task import CLIP_FRAMES, SAMPLE_RATE, SAMPLES_PER_FRAME
@@ -166,10 +166,8 @@ def is_all_around(folder: Path) -> bool:
     if any(folder.glob("stereo_*")) or not folder.is_dir():
         return False
     for _, path in list_csv(labels_in(folder)):
-        with Path(path).open("rb") as stream:
-            first = stream.readline(200).lstrip(b"\xef\xbb\xbf").strip()
-        if first:
-            return first[:1].isdigit() and first.count(b",") in (4, 5)
+        if Path(path).stat().st_size:
+            return columns_without_header(Path(path)) in (5, 6)
     return False
 
 

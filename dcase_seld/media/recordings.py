@@ -157,18 +157,23 @@ def _from_path(path: Path, video: Path | None) -> Clip:
     if video is not None and not video.is_file():
         raise SeldError(f"The video {video} does not exist.", "Leave out --video, or give an existing file.")
     from dcase_seld.core.task import SAMPLE_RATE
-    from dcase_seld.media.audio import CONTAINERS, SOUNDS, VIDEOS, read_audio
+    from dcase_seld.media.audio import CONTAINERS, SOUNDS, VIDEOS, audio_info, read_audio
     from dcase_seld.media.frames import video_info
 
+    folder = path.parent.parent.name
+    kind = "foa_" if folder.startswith("foa_") or list(path.parent.parent.parent.glob("foa_*")) else "stereo_"
     audio: Path | None = path
     if path.suffix.lower() in VIDEOS:
         video = path
-        audio = _sibling(path, SOUNDS | (CONTAINERS - VIDEOS), ("video_", "stereo_")) or (
+        audio = _sibling(path, SOUNDS | (CONTAINERS - VIDEOS), ("video_", kind)) or (
             path if video_info(path).has_audio else None
         )
     else:
-        video = video or _sibling(path, VIDEOS, ("stereo_", "video_"))
-    sound = None if audio is None else read_audio(audio, rate=SAMPLE_RATE, resample=True, mono="duplicate")
+        video = video or _sibling(path, VIDEOS, (kind, "video_"))
+    sound = None
+    if audio is not None:
+        channels = 4 if audio_info(audio).channels == 4 else 2
+        sound = read_audio(audio, rate=SAMPLE_RATE, channels=channels, resample=True, mono="duplicate")
     return Clip(path.stem, video, sound, SAMPLE_RATE)
 
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.files import whole_file, write_bytes
+from dcase_seld.core.geometry import foa_to_stereo
 from dcase_seld.media.frames import Image
 
 
@@ -40,7 +41,7 @@ def write_video(
         frames: (H, W, 3) uint8 BGR images of one size; odd sizes lose their last row or column, as the format demands.
             The same array twice in a row is taken for the same picture: do not paint over one that was given.
         fps: frames per second.
-        audio: (channels, S) float in [-1, 1] or int16, or None.
+        audio: (channels, S) float in [-1, 1] or int16, or None; four channels are heard as two, see `for_ears`.
         rate: samples per second of `audio`.
         quality: constant rate factor of H.264, smaller is better and larger files.
         preset: how long H.264 searches: "ultrafast" takes a third of the time of "veryfast", for twice the size.
@@ -53,6 +54,7 @@ def write_video(
     path = Path(path)
     if audio is not None and rate is None:
         raise ValueError("audio needs its sample rate")
+    audio = None if audio is None else for_ears(audio)
     h264 = "libx264" in av.codecs_available
     with contextlib.ExitStack() as stack:
         temporary = stack.enter_context(whole_file(path))
@@ -92,6 +94,15 @@ def write_video(
                 container.mux(sound.encode(block))
             container.mux(sound.encode(None))
         container.close()
+
+
+def for_ears(audio: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return sound (channels, S) as it can be listened to: Ambisonics as two cardioids to the left and right."""
+    if audio.ndim != 2 or len(audio) != 4:
+        return audio
+    sound = audio.astype(np.float32) / 32768.0 if audio.dtype == np.int16 else audio.astype(np.float32)
+    stereo = foa_to_stereo(sound, 0)
+    return np.asarray(stereo / max(1.0, float(np.abs(stereo).max(initial=0.0))))
 
 
 def _layout(audio: npt.NDArray[Any]) -> str:
@@ -220,6 +231,7 @@ def mp3_bytes(audio: npt.NDArray[Any], rate: int) -> bytes:
     """Return sound (S, channels), int16 or float in [-1, 1], as an MP3 file of variable rate."""
     import soundfile
 
+    audio = for_ears(audio.T).T if audio.ndim == 2 else audio
     sound = audio.astype(np.float32) / 32768.0 if audio.dtype == np.int16 else audio
     buffer = io.BytesIO()
     soundfile.write(buffer, sound, rate, format="MP3", subtype="MPEG_LAYER_III")

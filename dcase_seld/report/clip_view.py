@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.event_files import columns_without_header
 from dcase_seld.core.events import Events
 from dcase_seld.core.files import OutputFolder, visible_files, whole_file
 from dcase_seld.core.task import LABEL_RATE, ONSCREEN_LIMIT_DEG, VIDEO_HEIGHT, VIDEO_WIDTH
@@ -40,9 +41,10 @@ def draw_picture(path: Path, scene: Scene, frames: Frames | None, seconds: float
 
     shown = [] if frames is None else [i for i, image in enumerate(frames.images) if image is not None]
     columns = max(len(shown), 1)
-    figure = plt.figure(figsize=(15, 7.6 if shown else 5.6), layout="constrained")
+    ratios = [*([1.0] if shown else []), 1.9, *([1.9] if scene.all_around else [])]
+    figure = plt.figure(figsize=(15, (7.6 if shown else 5.6) + 5.0 * scene.all_around), layout="constrained")
     try:
-        grid = figure.add_gridspec(2 if shown else 1, columns, height_ratios=[1.0, 1.9] if shown else [1.0])
+        grid = figure.add_gridspec(len(ratios), columns, height_ratios=ratios)
         for place, index in enumerate(shown):
             assert frames is not None
             image = frames.images[index]
@@ -51,17 +53,22 @@ def draw_picture(path: Path, scene: Scene, frames: Frames | None, seconds: float
             axis.imshow(draw_frame(image, scene, float(frames.times_s[index]))[:, :, ::-1])
             axis.set_title(f"{frames.times_s[index]:.2f} s", fontsize=9)
             axis.set_axis_off()
-        axis = figure.add_subplot(grid[-1, :])
+        axis = figure.add_subplot(grid[-2 if scene.all_around else -1, :])
         handles = _plot_events(axis, scene)
-        axis.axhspan(-ONSCREEN_LIMIT_DEG, ONSCREEN_LIMIT_DEG, color="0.94", zorder=0)
+        if scene.all_around:
+            _plot_sphere(figure.add_subplot(grid[-1, :]), scene)
+        else:
+            axis.axhspan(-ONSCREEN_LIMIT_DEG, ONSCREEN_LIMIT_DEG, color="0.94", zorder=0)
         axis.axhline(0, color="0.8", linewidth=0.8, zorder=1)
         if frames is not None:
             for time_s in frames.times_s:
                 axis.axvline(float(time_s), color="0.8", linewidth=0.8, linestyle=":", zorder=1)
         _plot_people(axis, scene)
-        axis.set(xlim=(0, seconds), ylim=(-92, 92), yticks=range(-90, 91, 30))
+        reach = 180 if scene.all_around else 90
+        axis.set(xlim=(0, seconds), ylim=(-reach - 2, reach + 2), yticks=range(-reach, reach + 1, reach // 3))
         axis.set(xlabel="time (s)", ylabel="azimuth (degrees, left is up)")
-        axis.set_title(f"{scene.name}: wide pale = reference, dots = prediction; filled = on screen", fontsize=10)
+        marks = "" if scene.all_around else "; filled = on screen"
+        axis.set_title(f"{scene.name}: wide pale = reference, dots = prediction{marks}", fontsize=10)
         if handles:
             axis.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9, frameon=False)
         with whole_file(path) as part:
@@ -80,12 +87,12 @@ def write_overlay(
     rate: int,
     quiet: bool = True,
 ) -> None:
-    """Write an MP4 with sound: every frame annotated, below it a ruler of azimuth from 90° to -90°."""
+    """Write an MP4 with sound: every frame annotated, below it a ruler of azimuth from 90° to -90°, or all around."""
     count = max(1, round(seconds * fps))
 
     def annotated() -> Iterator[Image]:
         times = (np.arange(count) + 0.5) / fps
-        size: tuple[int, int] = (VIDEO_HEIGHT, VIDEO_WIDTH)
+        size: tuple[int, int] = (VIDEO_WIDTH // 2 if scene.all_around else VIDEO_HEIGHT, VIDEO_WIDTH)
         source = iterate_frames(video, times.tolist()) if video is not None else ((None, 0.0) for _ in times)
         for time_s, (image, _) in zip(times.tolist(), source, strict=True):
             if image is None:
@@ -114,6 +121,20 @@ def _plot_events(axis: Any, scene: Scene) -> list[Any]:
         Line2D([], [], color=_rgb(i, len(scene.classes)), marker="o", linestyle="", label=scene.classes[i])
         for i in sorted(used)
     ]
+
+
+def _plot_sphere(axis: Any, scene: Scene) -> None:
+    """Draw all directions of a clip: azimuth to the left, elevation upwards."""
+    for events, size, pale in ((scene.reference, 120, True), (scene.prediction, 20, False)):
+        if events is None:
+            continue
+        height = np.zeros(len(events)) if events.elevation_deg is None else events.elevation_deg
+        colours = [_rgb(index, len(scene.classes)) for index in events.class_index.tolist()]
+        edge: dict[str, Any] = {"edgecolors": "none", "alpha": 0.25} if pale else {"edgecolors": "black"}
+        axis.scatter(events.azimuth_deg, height, s=size, c=colours or None, linewidths=0.4, zorder=3 - pale, **edge)
+    axis.set(xlim=(180, -180), ylim=(-90, 90), xticks=range(-180, 181, 30), yticks=range(-90, 91, 30), aspect="equal")
+    axis.set(xlabel="azimuth (degrees, left is +)", ylabel="elevation (degrees)", title="The sphere")
+    axis.grid(color="0.9")
 
 
 def _plot_class(
@@ -146,14 +167,19 @@ def _rgb(index: int, count: int) -> tuple[float, float, float]:
     return red / 255, green / 255, blue / 255
 
 
-def load_events(path: Path, name: str, classes: Taxonomy) -> Events:
+def load_events(
+    path: Path, name: str, classes: Taxonomy, reference: bool = False, task: str | None = None, form: str | None = None
+) -> Events:
     """Return the events of one clip from events.npz, a step's folder, a folder of CSV files, or one CSV.
+
+    Files without a header are of the editions before 2025; `task` and `form` say which and how they are written.
 
     Raises:
         SeldError: there is nothing of this clip.
     """
     from dcase_seld.core.event_files import read_csv
     from dcase_seld.core.events import Events
+    from dcase_seld.scoring.editions import events_of, read_sources
 
     for table in (path, path / "events.npz"):
         if table.suffix == ".npz" and table.is_file():
@@ -163,8 +189,22 @@ def load_events(path: Path, name: str, classes: Taxonomy) -> Events:
             return events.select_clips([name])
     for file in (path, path / f"{name}.csv", path / "csv" / f"{name}.csv"):
         if file.suffix == ".csv" and file.is_file():
-            return read_csv(file, n_classes=len(classes), frames=None)
+            if task is None and file.stat().st_size and not columns_without_header(file):
+                return read_csv(file, n_classes=len(classes), frames=None)
+            return events_of(read_sources(file, _edition(file, reference, task), reference=reference, form=form),
+                             len(classes))  # fmt: skip
     raise SeldError(f"{path} holds no events of the clip {name!r}.", "Give events.npz, a CSV, or a folder with one.")
+
+
+def _edition(file: Path, reference: bool, task: str | None) -> str:
+    """Return the edition of a file without a header: the one that is named, or the only one that it can be of."""
+    columns = columns_without_header(file)
+    if task is None and columns == 6 and not reference:
+        raise SeldError(
+            f"{file} has no header and 6 columns: degrees and metres as in 2024, or x, y, z as in 2023.",
+            "Say which: --task dcase2024, or --task dcase2023 --format cartesian.",
+        )
+    return task or ("dcase2023" if columns == 5 else "dcase2024")
 
 
 def _from_store(folder: Path, name: str) -> tuple[Clip, Events | None, Taxonomy]:

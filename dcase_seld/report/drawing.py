@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.core.events import Events
-from dcase_seld.core.geometry import azimuth_to_column
+from dcase_seld.core.geometry import View, azimuth_to_column
 from dcase_seld.core.task import LABEL_RATE
 from dcase_seld.vision.keypoints import BONES, INDEX, ClipPeople
 from dcase_seld.vision.objects import ClipObjects
@@ -60,6 +60,13 @@ class Scene:
     objects: ClipObjects | None
     fov_deg: float
 
+    @property
+    def all_around(self) -> bool:
+        """Return whether directions are on the whole sphere, and pictures show all of it."""
+        return any(
+            events is not None and events.elevation_deg is not None for events in (self.prediction, self.reference)
+        )
+
 
 def class_colour(index: int, count: int) -> tuple[int, int, int]:
     """Return a class's colour, red, green, blue in 0..255."""
@@ -92,7 +99,7 @@ def draw_frame(image: Image, scene: Scene, time_s: float) -> Image:
             draw_body(canvas, keypoints)
     if scene.objects is not None:
         _draw_boxes(canvas, scene, scene.objects, time_s)
-    _draw_directions(canvas, scene, time_s)
+    (_draw_places if scene.all_around else _draw_directions)(canvas, scene, time_s)
     return canvas
 
 
@@ -136,10 +143,12 @@ def draw_ruler(width: int, scene: Scene, time_s: float, scale: float = 1.0) -> I
     strip = np.full((rows, width, 3), 28, np.uint8)
     edge, size = scene.fov_deg / 2, round(TEXT_SIZE * 0.85 * scale)
     axis, radius = round(52 * scale), round(7 * scale)
-    cv2.rectangle(strip, (_along(edge, width), 0), (_along(-edge, width), axis), (62, 62, 62), -1)
+    reach = 180.0 if scene.all_around else 90.0
+    if not scene.all_around:
+        cv2.rectangle(strip, (_along(edge, width), 0), (_along(-edge, width), axis), (62, 62, 62), -1)
     taken: list[tuple[int, int]] = []
-    for azimuth in (90, -90, 0, 30, -30, 60, -60):
-        x = _along(azimuth, width)
+    for azimuth in (90, -90, 0, 180, -180, 135, -135, 45, -45) if scene.all_around else (90, -90, 0, 30, -30, 60, -60):
+        x = _along(azimuth, width, reach)
         cv2.line(strip, (x, axis - round(4 * scale)), (x, axis), (170, 170, 170), max(1, round(scale)))
         words = f"{abs(azimuth)}°" + {90: " left", -90: " right"}.get(azimuth, "")
         wide = _mask(words, size).shape[1]
@@ -154,17 +163,18 @@ def draw_ruler(width: int, scene: Scene, time_s: float, scale: float = 1.0) -> I
         _text(strip, label, (3, middle - size // 2), (150, 150, 150), size)
         for row in rows_at(events, time_s):
             colour = _bgr(int(events.class_index[row]), len(scene.classes))
-            centre = (_along(float(events.azimuth_deg[row]), width), middle)
-            filled = -1 if events.onscreen[row] else max(2, round(2 * scale))
+            centre = (_along(float(events.azimuth_deg[row]), width, reach), middle)
+            filled = -1 if events.onscreen[row] or scene.all_around else max(2, round(2 * scale))
             cv2.circle(strip, centre, radius, colour, filled, cv2.LINE_AA)
     clock = f"{time_s:.1f} s"
     _text(strip, clock, (width - _mask(clock, size).shape[1] - 4, round(3 * scale)), (235, 235, 235), size)
-    legend = ["● on screen   ○ off screen"]
+    legend = ["azimuth all around"] if scene.all_around else ["● on screen   ○ off screen"]
     if scene.reference is not None:
-        legend.append("line: predicted, dashed: reference")
+        legend.append("dot: predicted, ring: reference" if scene.all_around else "line: predicted, dashed: reference")
     if scene.people is not None and len(scene.people.times_s):
         legend.append("green: people found")
-    legend.append("lighter: in the picture's view")
+    if not scene.all_around:
+        legend.append("lighter: in the picture's view")
     _text(strip, _fitting(legend, width - 8, size), (4, axis + round(20 * scale)), (170, 170, 170), size)
     return strip
 
@@ -177,6 +187,28 @@ def _fitting(parts: list[str], width: int, size: int) -> str:
             break
         kept.append(part)
     return "   ".join(kept)
+
+
+def _draw_places(canvas: Image, scene: Scene, time_s: float) -> None:
+    """Draw what sounds where it is in a picture of the whole sphere: a dot is a prediction, a ring a reference."""
+    import cv2
+
+    height, width = canvas.shape[:2]
+    view, scale = View(width, height, panorama=True), scale_of(height, width)
+    size, taken = round(TEXT_SIZE * scale), list[Rect]()
+    for events, ring in ((scene.reference, True), (scene.prediction, False)):
+        for row in rows_at(events, time_s):
+            assert events is not None
+            up = 0.0 if events.elevation_deg is None else float(events.elevation_deg[row])
+            azimuth, index = float(events.azimuth_deg[row]), int(events.class_index[row])
+            column, line, _ = view.place(azimuth, up, 1.0) or (0.0, 0.0, 0.0)
+            centre, colour = (int(column), min(int(line), height - 1)), _bgr(index, len(scene.classes))
+            radius, thick = round((14 if ring else 7) * scale), max(1, round(3 * scale)) if ring else -1
+            cv2.circle(canvas, centre, radius, colour, thick, cv2.LINE_AA)
+            words = (
+                f"{scene.classes[index].split(',')[0]}  {azimuth:.0f}°, {up:.0f}° up{' (reference)' if ring else ''}"
+            )
+            _label(canvas, words, (centre[0] + radius, centre[1] - size), colour, size, taken)
 
 
 def _draw_directions(canvas: Image, scene: Scene, time_s: float) -> None:
@@ -291,5 +323,5 @@ def _point(keypoint: npt.NDArray[np.floating]) -> tuple[int, int]:
     return round(float(keypoint[0])), round(float(keypoint[1]))
 
 
-def _along(azimuth_deg: float, width: int) -> int:
-    return round((90.0 - azimuth_deg) / 180.0 * (width - 1))
+def _along(azimuth_deg: float, width: int, reach_deg: float = 90.0) -> int:
+    return round((reach_deg - azimuth_deg) / (2.0 * reach_deg) * (width - 1))

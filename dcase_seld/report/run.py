@@ -51,7 +51,9 @@ class CorpusClips:
         from dcase_seld.media.audio import read_audio
 
         path = self.sounds.get(clip)
-        return None if path is None else (read_audio(path, rate=SAMPLE_RATE, resample=True).T, SAMPLE_RATE)
+        if path is None:
+            return None
+        return read_audio(path, rate=SAMPLE_RATE, channels=None, resample=True).T, SAMPLE_RATE
 
     def video(self, clip: str) -> Path | None:
         """Return a clip's video, or None."""
@@ -59,16 +61,17 @@ class CorpusClips:
 
     @staticmethod
     def of(root: Path) -> CorpusClips:
-        """Return the clips below stereo_*/ and video_*/ of a corpus."""
+        """Return the clips below stereo_*/ (or foa_*/) and video_*/ of a corpus."""
         from dcase_seld.media.audio import SOUNDS, VIDEOS
 
+        sounds = "stereo" if any(root.glob("stereo_*")) else "foa"
         found = [
             {
                 path.stem: path
                 for path in sorted(root.glob(f"{folder}_*/**/*"))
                 if path.suffix.lower() in kinds and not path.name.startswith(".")
             }
-            for folder, kinds in (("stereo", SOUNDS), ("video", VIDEOS))
+            for folder, kinds in ((sounds, SOUNDS), ("video", VIDEOS))
         ]
         return CorpusClips(*found)
 

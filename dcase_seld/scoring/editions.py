@@ -81,7 +81,7 @@ def read_sources(folder: Path, task: str, *, reference: bool = False, form: str 
     """Return the sources of all `*.csv` of a folder and its direct sub-folders.
 
     Args:
-        folder: references, or predictions of one system.
+        folder: references, or predictions of one system; or one file.
         task: "dcase2024" or "dcase2023".
         reference: annotated files: degrees and centimetres.
         form: one of FORMATS; None: what the number of columns says, where it leaves no doubt.
@@ -96,7 +96,8 @@ def read_sources(folder: Path, task: str, *, reference: bool = False, form: str 
         widths = {width for found in allowed.values() for width in found}
     else:
         widths = set(allowed[form])
-    files, parts, found_forms, counts = list_csv(folder), [], set(), []
+    files = [(folder.stem, str(folder))] if folder.is_file() else list_csv(folder)
+    parts, found_forms, counts = [], set(), []
     for _, path in files:
         rows, mistake = parse_numbers(file_content(path, Limits(frames=None)), widths)
         if mistake is not None:

@@ -136,3 +136,36 @@ def test_a_video_is_not_written_over_by_its_own_picture(clip, tmp_path, monkeypa
     with pytest.raises(SeldError, match="would be written over"):
         show("holiday.mp4", "--mode", "none", "--fps", 5, "--out", ".", "--overwrite")
     assert (tmp_path / "holiday.mp4").read_bytes() == before
+
+
+@pytest.fixture
+def sphere(tmp_path):
+    """A 2-second Ambisonic recording with a 360° video and files of 2024: predicted at 120°, 30° up, labelled near."""
+    for folder in ("foa_dev", "metadata_dev", "video_dev"):
+        (tmp_path / folder / "part").mkdir(parents=True)
+    write_wav(tmp_path / "foa_dev/part/clip.wav", np.full((4, 48_000), 3000, np.int16), 24_000)
+    write_video(tmp_path / "video_dev/part/clip.mp4", [np.full((160, 320, 3), 90, np.uint8)] * 20, 10)
+    rows = [f"{frame},{MUSIC},0,{{}},{{}},{{}}\n" for frame in range(5, 15)]
+    (tmp_path / "metadata_dev/part/clip.csv").write_text("".join(rows).replace("{},{},{}", "-60,-45,200"))
+    (tmp_path / "pred.csv").write_text("".join(rows).replace("{},{},{}", "120.0,30.0,2.00"))
+    return tmp_path
+
+
+def test_the_sphere_is_drawn_over_pictures_of_all_around(sphere):
+    labels = sphere / "metadata_dev/part/clip.csv"
+    options = ["--ref", labels, "--pred", sphere / "pred.csv", "--fps", 10, "--out", sphere / "out"]
+    with pytest.raises(SeldError, match=r"pred\.csv has no header and 6 columns"):
+        show(sphere / "foa_dev/part/clip.wav", *options)
+    done = show(sphere / "foa_dev/part/clip.wav", *options, "--task", "dcase2024")
+    assert done.exit_code == 0, done.output
+    info = video_info(sphere / "out/clip.mp4")
+    assert info.has_audio and info.width == 320
+    frame = read_frames(sphere / "out/clip.mp4", [1.05]).images[0]
+    music = class_colour(MUSIC, len(DCASE2025))
+    # Azimuth 120° is at a sixth of the width from the left, elevation 30° at a third of the height.
+    assert is_coloured(frame[50:57, 50:57], music) and not is_coloured(frame[100:110, 50:57], music)
+    ring = frame[160 * 135 // 180 - 8 : 160 * 135 // 180 + 9, 320 * 240 // 360 - 8 : 320 * 240 // 360 + 9]
+    assert is_coloured(ring, music)
+    assert not is_coloured(ring[7:10, 7:10], music)
+    picture = cv2.imread(str(sphere / "out/clip.png"))
+    assert picture.shape[0] > 1200 and is_coloured(picture[-500:], music)
