@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -28,7 +29,8 @@ def plain_log_mel(wave: Tensor) -> Tensor:
         wave.flatten(0, 1), 512, HOP, window=torch.hann_window(512), pad_mode="constant", return_complex=True
     )
     power = spectrum.abs().square().mT[:, :800]
-    return (10 * torch.log10((power @ bank).clamp(min=1e-10))).unflatten(0, (-1, 2))
+    levels: Tensor = 10 * torch.log10((power @ bank).clamp(min=1e-10))
+    return levels.unflatten(0, (-1, 2))
 
 
 def plain_stpacc(mono: Tensor) -> Tensor:
@@ -43,7 +45,8 @@ def plain_stpacc(mono: Tensor) -> Tensor:
     smooth = smooth / smooth.amax(-1, keepdim=True)
     kept = torch.fft.rfft(smooth)[..., :33].clone()
     kept[..., -1] *= 2
-    return (torch.fft.irfft(kept, 64) * (64 / 512))[:, :800]
+    envelope: Tensor = torch.fft.irfft(kept, 64) * (64 / 512)
+    return envelope[:, :800]
 
 
 def plain(wave: Tensor) -> Tensor:
@@ -82,7 +85,7 @@ def main() -> None:
         frontend = FrontEnd(FrontEndConfig(features=features))
         error = (frontend.extract(wave) - reference(wave)).abs().max().item()
         with torch.no_grad():
-            ours, other = paired(lambda f=frontend: f.extract(wave), lambda r=reference: r(wave), arguments.rounds)
+            ours, other = paired(partial(frontend.extract, wave), partial(reference, wave), arguments.rounds)
         rates = arguments.clips / ours, arguments.clips / other
         print(f"{name:24}{rates[0]:14.1f}{rates[1]:15.1f}{other / ours:8.2f}{error:11.1e}")
 

@@ -59,7 +59,7 @@ def our_steps(config, sources, fabric):
     set_statistics(network, sources, 64, fabric.device)
     loss = partial(adpit_loss, onscreen_loss="masked", positive_weight=3.0)
     wrapped, optimizer = fabric.setup(network, make_optimizer(network, config))
-    average = WeightAverage(network, config.ema)
+    average = WeightAverage(network, config.ema) if config.ema else None
     augment = Augment(config.augment, network.frontend)
     batches = make_batches(config, sources, fabric)
     training_mode(network, config)
@@ -71,7 +71,8 @@ def our_steps(config, sources, fabric):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, 10_000, config.lr, config.schedule)
             sums += training_step(fabric, wrapped, optimizer, next(reader), loss, augment, config, step)
-            average.update(network, step)
+            if average is not None:
+                average.update(network, step)
             if step % 10 == 0:
                 sums.tolist()
             step += 1

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -26,7 +27,7 @@ TIMES_S = [0.51, 1.51, 2.51, 3.51, 4.51]
 def moving(count: int = 150) -> list[Image]:
     """Return frames of a drifting texture that carry their number as eight bars."""
     rng = np.random.default_rng(0)
-    field = cv2.resize(rng.integers(0, 255, (60, 200, 3), dtype=np.uint8), (2000, 600))
+    field = np.asarray(cv2.resize(rng.integers(0, 255, (60, 200, 3), dtype=np.uint8), (2000, 600)), np.uint8)
     frames = []
     for number in range(count):
         frame = field[number : number + 360, 4 * number : 4 * number + 640].copy()
@@ -98,7 +99,7 @@ def main() -> None:
             ]
             # In pairs, so that what else the machine does weighs on both.
             pairs = [
-                (milliseconds(lambda p=path: read_frames(p, TIMES_S)), milliseconds(lambda p=path: by_opencv(p)))
+                (milliseconds(partial(read_frames, path, TIMES_S)), milliseconds(partial(by_opencv, path)))
                 for _ in range(rounds)
             ]
             ours, theirs = (float(np.median([pair[k] for pair in pairs])) for k in (0, 1))
