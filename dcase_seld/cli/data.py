@@ -276,6 +276,7 @@ def import_(
     Recordings stay whole, however long: training and prediction go over them in windows.
     """
     from dcase_seld.core.classes import load_taxonomy
+    from dcase_seld.core.work import duration
     from dcase_seld.corpus.audio_pack import AudioOptions
     from dcase_seld.corpus.own_data import Job, import_tables, read_pairs
     from dcase_seld.corpus.tables import TableFormat
@@ -301,7 +302,7 @@ def import_(
     for note in facts["notes"]:
         echo(f"note: {note}", err=True)
     echo(
-        f"{out}: {facts['recordings']:,} recordings ({facts['hours']:.2f} hours), {facts['events']:,} events of "
+        f"{out}: {facts['recordings']:,} recordings ({duration(facts['seconds'])}), {facts['events']:,} events of "
         f"{len(facts['classes'])} classes. Next: dcase-seld data check {out}"
     )
 

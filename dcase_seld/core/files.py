@@ -71,8 +71,8 @@ def replace_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
         if is_disk_full(error):
             raise SeldError(
-                f"The disk is full: {target} could not be written; the checkpoint before it is intact.",
-                "Free some space and run the same command again: it goes on from that checkpoint.",
+                f"The disk is full: {target} could not be written; what was there before is intact.",
+                "Free some space and run the same command again: a training goes on from its last checkpoint.",
             ) from error
         raise
     if target.exists():

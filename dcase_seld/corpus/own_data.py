@@ -118,7 +118,7 @@ def import_tables(job: Job, workers: int = 1, quiet: bool = True) -> dict[str, A
     counts = Counter(taxonomy.classes[span.class_index] for span in spans)
     return {
         "recordings": len(sounds),
-        "hours": round(sum(sound.seconds for sound in sounds) / 3600, 4),
+        "seconds": round(sum(sound.seconds for sound in sounds), 3),
         "events": len(spans),
         "label_rows": sum(map(len, tables.values())),
         "classes": dict(sorted(counts.items())),
@@ -239,9 +239,12 @@ def read_pairs(option: str, given: Sequence[str]) -> dict[str, str]:
             data = read_yaml(Path(text), "The file of labels", "Write `label: class` lines.")
             pairs |= {str(label): "" if target is None else str(target) for label, target in data.items()}
             continue
-        if not mark or not name or (option != "--map" and name not in COLUMNS):
-            known = "" if option == "--map" else f"; names are {', '.join(COLUMNS)}"
-            raise SeldError(f"{option} {text!r} is no NAME=VALUE{known}.", f"Write {option} NAME=VALUE.")
+        if not mark or not name:
+            raise SeldError(f"{option} {text!r} is no pair, nor a file of them.", f"Write {option} NAME=VALUE.")
+        if option != "--map" and name not in COLUMNS:
+            near = difflib.get_close_matches(name, COLUMNS, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise SeldError(f"{option} {text}: {name!r} is no name of a column{hint}.", f"Names: {', '.join(COLUMNS)}.")
         pairs[name] = value
     return pairs
 

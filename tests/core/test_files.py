@@ -76,7 +76,7 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, how: str) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
         with (
-            pytest.raises(SeldError, match=r"The disk is full: .*the checkpoint before it is intact"),
+            pytest.raises(SeldError, match=r"The disk is full: .*what was there before is intact"),
             replace_folder(target) as folder,
         ):
             if how == "plain":

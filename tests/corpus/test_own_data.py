@@ -289,3 +289,26 @@ def test_recordings_of_one_name_are_told_apart_by_their_folders(make, audio):
     write_wav(audio / "street.wav", np.random.default_rng(2).normal(0, 0.1, (2, 48_000)).astype(np.float32))
     corpus, _ = make(HEADER + "street.wav,0,1,Bell,0,1,0\nday2/street.wav,0,0.1,Bell,0,1,0\n")
     assert (len(rows_of(corpus, "street")), len(rows_of(corpus, "day2_street"))) == (10, 1)
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "message"),
+    [
+        ("--column", "labl=x", "'labl' is no name of a column (did you mean 'label'?)"),
+        ("--value", "distance", "--value 'distance' is no pair"),
+        ("--map", "nowhere.yaml", "--map 'nowhere.yaml' is no pair, nor a file of them"),
+    ],
+)
+def test_pairs_that_are_none(option, text, message):
+    with pytest.raises(SeldError) as caught:
+        read_pairs(option, [text])
+    assert message in str(caught.value) and caught.value.remedy
+
+
+def test_a_map_of_labels_that_are_not_there_and_an_empty_table(make):
+    with pytest.raises(SeldError, match=r"--map names labels that no table has: dign. Labels: ding"):
+        make(HEADER + "hall,0,1,ding,0,1,0\n", labels={"dign": "Bell"})
+    with pytest.raises(SeldError, match="line 1: there is no column onset"):
+        make("")
+    with pytest.raises(SeldError, match="The tables name no recording"):
+        make(HEADER)
