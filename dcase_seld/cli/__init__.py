@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,22 @@ plugin_option: Callable[[Any], Any] = click.option(
     callback=_load,
     help="Python file, or installed module, with encoders, stages and the like of your own. May be given several "
     "times; DCASE_SELD_PLUGINS names them too.",
+)
+
+
+def _device(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """Return a device's name; one that cannot be used is told now, not hours later at the first step that computes."""
+    if not re.fullmatch(r"(auto|cpu|cuda|gpu|mps)(:[0-9]{1,3})?", value):
+        raise click.BadParameter(f"{value!r} is no device; there are auto, cpu, cuda, cuda:1, mps.")
+    if value not in ("auto", "cpu"):
+        from dcase_seld.infer.devices import single_device
+
+        single_device(value)
+    return value
+
+
+device_option: Callable[[Any], Any] = click.option(
+    "--device", default="auto", show_default=True, callback=_device, help="auto, cpu, cuda, cuda:1, mps, …"
 )
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import difflib
 import errno
 import importlib
+import io
 import os
+import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import click
 from click.shell_completion import CompletionItem
@@ -113,11 +117,54 @@ def main() -> None:
         load_plugins()
 
 
+@contextmanager
+def told_to_end() -> Iterator[Callable[[], int]]:
+    """Let SIGTERM and SIGHUP end this block as Ctrl-C does; yields a function that says which signal it was.
+
+    Whoever ends a job sends either several times, and to all its processes: after the first they are passed over, so
+    that locks and processes are put away in peace. What is ignored from the start (nohup) stays so.
+    """
+    came = [int(signal.SIGINT)]
+    caught = [
+        number
+        for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
+        if signal.getsignal(number) is signal.SIG_DFL
+    ]
+
+    def end(number: int, frame: object) -> None:
+        came[0] = number
+        for other in caught:
+            signal.signal(other, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in caught:
+        signal.signal(number, end)
+    try:
+        yield lambda: came[0]
+    finally:
+        for number in caught if came[0] == signal.SIGINT else ():
+            signal.signal(number, signal.SIG_DFL)
+
+
 def entry() -> None:
     """Run the command line; a SeldError becomes its sentences and exit status 1, Ctrl-C exit status 130.
 
     So does what the system refuses at a path or on a disk (a file where a folder is wanted, no space, no permission).
+    SIGTERM and SIGHUP end like Ctrl-C, with exit status 143 and 129.
     """
+    # Names of files need not be text, and a terminal need not know every letter of ours.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    with told_to_end() as signal_number:
+        try:
+            _run()
+        except (click.Abort, KeyboardInterrupt):
+            with suppress(OSError):  # the terminal may be what went away
+                echo("interrupted: what was finished is kept; the same command goes on from there.", err=True)
+            sys.exit(128 + signal_number())
+
+
+def _run() -> None:
     try:
         main(standalone_mode=False)
         sys.stdout.flush()
@@ -138,9 +185,6 @@ def entry() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        echo("interrupted: what was finished is kept; the same command goes on from there.", err=True)
-        sys.exit(130)
 
 
 def _refuse(problem: str, remedy: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dcase_seld.cli import echo, plugin_option
+from dcase_seld.cli import device_option, echo, plugin_option
 from dcase_seld.core.config import find_network
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.work import say
@@ -81,7 +81,7 @@ MOST_TABLES = 5
               "to 70 (main camera), 100 to 110 (ultra-wide), held upright 40 to 50.")  # fmt: skip
 @plugin_option
 @click.option("--batch-size", default=8, show_default=True, type=click.IntRange(1), help="Windows computed at once.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, …")
+@device_option
 @click.option("--quiet", is_flag=True, help="No live progress.")
 def predict(
     inputs: tuple[Path, ...],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dcase_seld.cli import complete, complete_recipe, complete_step, echo, filled, plugin_option
+from dcase_seld.cli import complete, complete_recipe, complete_step, device_option, echo, filled, plugin_option
 from dcase_seld.core.errors import SeldError, near_names
 from dcase_seld.core.work import say
 from dcase_seld.recipe.load import shipped_recipes
@@ -27,13 +27,6 @@ def registry() -> Registry:
     from dcase_seld.stages import load_stage, stage_names
 
     return Registry(stage_names(), load_stage)
-
-
-def _device(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    """Return a device's name; a typing error is told now, not hours later at the first step that computes."""
-    if not re.fullmatch(r"(auto|cpu|cuda|mps|xpu|hpu|tpu)(:\d+)?", value):
-        raise click.BadParameter(f"{value!r} is no device; there are auto, cpu, cuda, cuda:1, mps.")
-    return value
 
 
 @click.command()
@@ -56,7 +49,7 @@ def _device(context: click.Context, parameter: click.Parameter, value: str) -> s
     help="Change a value (YAML) of the recipe.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would run, and why; run nothing.")
-@click.option("--device", default="auto", show_default=True, callback=_device, help="auto, cpu, cuda, cuda:1, mps, …")
+@device_option
 @click.option("--workers", type=click.IntRange(0), default=0, help="Processes a step may use; 0: one per core.")
 @click.option(
     "--work", type=click.Path(path_type=Path), default=Path("work"), show_default=True, help="Results go here."

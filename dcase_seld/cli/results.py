@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from dcase_seld.cli import echo, plugin_option
+from dcase_seld.cli import device_option, echo, plugin_option
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.reading import Facts, read_json
 
@@ -97,7 +97,7 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 @click.option("--split", type=click.Choice(["val", "train", "test", "eval"]), default="val", show_default=True,
               help="Clips to choose and tune on; test and eval are refused.")  # fmt: skip
 @click.option("--tokens", multiple=True, type=click.Path(path_type=Path), help="Folder of an embed step (repeat).")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, …")
+@device_option
 @click.option("--quiet", is_flag=True, help="No live progress.")
 def ensemble(
     checkpoints: tuple[Path, ...],

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 from typing import Any, TypeVar
@@ -197,22 +198,37 @@ def deaf_to_ctrl_c() -> Iterator[None]:
     """Start processes in this block, and Ctrl-C passes them by, from their first instruction on.
 
     A terminal sends Ctrl-C to all processes of a command. A process that is still importing when it arrives would print
-    a traceback; one that is born while the signal is ignored ignores it too. Ctrl-C in the block itself, which should
-    only start processes, is lost.
+    a traceback; one that is born while the signal is blocked has it blocked too. Ctrl-C in the block itself waits for
+    its end. A terminal that is closed (SIGHUP) is treated alike.
     """
-    if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Started in the block, the tracker of shared memory would unblock the signals when it is through.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    # The system may hand a signal to any thread, blocked or not in this one; Python answers it in the main thread.
+    came: list[int] = []
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+            if callable(signal.getsignal(number)):
+                handlers[number] = signal.signal(number, lambda number, frame: came.append(number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _begin(start: Callable[..., None] | None, start_with: tuple[Any, ...]) -> None:
     """Prepare a process: it leaves Ctrl-C to its parent, and ends when the parent was killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if start is not None:
         start(*start_with)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
@@ -26,17 +28,21 @@ def single_device(name: str) -> torch.device:
     Raises:
         SeldError: this machine has no such device.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    name = {"gpu": "cuda"}.get(name, name)
-    kind = name.partition(":")[0]
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(kind, False):
+    counts = {
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+        "cpu": 1,
+    }
+    there = [kind for kind, count in counts.items() if count]
+    kind, colon, number = (there[0] if name == "auto" else name).partition(":")
+    kind = {"gpu": "cuda"}.get(kind, kind)
+    known = re.fullmatch(r"[0-9]{1,3}", number) if colon else True
+    if not known or int(number or 0) >= counts.get(kind, 0):
+        names = (f"cuda:0 … cuda:{counts[kind] - 1}" if counts[kind] > 1 else kind for kind in there)
         raise SeldError(
-            f"The device {name!r} is not to be had on this machine.",
-            f"Choose of {', '.join(key for key, value in there.items() if value)}, or auto.",
+            f"The device {name[:40]!r} is not to be had on this machine.", f"Choose of {', '.join(names)}, or auto."
         )
-    return torch.device(name)
+    return torch.device(kind, int(number)) if number and kind == "cuda" else torch.device(kind)
 
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4
@@ -108,8 +114,19 @@ def open_fabric(device: str, devices: int, nodes: int, precision: str = "32-true
     """Return Lightning Fabric, not yet launched; several devices without torchrun or SLURM become processes of our own.
 
     Raises:
-        SeldError: the device is not to be had, or several machines are named and no launcher started this process.
+        SeldError: the device is not to be had, one device is named and several are asked for, or several machines are
+            named and no launcher started this process.
     """
+    place = torch.device("cpu") if device == "cpu" else single_device(device)
+    if place.index is not None and devices * nodes > 1:
+        raise SeldError(
+            f"The device {device!r} is one device; devices is {devices} and nodes {nodes}.",
+            f"Use --device {place.type}, or set devices and nodes to 1.",
+        )
+    if place.type == "cuda" and devices > torch.cuda.device_count():
+        raise SeldError(
+            f"devices is {devices}; this machine has {torch.cuda.device_count()}.", "Set devices to what is there."
+        )
     launched = launcher_rank() is not None
     if nodes > 1 and not launched:
         raise SeldError(
@@ -117,16 +134,15 @@ def open_fabric(device: str, devices: int, nodes: int, precision: str = "32-true
             "Start the same command on every node with torchrun or srun, or set nodes to 1.",
         )
     strategy = "auto" if devices * nodes == 1 else "ddp" if launched else "ddp_spawn"
-    accelerator = {"cuda": "gpu"}.get(device, device)
     try:
         return Fabric(
-            accelerator=accelerator,
+            accelerator={"cuda": "gpu"}.get(place.type, place.type),
             strategy=strategy,
-            devices=devices,
+            devices=devices if place.index is None else [place.index],
             num_nodes=nodes,
             precision=precision,  # type: ignore[arg-type]
         )
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, MisconfigurationException) as error:
         raise SeldError(f"The device {device!r} cannot be used: {error}.", "Use --device cpu.") from error
 
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.work import progress
-from dcase_seld.infer.devices import open_fabric
+from dcase_seld.infer.devices import open_fabric, single_device
 from dcase_seld.model.frontend import FrontEnd
 from dcase_seld.model.network import SeldNetwork, network_features
 from dcase_seld.model.weights import load_model, model_folder, read_facts
@@ -39,7 +39,7 @@ def make_fabric(config: TrainConfig, device: str) -> Fabric:
     Raises:
         SeldError: the device or the precision is not to be had on this machine.
     """
-    on_cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
+    on_cpu = single_device(device).type == "cpu"
     if config.precision == "fp16" and on_cpu:
         raise SeldError("precision fp16 needs a CUDA device; this training runs on a CPU.", "Use bf16 or fp32.")
     if not on_cpu:

@@ -1,18 +1,26 @@
-"""Ctrl-C, sent to all processes of a run as a terminal does, while they start: one sentence, no traceback."""
+"""Ctrl-C, SIGTERM and SIGHUP, sent to all processes of a run while they start: one sentence, no traceback."""
 
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
+from dcase_seld.cli.main import told_to_end
+from dcase_seld.core.work import deaf_to_ctrl_c
+
 RECIPE = "steps:\n  scenes: {stage: simulate, clips: {train: 200, test: 0}, rooms: {train: 4, test: 2}}\n"
+SAID = "interrupted: what was finished is kept; the same command goes on from there."
 
 
 @pytest.mark.slow
-def test_ctrl_c_is_answered_in_a_sentence(tmp_path):
+@pytest.mark.parametrize(
+    ("number", "times", "status"), [(signal.SIGINT, 1, 130), (signal.SIGTERM, 2, 143), (signal.SIGHUP, 2, 129)]
+)
+def test_a_run_that_is_told_to_end_says_so_in_a_sentence(tmp_path, number, times, status):
     (tmp_path / "r.yaml").write_text(RECIPE)
     words = [sys.executable, "-m", "dcase_seld.cli.main", "run", "r.yaml", "--workers", "2"]
     process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -21,9 +29,38 @@ def test_ctrl_c_is_answered_in_a_sentence(tmp_path):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
     time.sleep(0.15)
-    os.killpg(process.pid, signal.SIGINT)
+    for _ in range(times):  # who ends a job sends it to the process, then to its group
+        os.killpg(process.pid, number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == status
     assert "Traceback" not in said and "KeyboardInterrupt" not in said
-    assert "interrupted: what was finished is kept; the same command goes on from there." in said
+    assert SAID in said
     assert list(tmp_path.glob("work/.results/*.lock")) == []
+
+
+def test_ctrl_c_while_processes_start_comes_late_and_is_not_lost():
+    reached = []
+    idle = threading.Thread(target=time.sleep, args=(5,), daemon=True)
+    idle.start()  # the signal may reach another thread, in which it is not blocked
+    with pytest.raises(KeyboardInterrupt), deaf_to_ctrl_c():
+        os.kill(os.getpid(), signal.SIGINT)
+        code = "import signal; print(sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, []))))"
+        child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        reached.append(child.stdout.strip())
+    assert reached == [str(sorted((int(signal.SIGINT), int(signal.SIGHUP))))]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_what_is_ignored_from_the_start_stays_so():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with told_to_end() as which:
+            signal.raise_signal(signal.SIGHUP)
+            assert which() == signal.SIGINT
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGTERM)
+            assert which() == signal.SIGTERM
+            signal.raise_signal(signal.SIGTERM)  # once is enough
+    finally:
+        signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

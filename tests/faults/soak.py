@@ -110,28 +110,47 @@ def start(recipe: Path, place: Path) -> subprocess.Popen[bytes]:
     )  # fmt: skip
 
 
+def reached(process: subprocess.Popen[bytes], stage: str | None, results: Path, then: float) -> bool:
+    """Wait until a run is so many seconds into a stage; False where it ends before. None lets it end."""
+    while stage is not None and process.poll() is None:
+        if any(results.glob(f"{stage}-*.lock")):
+            try:
+                process.wait(then)
+            except subprocess.TimeoutExpired:
+                return True
+        time.sleep(0.01)
+    process.wait()
+    return False
+
+
 def kills(wanted: int, seed: int, folder: Path, state: dict, save) -> None:
-    """Kill runs at moments spread over a whole run, resume each once, and compare with an undisturbed one."""
+    """Kill runs in one stage after another, resume them, and compare what is done at last with an undisturbed run."""
     folder.mkdir(parents=True, exist_ok=True)
     recipe = folder / "tiny.yaml"
     recipe.write_text(RECIPE)
     began = time.monotonic()
     assert start(recipe, folder / "whole").wait() == 0, "the undisturbed run failed"
-    length, whole = time.monotonic() - began, contents(folder / "whole" / ".results")
+    whole = contents(folder / "whole" / ".results")
+    results = {path.parent.name.rpartition("-")[0]: path for path in (folder / "whole").rglob("receipt.json")}
+    lengths = {stage: json.loads(path.read_text())["seconds"] for stage, path in results.items()}
+    print(f"the undisturbed run took {time.monotonic() - began:.0f} s: {lengths}", flush=True)
     problems = state["kill_faults"]  # saved with every kill
-    rng = random.Random(seed)
+    rng = random.Random(f"{seed} {state['kills']}")
     place, stages = folder / "killed", state.setdefault("stages", {})
     while state["kills"] < wanted:
+        # The stages take turns: left to chance alone, nearly every kill would hit the training.
+        done = {path.parent.name.rpartition("-")[0] for path in (place / ".results").glob("*/receipt.json")}
+        to_come = [stage for stage in lengths if stage not in done]
+        aim = min(to_come, key=lambda stage: (stages.get(stage, 0), rng.random())) if rng.random() < 0.8 else None
         process = start(recipe, place)
-        try:
-            process.wait(rng.uniform(0.03, 0.5) * length)
-        except subprocess.TimeoutExpired:
+        if reached(process, aim, place / ".results", rng.uniform(0, 1.05) * lengths.get(aim, 0)):
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             locks = sorted(p.name.rpartition("-")[0] for p in (place / ".results").glob("*.lock"))
             for stage in locks or ["between steps"]:
                 stages[stage] = stages.get(stage, 0) + 1
             state["kills"] += 1
+            print(f"kill {state['kills']}: {locks or 'between steps'}", flush=True)
             save()
             continue
         if process.returncode != 0:

@@ -1,0 +1,30 @@
+"""A device that cannot be used is refused before anything starts; a numbered one is the one that was named."""
+
+import pytest
+import torch
+
+from dcase_seld.core.errors import SeldError
+from dcase_seld.infer.devices import open_fabric, single_device
+
+
+@pytest.mark.parametrize("name", ["cuda:999", "cuda:x", "cuda:", "mps:7", "cpu:1", "nonsense", "", "cuda:" + "9" * 500])
+def test_what_is_not_there_is_refused_everywhere(name):
+    for ask in (single_device, lambda named: open_fabric(named, devices=1, nodes=1)):
+        with pytest.raises(SeldError, match="not to be had"):
+            ask(name)
+
+
+def test_numbered_devices_are_those_that_were_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert single_device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(SeldError, match="cuda:2"):
+        single_device("cuda:2")
+    with pytest.raises(SeldError, match="is one device"):
+        open_fabric("cuda:1", devices=2, nodes=1)
+    with pytest.raises(SeldError, match="this machine has 2"):
+        open_fabric("cuda", devices=3, nodes=1)
+
+
+def test_cpu_is_a_device_by_both_its_names():
+    assert open_fabric("cpu", 1, 1).device == open_fabric("cpu:0", 1, 1).device == torch.device("cpu")
