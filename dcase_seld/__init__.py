@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dcase_seld.api import run_recipe as run_recipe
     from dcase_seld.api import score as score
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 _CALLS = ("load_model", "predict", "read_events", "run_recipe", "score")
 _PLUGIN_NAMES = (
     *("augmentation", "encoder", "feature", "loss_term", "semantic_encoder", "stage", "visual_rule"),

@@ -147,7 +147,9 @@ class ScheduleConfig(Config):
 class TrainConfig(Config):
     """Everything that decides a training's result, and how it is run."""
 
-    model: ModelConfig = Field(default=SeldConfig(), description="the network; kind: conformer (default) or crnn")
+    model: ModelConfig = Field(
+        default=SeldConfig(), description="the network; kind: conformer (default) or crnn; without it that of `init`"
+    )
     epochs: int = Field(default=20, ge=1, description="passes over the training clips")
     batch_size: int = Field(
         default=64, ge=1, description="clips per weight update, over all devices and accumulation steps"

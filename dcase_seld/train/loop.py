@@ -20,8 +20,9 @@ from dcase_seld.core.files import settle
 from dcase_seld.core.work import say
 from dcase_seld.infer.collect import EventCollector
 from dcase_seld.infer.devices import chosen_kernels, compile_network, kept_memory, launch
+from dcase_seld.model.config import parse_model_config
 from dcase_seld.model.network import SeldNetwork, build_model
-from dcase_seld.model.weights import load_matching, model_folder
+from dcase_seld.model.weights import load_matching, model_folder, read_facts
 from dcase_seld.scoring.figures import FIGURES
 from dcase_seld.store.source import open_sources, said_of_tokens
 from dcase_seld.train.augment import Augment
@@ -69,7 +70,7 @@ def train(
         stores: folders of prepare steps, mixed.
         out: folder to write to; may hold an interrupted training of the same configuration.
         tokens: folders of embed steps.
-        init: a checkpoint whose weights are taken over.
+        init: a checkpoint whose weights are taken over; its network too, where `config` names none.
         teacher: a checkpoint that the network learns to answer like, beside the labels.
         device: as Lightning Fabric names accelerators: auto, cpu, cuda, …
         quiet: print nothing.
@@ -83,6 +84,9 @@ def train(
     summary = out / "summary.json"
     if summary.is_file():
         return dict(json.loads(summary.read_text(encoding="utf-8")))
+    if init is not None and "model" not in config.model_fields_set:
+        known = parse_model_config(read_facts(model_folder(init))["config"], f"The network {init}")
+        config = config.model_copy(update={"model": known})
     fabric = make_fabric(config, device)
     run = partial(_train, config=config, stores=stores, out=out, tokens=tokens, init=init, teacher=teacher, quiet=quiet)
     launch(fabric, run, out)

@@ -134,6 +134,15 @@ def test_fine_tuning_starts_from_the_weights_and_freezes(store: Path, tmp_path: 
     assert torch.equal(before["frontend.mean"], after["frontend.mean"])
 
 
+def test_fine_tuning_takes_the_network_of_init_where_none_is_named(store: Path, tmp_path: Path) -> None:
+    trained(store, tmp_path / "first", epochs=1)
+    changes = {name: value for name, value in options(epochs=1).items() if name != "model"}
+    (tmp_path / "second").mkdir()
+    train(TrainConfig(**changes), [store], tmp_path / "second", init=tmp_path / "first", device="cpu")  # type: ignore[arg-type]
+    one, other = (read_facts(tmp_path / name / "last") for name in ("first", "second"))
+    assert one["config"] == other["config"] and one["parameters"] == other["parameters"]
+
+
 def test_without_validation_best_is_last(store: Path, tmp_path: Path) -> None:
     trained(store, tmp_path, epochs=1, train_on=["train", "val", "test"])
     assert equal(tmp_path / "best", tmp_path / "last")
