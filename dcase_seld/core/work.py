@@ -150,7 +150,8 @@ def share_work(
         SeldError: a process was ended from outside.
     """
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(start, start_with))
+    with deaf_to_ctrl_c():  # its locks start the tracker of shared memory
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(start, start_with))
     try:
         with deaf_to_ctrl_c(), _alone():
             jobs = [pool.submit(work, piece) for piece in pieces]
@@ -204,9 +205,10 @@ def deaf_to_ctrl_c() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    # Started in the block, the tracker of shared memory would unblock the signals when it is through.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    # The tracker of shared memory passes over Ctrl-C by itself, and unblocks it here when it has been started.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     # The system may hand a signal to any thread, blocked or not in this one; Python answers it in the main thread.
     came: list[int] = []
     handlers = {}
