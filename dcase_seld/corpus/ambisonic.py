@@ -165,7 +165,11 @@ def is_all_around(folder: Path) -> bool:
         return not (folder / "stereo_dev").is_dir()
     if any(folder.glob("stereo_*")) or not folder.is_dir():
         return False
-    for _, path in list_csv(labels_in(folder)):
+    try:
+        labels = list_csv(labels_in(folder))
+    except SeldError:  # no labels, so nothing that tells; what reads the corpus says what it lacks
+        return False
+    for _, path in labels:
         if Path(path).stat().st_size:
             return columns_without_header(Path(path)) in (5, 6)
     return False

@@ -255,7 +255,7 @@ def test_sources_that_are_not_whole(silent_source, tmp_path):
     metadata = root / "metadata_dev" / "dev-train-tau" / f"{NAME}.csv"
     lines = metadata.read_text()
     metadata.write_text(lines + "49,0,0,10,5\n")
-    with pytest.raises(SeldError, match=r"line 135: expected frame,class.*without distance"):
+    with pytest.raises(SeldError, match=r"line 135: expected frame,class.*A distance"):
         convert(Job(root, tmp_path / "o", count=1, video=False))
     metadata.rename(metadata.with_name("other.csv"))
     with pytest.raises(SeldError, match=f"lacks 1 of 1 recordings: {NAME}"):
