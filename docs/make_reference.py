@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from dcase_seld.cli.main import COMMANDS, main
-from dcase_seld.cli.recipes import registry
-from dcase_seld.recipe.keys import Key, groups
+from dcase_seld.cli.recipes import groups_once, registry
+from dcase_seld.recipe.keys import Key
 from dcase_seld.recipe.stage import Stage, first_line
 
 RECIPES = """# Recipe reference
@@ -39,17 +39,14 @@ def reference() -> str:
 
 
 def _stage(stage: Stage) -> str:
-    text, told = [f"\n## {stage.name}\n\n{stage.about}\n\n{first_line(stage.run)}\n\n"], {}
-    for group in groups(stage.config):
+    text = [f"\n## {stage.name}\n\n{stage.about}\n\n{first_line(stage.run)}\n\n"]
+    for group, told in groups_once(stage.config):
         if group.place:
-            if told.get(group.model) == group.place:
-                continue
             kind = f" with `kind: {group.when}`" if group.when else ""
-            same = f" The keys are those of `{told[group.model]}`." if group.model in told else ""
+            same = "" if told is None else f" The keys are those of `{told}`."
             text.append(f"\n`{group.place}`{kind}: {group.about}{same}\n\n")
-            if same:
-                continue
-        told[group.model] = group.place
+        if told is not None:
+            continue
         text += ["| key | kind | default | |\n|---|---|---|---|\n", *map(_row, group.keys)]
     return "".join(text)
 

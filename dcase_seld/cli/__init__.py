@@ -86,6 +86,16 @@ def complete_step(ctx: click.Context, param: click.Parameter, text: str) -> list
     return complete(dict.fromkeys(f"{text.partition('.')[0]}.{path}=" for path in paths), text)
 
 
+set_option: Callable[[Any], Any] = click.option(
+    "--set",
+    "overrides",
+    metavar="STEP.KEY=VALUE",
+    multiple=True,
+    shell_complete=complete_step,
+    help="Change a value (YAML) of the recipe.",
+)
+
+
 def filled(text: str, first: str, rest: str) -> str:
     """Return a paragraph for the terminal's width, its first line and its other lines begun as said."""
     import shutil

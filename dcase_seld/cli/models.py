@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dcase_seld.cli import answer, complete_recipe, complete_step, echo, plugin_option
+from dcase_seld.cli import answer, complete_recipe, complete_step, echo, plugin_option, set_option
 from dcase_seld.core.classes import load_taxonomy
 from dcase_seld.core.errors import SeldError, listing, near_names
 from dcase_seld.core.task import Task, load_task
@@ -97,8 +97,7 @@ def make_random(kind: str, folder: Path, tiny: bool, seed: int) -> None:
 @plugin_option
 @click.option("--step", "wanted", multiple=True, shell_complete=complete_step,
               help="Only this train step of the recipe (may be repeated).")  # fmt: skip
-@click.option("--set", "overrides", metavar="STEP.KEY=VALUE", multiple=True, shell_complete=complete_step,
-              help="Change a value of the recipe.")  # fmt: skip
+@set_option
 @click.option("--batch", type=click.IntRange(1), help="Clips of the training step.  [default: the step's batch_size, "
               "or 8]")  # fmt: skip
 @click.option("--depth", type=click.IntRange(1, 8), default=3, show_default=True, help="Levels of modules to list.")

@@ -10,14 +10,26 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dcase_seld.cli import complete, complete_recipe, complete_step, device_option, echo, filled, plugin_option
+from dcase_seld.cli import (
+    complete,
+    complete_recipe,
+    complete_step,
+    device_option,
+    echo,
+    filled,
+    plugin_option,
+    set_option,
+)
 from dcase_seld.core.errors import SeldError, near_names
 from dcase_seld.core.work import say
 from dcase_seld.recipe.load import shipped_recipes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dcase_seld.core.config import Config
     from dcase_seld.recipe.graph import Registry
-    from dcase_seld.recipe.keys import Key
+    from dcase_seld.recipe.keys import Group, Key
     from dcase_seld.recipe.plan import Plan
 
 
@@ -40,14 +52,7 @@ def registry() -> Registry:
     help="Run only STEP and the steps that read it; others must be done.",
 )
 @click.option("--force", is_flag=True, help="Make the selected steps again, though they are done.")
-@click.option(
-    "--set",
-    "overrides",
-    metavar="STEP.KEY=VALUE",
-    multiple=True,
-    shell_complete=complete_step,
-    help="Change a value (YAML) of the recipe.",
-)
+@set_option
 @click.option("--dry-run", is_flag=True, help="Say what would run, and why; run nothing.")
 @device_option
 @click.option("--workers", type=click.IntRange(0), default=0, help="Processes a step may use; 0: one per core.")
@@ -130,14 +135,7 @@ def _short(path: Path) -> str:
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path), shell_complete=complete_recipe)
-@click.option(
-    "--set",
-    "overrides",
-    metavar="STEP.KEY=VALUE",
-    multiple=True,
-    shell_complete=complete_step,
-    help="Change a value (YAML) of the recipe.",
-)
+@set_option
 @click.option(
     "--work", type=click.Path(path_type=Path), default=Path("work"), show_default=True, help="Where results are."
 )
@@ -306,24 +304,32 @@ def _key_names() -> list[str]:
     return [f"{stage}.{key.path}" for stage, key in all_keys(registry())]
 
 
-def _tell_stage(known: Registry, name: str) -> None:
-    """Print the keys of a stage, those of each mapping inside it under a heading."""
+def groups_once(config: type[Config]) -> Iterator[tuple[Group, str | None]]:
+    """Yield the groups of a configuration class, each with the place where the same keys were told before, or None."""
     from dcase_seld.recipe.keys import groups
 
+    told: dict[type, str] = {}
+    for group in groups(config):
+        before = told.get(group.model)
+        if before is None:
+            told[group.model] = group.place
+        elif before == group.place:
+            continue
+        yield group, before
+
+
+def _tell_stage(known: Registry, name: str) -> None:
+    """Print the keys of a stage, those of each mapping inside it under a heading."""
     stage = known.load(name)
     echo(filled(f"{name}: {stage.about}", "", ""))
-    told: dict[type, str] = {}
     kinds: set[str] = set()
-    for group in groups(stage.config):
+    for group, told in groups_once(stage.config):
         if group.place:
-            if told.get(group.model) == group.place:
-                continue
             kind = f" with kind {group.when}" if group.when else ""
-            same = f" The keys are those of {told[group.model]}." if group.model in told else ""
+            same = "" if told is None else f" The keys are those of {told}."
             echo("\n" + filled(f"{group.place}{kind}: {group.about}{same}", "", "  "))
-            if same:
-                continue
-        told[group.model] = group.place
+        if told is not None:
+            continue
         for key in group.keys:
             if key.path not in kinds:
                 _tell_key(key.path, key, "  ")

@@ -46,7 +46,9 @@ def link(events: Events, max_gap: int = MAX_GAP_FRAMES, max_step_deg: float = MA
         max_gap: frames that an event may pause.
         max_step_deg: rows further apart than this in azimuth (degrees) are two events.
     """
-    segments = [_segment(events, rows) for rows in link_rows(events, max_gap, max_step_deg)]
+    # Sound alone says nothing of the screen, which is no "no".
+    looked = events.onscreen_probability is not None or bool(events.onscreen.any())
+    segments = [_segment(events, rows, looked) for rows in link_rows(events, max_gap, max_step_deg)]
     order = {name: index for index, name in enumerate(events.clips)}
     return sorted(segments, key=lambda s: (order[s.clip], s.onset_s, s.class_index, s.azimuth_deg))
 
@@ -127,12 +129,7 @@ def _side(azimuth_deg: float) -> str:
     return "left" if azimuth_deg > 0 else "right"
 
 
-def _looked(table: Events) -> bool:
-    """Return whether anything was said about the screen: sound alone says nothing, which is no "no"."""
-    return table.onscreen_probability is not None or bool(table.onscreen.any())
-
-
-def _segment(table: Events, rows: npt.NDArray[np.int64]) -> Segment:
+def _segment(table: Events, rows: npt.NDArray[np.int64], looked: bool) -> Segment:
     azimuth = table.azimuth_deg[rows]
     return Segment(
         clip=table.clips[table.clip[rows[0]]],
@@ -141,7 +138,7 @@ def _segment(table: Events, rows: npt.NDArray[np.int64]) -> Segment:
         offset_s=float(table.frame[rows[-1]] + 1) / LABEL_RATE,
         azimuth_deg=float(np.median(azimuth)),
         distance_m=float(np.median(table.distance_m[rows])),
-        onscreen=bool(table.onscreen[rows].mean() > 0.5) if _looked(table) else None,
+        onscreen=bool(table.onscreen[rows].mean() > 0.5) if looked else None,
         activity=float("nan") if table.activity is None else float(table.activity[rows].mean()),
         azimuth_range_deg=(float(azimuth.min()), float(azimuth.max())),
     )

@@ -88,13 +88,16 @@ def find_recordings(source: Path, with_video: bool) -> list[Recording]:
     return recordings
 
 
+NEAR_CM, FARTHEST_CM = 20, 100_000
+"""Where no distance of a set reaches the first, they are hardly centimetres; beyond the second no source can be."""
+
 METADATA = (
     ("frame", 0, 10_000_000, "counts tenths of a second from 0"),
     ("class", 0, None, "is a number of the list of classes"),
     ("source", 0, 1_000_000, "is a whole number from 0"),
     ("azimuth", -180, 360, "is in whole degrees"),
     ("elevation", -90, 90, "is in whole degrees"),
-    ("distance", 0, 100_000, "is in whole centimetres"),
+    ("distance", 0, FARTHEST_CM, "is in whole centimetres"),
 )
 """Column of STARSS23's metadata → smallest and largest value, and what it is."""
 
@@ -173,10 +176,6 @@ def is_all_around(folder: Path) -> bool:
         if Path(path).stat().st_size:
             return columns_without_header(Path(path)) in (5, 6)
     return False
-
-
-NEAR_CM = 20
-"""Where no distance of a set reaches this, they are hardly centimetres."""
 
 
 def clip_labels(name: str, metadata: Ints, viewing_angle_deg: int, start_frame: int) -> Events:

@@ -25,7 +25,7 @@ from dcase_seld.core.task import (
     frames_of,
 )
 from dcase_seld.core.work import progress
-from dcase_seld.corpus.ambisonic import is_all_around, read_metadata
+from dcase_seld.corpus.ambisonic import NEAR_CM, is_all_around, read_metadata
 from dcase_seld.corpus.layout import OFFICIAL_PART, Clip, Problem, index_corpus
 from dcase_seld.corpus.splits import SPLIT_FILE, SplitConfig, assign
 from dcase_seld.media.audio import audio_info, read_audio
@@ -147,8 +147,8 @@ SUSPICIOUS = {
 CLIPPED, OFFSET, SILENT = 0.01, 0.05, 1e-4
 """Share of samples at full scale and mean of the samples above which, largest sample below which, a clip is odd."""
 
-NEAR_CM, FAR_CM = 20, 10_000
-"""Distances that are suspicious: all of a clip below the first, any above the second."""
+FAR_CM = 10_000
+"""Distances above this are suspicious, as are those of a clip that never reach NEAR_CM."""
 
 
 def oddities(sound: npt.NDArray[np.floating] | None, rows: npt.NDArray[np.integer]) -> dict[str, str]:

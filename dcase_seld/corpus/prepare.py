@@ -18,9 +18,9 @@ from dcase_seld.core.events import Events, concatenate
 from dcase_seld.core.files import whole_file, write_json
 from dcase_seld.core.task import Task, frames_of
 from dcase_seld.core.work import run_threads
-from dcase_seld.corpus.ambisonic import events_of_metadata, read_metadata
+from dcase_seld.corpus.ambisonic import FARTHEST_CM, events_of_metadata, read_metadata
 from dcase_seld.corpus.audio_pack import AudioOptions, pack_audio
-from dcase_seld.corpus.check import oddities, raw_rows
+from dcase_seld.corpus.check import raw_rows
 from dcase_seld.corpus.layout import Clip
 from dcase_seld.media.audio import CONTAINERS, audio_info
 from dcase_seld.store.store import FORMAT, TargetTable
@@ -130,10 +130,6 @@ def build_store(
     return described
 
 
-FARTHEST_CM = 100_000
-"""A label cannot be farther away, in centimetres: one such row outweighs all others of a training."""
-
-
 def _inspect(clip: Clip, audio: AudioOptions, task: Task) -> tuple[int, Events] | str:
     """Return (samples at the store's rate, labels) of one clip, or what is wrong with it."""
     try:
@@ -165,11 +161,12 @@ def _inspect(clip: Clip, audio: AudioOptions, task: Task) -> tuple[int, Events] 
         if clip.labels is None:
             return samples, Events.empty([clip.name])
         events = read_csv(clip.labels, n_classes=n_classes, frames=frames)
-        impossible = {"azimuth-range", "distance-far"} & oddities(None, rows := raw_rows(clip.labels)).keys()
-        if impossible and (np.abs(rows[:, 3]).max() > 360 or rows[:, 4].max() > FARTHEST_CM):
+        rows = raw_rows(clip.labels)
+        azimuth, distance = np.abs(rows[:, 3]).max(initial=0), rows[:, 4].max(initial=0)
+        if azimuth > 360 or distance > FARTHEST_CM:
             raise SeldError(
-                f"{clip.labels} has azimuths up to {np.abs(rows[:, 3]).max():,}° and distances up to "
-                f"{rows[:, 4].max():,} cm, which cannot be (`dcase-seld data check` lists such clips)."
+                f"{clip.labels} has azimuths up to {azimuth:,}° and distances up to {distance:,} cm, which cannot be "
+                "(`dcase-seld data check` lists such clips)."
             )
         return samples, Events.empty([clip.name]) if not len(events) else _named(events, clip.name)
     except SeldError as error:

@@ -69,7 +69,7 @@ def read_step(folder: Path) -> Step | None:
     return None if receipt is None else Step(folder.resolve(), receipt)
 
 
-def _upstream(starts: list[Step], stop: Callable[[Step], bool] | None = None) -> Iterator[Step]:
+def upstream(starts: list[Step], stop: Callable[[Step], bool] | None = None) -> Iterator[Step]:
     """Yield steps and all that they come from, each once; what a step with `stop(step)` comes from is left out."""
     waiting, seen = list(starts), {step.folder for step in starts}
     while waiting:
@@ -84,14 +84,16 @@ def _upstream(starts: list[Step], stop: Callable[[Step], bool] | None = None) ->
                 waiting.append(before)
 
 
-def _linked_steps(folder: Path) -> Iterator[tuple[str, Step]]:
+def linked_steps(folder: Path) -> Iterator[tuple[str, Step]]:
+    """Yield (name, step) of the finished steps that a folder holds or links to, by name."""
     for place in sorted(folder.iterdir()):
         step = read_step(follow(place))
         if step is not None:
             yield place.name, step
 
 
-def _load_scores(folder: Path) -> dict[str, Any]:
+def load_scores(folder: Path) -> dict[str, Any]:
+    """Return what the scores.json of a folder says."""
     return read_json(folder / "scores.json", remedy="Run the score step again.")
 
 

@@ -11,7 +11,7 @@ from dcase_seld.core.config import known_networks
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.files import follow
 from dcase_seld.core.reading import read_json
-from dcase_seld.recipe.provenance import Step, _linked_steps, _load_scores, _upstream, read_step
+from dcase_seld.recipe.provenance import Step, linked_steps, load_scores, read_step, upstream
 from dcase_seld.recipe.results import read_receipt
 
 
@@ -85,7 +85,7 @@ def find_run(path: Path, track: str) -> Run:
     step = read_step(folder)
     if step is not None:
         return run_of_steps(*_csv_and_scores(step, path), track=track, near=path.parent)
-    steps = dict(_linked_steps(folder))
+    steps = dict(linked_steps(folder))
     exported = {name: step for name, step in steps.items() if step.produces == "csv"}
     if not exported:
         if any(folder.glob("*.csv")) or any(folder.glob("csv/*.csv")):
@@ -109,7 +109,7 @@ def stated_track(path: Path) -> Literal["a", "b"]:
     """Return the track that a run was exported for, or "b" where that is not stated or not clear."""
     folder = follow(path)
     step = read_step(folder) if folder.is_dir() else None
-    steps = [step] if step else [one for _, one in _linked_steps(folder)] if folder.is_dir() else []
+    steps = [step] if step else [one for _, one in linked_steps(folder)] if folder.is_dir() else []
     tracks = {one.facts.get("track") for one in steps if one.produces in ("csv", "scores")}
     return "a" if tracks == {"a"} else "b"
 
@@ -129,7 +129,7 @@ def run_of_steps(csv: Step, scores: Step | None, *, track: str, near: Path | Non
     tokens = [step for step in map(read_step, predict.inputs("tokens") if predict is not None else ()) if step]
     # Steps of 0.1 called tokens by their kind, not by a name.
     used = [step for step in tokens if not needed or step.facts.get("name", step.facts.get("kind")) in needed]
-    steps = tuple(_upstream([csv]))
+    steps = tuple(upstream([csv]))
     ensembles = [step for step in steps if step.produces == "ensemble"]
     started = [place for step in steps for place in step.inputs("init", "teacher", "members")]
     carried = [path for path in dict.fromkeys(started) if read_step(path) is None]
@@ -146,7 +146,7 @@ def run_of_steps(csv: Step, scores: Step | None, *, track: str, near: Path | Non
     best = scores or _best_scores(csv, run, track, near)
     if best is None:
         return run
-    return replace(run, scores=_load_scores(best.folder), scored=best, scores_of=_whose(best, csv, run))
+    return replace(run, scores=load_scores(best.folder), scored=best, scores_of=_whose(best, csv, run))
 
 
 def with_scores(run: Run, place: Path, track: str) -> Run:
@@ -162,7 +162,7 @@ def with_scores(run: Run, place: Path, track: str) -> Run:
     """
     folder = follow(place)
     if folder.is_dir() and not (folder / "scores.json").is_file():
-        found = {step.folder: name for name, step in _linked_steps(folder) if step.produces == "scores"}
+        found = {step.folder: name for name, step in linked_steps(folder) if step.produces == "scores"}
         fitting = {f: n for f, n in found.items() if _fits(Step(f, read_receipt(f) or {}), track)} or found
         if len(fitting) != 1:
             names = listing(sorted(fitting.values())) or "none"
@@ -192,7 +192,7 @@ def collect(csv: Path, scores: Path | None, members: Sequence[Path], track: str)
     if run.networks:
         return run
     known = {one.folder for one in run.steps}
-    above = _upstream([one for one in map(read_step, members) if one is not None])
+    above = upstream([one for one in map(read_step, members) if one is not None])
     return replace(
         run,
         networks=tuple(_networks(members)),
@@ -318,7 +318,7 @@ def _best_scores(csv: Step, run: Run, track: str, near: Path | None) -> Step | N
     A network for the evaluation set has heard the test clips; what is known of it are the scores of the networks that
     had not, whose settings it took over.
     """
-    nearby = [step for _, step in _linked_steps(near)] if near is not None and near.is_dir() else []
+    nearby = [step for _, step in linked_steps(near)] if near is not None and near.is_dir() else []
     others = (read_step(path.parent) for path in sorted(csv.folder.parent.glob("score-*/receipt.json")))
     candidates = {step.folder: step for step in [*nearby, *others] if step is not None and step.produces == "scores"}
     looks = bool(_seen(csv)[0])
