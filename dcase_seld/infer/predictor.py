@@ -25,7 +25,7 @@ from dcase_seld.media.recordings import Recording as Recording
 from dcase_seld.media.recordings import read_recording
 from dcase_seld.model.network import SeldNetwork, network_features
 from dcase_seld.model.types import ModelInput, SeldOutput
-from dcase_seld.model.weights import count_parameters, load_model, model_folder, read_facts
+from dcase_seld.model.weights import FACTS_FILE, count_parameters, load_model, model_folder, read_facts
 from dcase_seld.store.batches import Batch, Batches
 from dcase_seld.store.source import Source, StoreSource, fitting_readers
 from dcase_seld.store.store import Store
@@ -72,7 +72,8 @@ class Predictor:
         folders = [find_network(folder) for folder in folders]
         settings = read_ensemble(folders[0]) if folders else None
         if settings is None or len(folders) > 1:
-            tuned = [folder for folder in folders if read_ensemble(folder) is not None]
+            # A network of the package is also a plain member: its settings are for when it answers alone.
+            tuned = [f for f in folders if read_ensemble(f) is not None and not (f / FACTS_FILE).is_file()]
             if tuned:
                 raise SeldError(
                     f"{tuned[0]} is an ensemble with settings of its own; it cannot be mixed with other members.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -39,6 +40,18 @@ def test_a_known_network_is_whole_and_its_card_agrees_with_it(name):
     sources = (NETWORKS / "SOURCES.md").read_text(encoding="utf-8")
     files = sum(int(line.rsplit("|", 2)[1]) for line in sources.splitlines() if re.search(r"\| \d+ \|$", line))
     assert f"{files} recordings" in sources and f"{files} recordings" in " ".join(about["believe"])
+
+    # Recipes tell a changed network by its folder's content, so it has to name the members of another folder.
+    outside = [Path(member.folder) for member in predictor.settings.members if Path(member.folder) != folder.resolve()]
+    named = {place.name: hashlib.sha256((place / "model.safetensors").read_bytes()).hexdigest() for place in outside}
+    assert about.get("members", {}) == named
+
+
+def test_a_known_network_joins_others_as_a_plain_member(tmp_path):
+    """Alone it answers with its own settings; among other members only its weights count."""
+    alone, both = Predictor.load([Path("default")]), Predictor.load([Path("default"), Path("better")])
+    assert alone.settings.tta == "swap" and both.settings.tta == "none"
+    assert [len(one.networks) for one in (alone, both, Predictor.load([Path("better")]))] == [1, 2, 2]
 
 
 def test_predict_without_a_checkpoint_finds_a_side_offline(tmp_path, monkeypatch):
@@ -84,7 +97,7 @@ def test_the_python_calls_take_the_packages_network_thresholds_and_names(tmp_pat
     sound = 0.2 * bell(np.random.default_rng(1))[: 5 * 24000]
     write_wav(tmp_path / "left.wav", np.stack([sound, sound / 3]).astype(np.float32))
     model = load_model()
-    assert repr(model).startswith("Predictor(1 network(s), ") and "13 classes, threshold 0.5, tta none" in repr(model)
+    assert repr(model).startswith("Predictor(1 network(s), ") and "13 classes, threshold 0.5, tta swap" in repr(model)
     assert re.fullmatch(
         r"SeldNetwork\(conformer, [\d,]+ parameters, 13 classes, reads sound alone\)", repr(model.networks[0])
     )
