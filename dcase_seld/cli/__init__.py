@@ -111,8 +111,35 @@ def echo(text: object = "", err: bool = False) -> None:
     click.echo(shown(str(text)), err=err)
 
 
+def named_file(path: Path | None, sign: str, inputs: Iterable[Path]) -> None:
+    """Look at a file that a command is to write, before anything is computed.
+
+    Args:
+        path: what the user named, or None.
+        sign: pattern in the first bytes of what the command writes: a file that lacks it is somebody's own.
+        inputs: what the command reads.
+
+    Raises:
+        SeldError: an input lies there, a recipe's result, or a file that no such command wrote.
+    """
+    from dcase_seld.core.errors import SeldError
+    from dcase_seld.core.files import refuse_inputs
+
+    if path is None or not path.is_file():
+        return
+    refuse_inputs(path, inputs)
+    with path.open("rb") as stream:
+        head = stream.read(4096)
+    if (path.resolve().parent / "receipt.json").exists():
+        raise SeldError(f"{path} belongs to a recipe's result.", "Write to another place.")
+    if head and not re.search(sign.encode(), head, re.DOTALL):
+        raise SeldError(
+            f"{path} is there already, and is none that this command wrote.", "Write to another place, or move it away."
+        )
+
+
 def answer(text: str, content: Any, json_file: Path | None) -> None:
-    """Print a text and write the same as JSON to a file; with `-` as its name the JSON alone is printed."""
+    """Print a text and write the same as JSON to a file (see `named_file`); `-`: the JSON alone is printed."""
     import json
 
     from dcase_seld.core.files import write_json

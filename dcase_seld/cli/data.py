@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from dcase_seld.cli import answer, echo
+from dcase_seld.cli import answer, echo, named_file
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -101,6 +101,7 @@ def check(
     except ValueError:
         raise click.BadParameter(f"{seconds!r} is neither a number nor 'any'.", param_hint="--seconds") from None
     wanted = Wanted(_taxonomy(taxonomy, folder), length, look_into_videos=not no_video)
+    named_file(json_file, r'\A\{\s*"root":', ())
     report = check_corpus(folder, wanted, workers, quiet)
     answer("\n".join(report.lines(most)), report.to_json(), json_file)
     sys.exit(0 if report.ok else 1)
@@ -122,6 +123,8 @@ def stats(folder: Path, picture: Path | None, json_file: Path | None, split: str
 
     from dcase_seld.corpus.stats import draw, label_stats, read_labels, summary, table_rows
 
+    named_file(json_file, r'"silent_clips":', (folder,))
+    named_file(picture, "dcase-seld", (folder,))
     events, classes = read_labels(folder, _taxonomy(taxonomy, folder), (split,))
     found = label_stats(events, classes)
     table = Table(box=None)
@@ -201,6 +204,9 @@ def simulate(
     Broken off, the same command goes on where it was.
     """
     from dcase_seld.core.config import parse_config
+    from dcase_seld.core.errors import SeldError
+    from dcase_seld.core.files import write_json
+    from dcase_seld.core.reading import read_json
     from dcase_seld.recipe.stage import Context
     from dcase_seld.stages.data import SIMULATE_STAGE as STAGE
 
@@ -209,8 +215,16 @@ def simulate(
     counts = {name: value for name, value in (("train", train), ("test", test)) if value is not None}
     if counts:
         fields["clips"] = {**fields.get("clips", {}), **counts}
-    out.mkdir(parents=True, exist_ok=True)
     parsed = parse_config(STAGE.config, fields, str(config or "the options"))
+    settings = parsed.model_dump(mode="json")
+    plan, known = out / "simulate.json", None
+    if out.is_dir() and any(out.iterdir()):
+        known = read_json(plan) if plan.is_file() else {}
+        if known != settings:
+            what = "clips of other options" if known else "files that no simulation wrote"
+            raise SeldError(f"{out} holds {what}.", "Choose another --out, or remove the folder.")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(plan, settings)
     facts = STAGE.run(parsed, {}, out, Context(workers=workers, quiet=quiet))
     echo(f"{out}: {json.dumps(facts)}")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dcase_seld.cli import answer, complete_recipe, complete_step, echo, plugin_option, set_option
+from dcase_seld.cli import answer, complete_recipe, complete_step, echo, named_file, plugin_option, set_option
 from dcase_seld.core.classes import load_taxonomy
 from dcase_seld.core.errors import SeldError, listing, near_names
 from dcase_seld.core.task import Task, load_task
@@ -124,6 +124,7 @@ def model_summary(
     """
     from dcase_seld.model.summary import summarise
 
+    named_file(json_file, r'\A\{\s*"[^"]*":\s*\{\s*"layers": \[', (source,))
     written: dict[str, Any] = {}
     for name, config, task, clips in _networks(source, wanted, overrides):
         summary = summarise(

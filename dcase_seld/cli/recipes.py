@@ -17,6 +17,7 @@ from dcase_seld.cli import (
     device_option,
     echo,
     filled,
+    named_file,
     plugin_option,
     set_option,
 )
@@ -248,6 +249,7 @@ def schema(target: Path | None) -> None:
     if target is None:
         echo(json.dumps(recipe_schema(registry()), indent=1, ensure_ascii=False))
     else:
+        named_file(target, r'\A\{\s*"\$schema":', ())
         _write_schema(target)
         echo(str(target))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import click
 
-from dcase_seld.cli import device_option, echo, plugin_option
+from dcase_seld.cli import device_option, echo, named_file, plugin_option
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.reading import Facts, read_json
 
@@ -63,6 +64,7 @@ def report(
     from dcase_seld.report.gather import gather
     from dcase_seld.report.page import write_report
 
+    named_file(out, "<title>SELD report: ", runs)
     found = gather(runs, ref, track, task, form)
     write_report(found, out, examples, title, about)
     echo(f"{out}  ({out.stat().st_size / 1e6:.1f} MB; {', '.join(run.name for run in found)})")
@@ -118,7 +120,7 @@ def ensemble(
             f"--split {options['split']}: an ensemble that is tuned on the clips it will be judged by proves nothing.",
             "Tune on val; make a store with held-out rooms (prepare, split) if there is no validation split.",
         )
-    from dcase_seld.core.config import parse_config
+    from dcase_seld.core.config import find_network, parse_config
     from dcase_seld.infer.devices import single_device
     from dcase_seld.infer.ensemble import make_ensemble
     from dcase_seld.infer.settings import EnsembleConfig
@@ -130,15 +132,21 @@ def ensemble(
         raise SeldError(f"{out} is not empty.", "Give another --out, or remove it.")
     config = parse_config(EnsembleConfig, options, "The command")
     out.mkdir(parents=True, exist_ok=True)
-    facts = make_ensemble(
-        config,
-        checkpoints,
-        None if data is None else store_of(data, out / ".store", quiet),
-        out,
-        tokens=tokens,
-        device=single_device(device),
-        quiet=quiet,
-    )
+    try:
+        facts = make_ensemble(
+            config,
+            [find_network(folder) for folder in checkpoints],
+            None if data is None else store_of(data, out / ".store", quiet),
+            out,
+            tokens=tokens,
+            device=single_device(device),
+            quiet=quiet,
+        )
+    except BaseException:  # what is half made stands in nobody's way; a prepared store is kept for the next attempt
+        shutil.rmtree(out / "members", ignore_errors=True)
+        if not any(out.iterdir()):
+            out.rmdir()
+        raise
     _show(facts, checkpoints, out)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dcase_seld.cli import answer, echo
+from dcase_seld.cli import answer, echo, named_file
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.task import CLIP_FRAMES
 
@@ -100,6 +100,7 @@ def score(
     from dcase_seld.scoring.intervals import jackknife
     from dcase_seld.scoring.official import Remarks, check_clips, count_files, edition_scores, format_scores, scores_of
 
+    named_file(json_file, r'"protocol":', (pred, ref))
     ref = labels_in(ref)
     own = taxonomy_beside(ref) if taxonomy is None else None
     if own is not None:

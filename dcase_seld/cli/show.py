@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dcase_seld.cli import echo
+from dcase_seld.cli import answer, echo, named_file
 from dcase_seld.media.recordings import _from_path
 from dcase_seld.report.clip_view import _from_store, _people, files_to_look_at, load_events, look_at, told
 
@@ -115,7 +115,8 @@ def show(
               help="accurate finds smaller people, and takes about six times as long.")  # fmt: skip
 @click.option("--fps", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True, help="Of videos.")
 @click.option("--model", default="pose", show_default=True, help="pose, pose-lite, pose-heavy, or a model's folder.")
-@click.option("--json", "target", type=click.Path(path_type=Path), help="Also write all keypoints to this file.")
+@click.option("--json", "target", type=click.Path(path_type=Path), help="Also write all keypoints to this file; -: "
+              "print them as JSON.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="people", show_default=True,
               help="Folder for the pictures with people drawn in.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace files in --out that an earlier run did not write.")
@@ -129,13 +130,13 @@ def people(
     """
     from dcase_seld.core.config import parse_config
     from dcase_seld.core.errors import SeldError
-    from dcase_seld.core.files import OutputFolder, refuse_inputs, write_json
+    from dcase_seld.core.files import OutputFolder
     from dcase_seld.core.work import progress
     from dcase_seld.vision.people import PeopleConfig, PeopleFinder
 
     pictures = files_to_look_at(files)
-    if target is not None:
-        refuse_inputs(target, pictures)
+    named_file(target, r'\A\[\s*(\]|\{\s*"file":)', pictures)
+    alone = str(target) == "-"
     config = parse_config(PeopleConfig, {"mode": mode, "model": model}, "the command line")
     entries: list[dict[str, Any]] = []
     failed = 0
@@ -154,14 +155,12 @@ def people(
                 failed += 1
                 continue
             entries += found
-            if len(pictures) <= MOST_TOLD:
+            if len(pictures) <= MOST_TOLD and not alone:
                 for line in told(path, found):
                     echo(line)
             advance(1)
-    if target is not None:
-        write_json(target, entries)
     count = sum(len(entry["people"]) for entry in entries)
-    echo(f"{count} people in {len(entries)} frames of {len(pictures) - failed} files → {out}")
+    answer(f"{count} people in {len(entries)} frames of {len(pictures) - failed} files → {out}", entries, target)
     if failed:
         raise SeldError(f"{failed} of {len(pictures)} files could not be used (see above).")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dcase_seld.cli import answer, echo
+from dcase_seld.cli import answer, echo, named_file
 
 if TYPE_CHECKING:
     from dcase_seld.submission.layout import Edition
@@ -89,6 +89,7 @@ def package_submission(
         for one in ("a", "b") if track is None else (track,):
             by_track[one] = path
     tracks: list[Track] = [track or stated_track(path) for path, track in chosen]
+    named_file(out, r"\APK\x03\x04.{26}[^\x00]*\.yaml", filter(None, (team, *by_track.values())))
     runs = []
     places = scores_of_systems(named_scores, tracks)
     for (path, _), known, place in zip(chosen, tracks, places, strict=True):
@@ -140,6 +141,7 @@ def check_submission(
     from dcase_seld.submission.check import check_submission as check
     from dcase_seld.submission.layout import load_layout
 
+    named_file(json_file, r'\A\{\s*"zip":', (zip_file,))
     findings, summary = check(zip_file, load_layout(templates, edition), evaluation)
     lines = list(findings.lines())
     lines += [f"{label}: {system['clips']:,} clips, {system['events']:,} rows" for label, system in summary.items()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -268,3 +269,14 @@ def networks_of_run(place: str | Path) -> str:
     found = [str(follow(step)) if step.is_file() else str(step) for step in steps]
     found = [step for step in found if any((Path(step) / name).is_file() for name in holding)]
     return f"Networks of {run}: {', '.join(found)}." if found else ""
+
+
+def cache_folder() -> Path:
+    """Return the folder of pulled models and compiled kernels.
+
+    It is $DCASE_SELD_CACHE, else dcase-seld in $XDG_CACHE_HOME, else in ~/.cache.
+    """
+    if own := os.environ.get("DCASE_SELD_CACHE"):
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base).expanduser() if base else Path.home() / ".cache") / "dcase-seld"

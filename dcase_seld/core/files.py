@@ -139,6 +139,10 @@ def whole_file(path: Path | str, *, flush: bool = False) -> Iterator[Path]:
         if flush:
             _flush(part)
         os.replace(part, target)  # noqa: PTH105 - twice as fast, and thousands of label files are written
+    except OSError as error:  # a full disk names no file, and nobody knows the temporary one
+        if error.errno is not None and error.filename in (None, str(part)):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         with suppress(OSError):
             os.unlink(part)  # noqa: PTH108
@@ -281,10 +285,8 @@ def link(place: Path, folder: Path) -> None:
     """Make `place` lead to `folder`: a relative symbolic link, or a text file with the path where links are refused."""
     place.parent.mkdir(parents=True, exist_ok=True)
     target = os.path.relpath(folder, place.parent)
-    if place.is_dir() and not place.is_symlink():
-        raise SeldError(
-            f"{place} is a folder where a link to results should be.", "Move it away, or use another --work."
-        )
+    if os.path.lexists(place) and not is_link(place):
+        raise SeldError(f"{place} is where a link to results should be.", "Move it away, or use another --work.")
     part = place.with_name(f".{place.name}.{os.getpid()}{PART}")
     part.unlink(missing_ok=True)
     try:
@@ -296,6 +298,11 @@ def link(place: Path, folder: Path) -> None:
 
 RESULTS = ".results"
 """Folder of a work directory that holds the results of steps."""
+
+
+def is_link(place: Path) -> bool:
+    """Return whether `link` made this: it leads into a folder of results (that may be gone)."""
+    return (place.is_symlink() or place.is_file()) and follow(place).parent.name == RESULTS
 
 
 def follow(place: Path) -> Path:
@@ -332,17 +339,5 @@ def refuse_no_weights(path: Path, remedy: str = "Fetch the weights again from th
     if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<body")):
         raise SeldError(f"{path} is a web page (HTML), not weights: a link to a page was saved.", remedy)
     if start.startswith(b'{"') and b"error" in start:
-        raise SeldError(
-            f"{path} is a server's error message, not weights: {start[:80].decode(errors='replace')}", remedy
-        )
-
-
-def cache_folder() -> Path:
-    """Return the folder of pulled models and compiled kernels.
-
-    It is $DCASE_SELD_CACHE, else dcase-seld in $XDG_CACHE_HOME, else in ~/.cache.
-    """
-    if own := os.environ.get("DCASE_SELD_CACHE"):
-        return Path(own).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "dcase-seld"
+        said = start[:80].decode(errors="replace")
+        raise SeldError(f"{path} is a server's error message, not weights: {said}", remedy)

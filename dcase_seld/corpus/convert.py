@@ -116,6 +116,8 @@ def _plan(job: Job, recordings: dict[str, Recording], workers: int) -> tuple[lis
         "recordings": {name: recording.frames for name, recording in recordings.items()},
     }
     kept = job.out / "convert.json"
+    if not kept.is_file() and any(path.name != PLAN and path.name[0] != "." for path in job.out.iterdir()):
+        raise SeldError(f"{job.out} holds files that no conversion wrote.", "Choose another --out.")
     if kept.is_file() and (job.out / PLAN).is_file():
         known = json.loads(kept.read_text(encoding="utf-8"))
         if known.pop("discarded", None) is None or known != settings:

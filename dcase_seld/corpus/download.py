@@ -102,7 +102,8 @@ def download(
     _check_room(out, left, unpack, keep_zips)
     for file in left:
         target = out / file.name
-        if not (target.is_file() and target.stat().st_size == file.size):
+        _refuse_other(target, file.size)
+        if not target.is_file():
             fetch(file, target, quiet=quiet, pause_s=pause_s)
         verify(target, file, quiet=quiet)
         if unpack and target.suffix == ".zip":
@@ -176,6 +177,8 @@ def unzip(archive: Path, out: Path, *, quiet: bool = False) -> None:
             _refuse_too_large(entries, archive, out)
             own = all(PurePosixPath(entry.filename).parts[0] == archive.stem for entry in entries)
             base = out if own else out / archive.stem
+            for entry in entries:
+                _refuse_other(base / entry.filename, entry.file_size)
             with progress(f"unpacking {archive.name}", len(entries), "files", quiet) as advance:
                 for entry in entries:
                     _extract(content, entry, base)
@@ -259,6 +262,15 @@ def _refuse_unsafe(entry: zipfile.ZipInfo, archive: Path) -> None:
         raise SeldError(f"{archive}: the entry {entry.filename!r} {what}.", "Do not use this file.")
 
 
+def _refuse_other(target: Path, size: int) -> None:
+    """Refuse to replace a file of another size: files are written whole, so somebody has changed it."""
+    if target.is_file() and target.stat().st_size != size:
+        raise SeldError(
+            f"{target} is there already and is another file: {target.stat().st_size:,} bytes, {size:,} are expected.",
+            "Move it away, or choose another --out.",
+        )
+
+
 def _refuse_too_large(entries: Sequence[zipfile.ZipInfo], archive: Path, out: Path) -> None:
     needed, free = sum(entry.file_size for entry in entries), shutil.disk_usage(out).free
     if needed > free:
@@ -269,7 +281,7 @@ def _refuse_too_large(entries: Sequence[zipfile.ZipInfo], archive: Path, out: Pa
 
 def _extract(content: zipfile.ZipFile, entry: zipfile.ZipInfo, base: Path) -> None:
     target = base / entry.filename
-    if target.is_file() and target.stat().st_size == entry.file_size:
+    if target.is_file():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(target) as part, content.open(entry) as source, part.open("wb") as stream:

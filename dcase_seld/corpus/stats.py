@@ -280,5 +280,5 @@ def draw(stats: LabelStats, path: Path) -> None:
     axes[1, 1].legend()
     figure.suptitle(summary(stats), fontsize=10)
     with whole_file(path) as part:
-        figure.savefig(part, format="png", dpi=110)
+        figure.savefig(part, format="png", dpi=110, metadata={"Software": "dcase-seld"})
     plt.close(figure)

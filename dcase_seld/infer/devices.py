@@ -17,8 +17,9 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
+from dcase_seld.core.config import cache_folder
 from dcase_seld.core.errors import SeldError
-from dcase_seld.core.files import cache_folder, is_disk_full, write_json
+from dcase_seld.core.files import is_disk_full, write_json
 from dcase_seld.core.work import launcher_rank, say
 
 

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from dcase_seld.core.config import cache_folder as cache_folder
 from dcase_seld.core.errors import SeldError, listing
-from dcase_seld.core.files import cache_folder as cache_folder
 from dcase_seld.core.reading import read_json
 
 PACKAGE = "package "

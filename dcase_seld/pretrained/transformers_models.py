@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from dcase_seld.core.errors import SeldError, first_line, listing
-from dcase_seld.core.files import refuse_no_weights
+from dcase_seld.core.files import refuse_no_weights, replace_folder, write_json
 from dcase_seld.pretrained.catalogue import MARKER
 
 _EXTENSION = "torchaudio._extension"
@@ -176,15 +176,13 @@ def make_random_model(kind: str, folder: Path, tiny: bool = True, seed: int = 0)
         raise SeldError(f"{folder} is not empty.", "Give a new folder.")
     if kind not in ("clap", "owlvit"):
         raise SeldError(f"Models of kind {kind!r} cannot be made.", "Take clap or owlvit.")
-    folder.mkdir(parents=True, exist_ok=True)
-    # The marker first: an interrupted attempt must never look like trained weights.
     marker = {"random_weights": True, "kind": kind, "tiny": tiny, "seed": seed}
-    (folder / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
-    with torch.random.fork_rng(devices=[]):
+    with replace_folder(folder) as new, torch.random.fork_rng(devices=[]):
+        write_json(new / MARKER, marker)
         torch.manual_seed(seed)
         transformers = import_transformers()
         with quiet_transformers(transformers):
-            (_make_clap if kind == "clap" else _make_owlvit)(transformers, folder, tiny)
+            (_make_clap if kind == "clap" else _make_owlvit)(transformers, new, tiny)
 
 
 def _make_clap(transformers: Any, folder: Path, tiny: bool) -> None:

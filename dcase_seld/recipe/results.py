@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from dcase_seld.core.errors import SeldError, near_names
-from dcase_seld.core.files import PART, RESULTS, follow, write_json
+from dcase_seld.core.files import PART, RESULTS, follow, is_link, write_json
 from dcase_seld.core.reading import Facts, read_json
 
 NAME = "receipt.json"
@@ -271,7 +271,7 @@ def forget(work: Path, recipe: str) -> int:
 def _links(work: Path) -> list[Path]:
     """Return every `work/<recipe>/<step>` that leads into the results."""
     places = [p for f in sorted(work.iterdir()) if f.is_dir() and f.name[0] != "." for p in sorted(f.iterdir())]
-    return [p for p in places if (p.is_symlink() or p.is_file()) and follow(p).parent.name == RESULTS]
+    return [p for p in places if is_link(p)]
 
 
 def _size(folder: Path) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dcase_seld.core.errors import SeldError, near_names
-from dcase_seld.core.files import link, remove_unfinished
+from dcase_seld.core.files import is_link, link, remove_unfinished
 from dcase_seld.core.work import core_count, duration, launcher_rank, plain_lines, say
 from dcase_seld.recipe.fingerprint import listing_of
 from dcase_seld.recipe.graph import Registry, ancestors, descendants
@@ -253,5 +253,5 @@ def _unlink_old(plan: Plan) -> None:
     """Remove the links of steps that the recipe no longer has."""
     folder = plan.work / plan.name
     for place in folder.iterdir() if folder.is_dir() else ():
-        if place.name not in plan.steps and (place.is_symlink() or place.is_file()):
+        if place.name not in plan.steps and is_link(place):
             place.unlink()

@@ -202,6 +202,8 @@ def deliver(
     Raises:
         SeldError: something that is given cannot be packaged.
     """
+    if out.exists() and not out.is_file():
+        raise SeldError(f"{out} is no file: a zip is read again after it is written.", "Give a file's name.")
     layout, team = load_layout(templates, edition), load_team(team_file)
     for report in reports.values():
         if not report.is_file():

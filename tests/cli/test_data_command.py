@@ -64,6 +64,15 @@ def test_simulate_and_check(tmp_path):
     made = run("simulate", "--out", tmp_path / "c", "--train", 2, "--test", 1, "--workers", 1)
     assert made.returncode == 0, made.stderr
     assert run("check", tmp_path / "c").returncode == 0
+    again = ("simulate", "--out", tmp_path / "c", "--train", 2, "--test", 1, "--workers", 1)
+    assert run(*again).returncode == 0
+    other = run(*again, "--seed", 3)  # clips of two seeds would lie side by side
+    assert other.returncode == 1 and "clips of other options" in other.stderr
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "taxonomy.yaml").write_text("mine")
+    foreign = run("simulate", "--out", tmp_path / "mine", "--train", 2)
+    assert foreign.returncode == 1 and "no simulation wrote" in foreign.stderr
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["taxonomy.yaml"]
     config = tmp_path / "s.yaml"
     config.write_text("clips: {train: 2, test: 1}\npolyphonie: {}\n")
     wrong = run("simulate", "--out", tmp_path / "d", "--config", config)

@@ -181,6 +181,17 @@ def test_unpacking_keeps_what_is_there(tmp_path):
     assert (tmp_path / "a" / "one").read_bytes() == b"own" and (tmp_path / "a" / "two").read_bytes() == b"22"
 
 
+def test_a_file_that_was_changed_is_not_replaced(server, tmp_path):
+    label = tmp_path / "metadata_dev" / "dev-train-tau" / "a.csv"
+    label.parent.mkdir(parents=True)
+    label.write_text("frame,class\n1,2\n")
+    (tmp_path / "README.md").write_text("my own notes")
+    for only in ("metadata_dev", "README"):
+        with pytest.raises(SeldError, match="is there already and is another file"):
+            get(server, tmp_path, only=[only])
+    assert label.read_text() == "frame,class\n1,2\n" and (tmp_path / "README.md").read_text() == "my own notes"
+
+
 def test_unknown_name_and_unreachable_record(server, tmp_path):
     with pytest.raises(SeldError, match=r"no file that begins with vidio.*stereo_dev.zip, metadata_dev.zip"):
         get(server, tmp_path, only=["vidio"])

@@ -30,6 +30,22 @@ def test_results_that_a_result_was_made_from_are_in_use(recipe, tmp_path):
     assert leftovers(tmp_path) == []
 
 
+def test_files_of_the_users_own_beside_the_links_stay(recipe, tmp_path):
+    run_recipe(recipe, REGISTRY, tmp_path, (), QUIET)
+    folder = tmp_path / "adding"
+    (folder / "notes.txt").write_text("mine")
+    (folder / "old.yaml").symlink_to("../elsewhere")
+    (folder / "gone").symlink_to("../.results/numbers-000000000000")  # of a step that the recipe no longer has
+    run_recipe(recipe, REGISTRY, tmp_path, (), QUIET)
+    assert (folder / "notes.txt").read_text() == "mine" and (folder / "old.yaml").is_symlink()
+    assert not (folder / "gone").is_symlink()
+    (folder / "a").unlink()
+    (folder / "a").write_text("mine")
+    with pytest.raises(SeldError, match="where a link to results should be"):
+        run_recipe(recipe, REGISTRY, tmp_path, (), QUIET)
+    assert (folder / "a").read_text() == "mine"
+
+
 def test_a_recipe_can_be_given_up(recipe, tmp_path):
     run_recipe(recipe, REGISTRY, tmp_path, (), QUIET)
     with pytest.raises(SeldError, match="no results of a recipe"):
