@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -236,7 +235,8 @@ def _networks(places: Sequence[Path]) -> Iterator[Network]:
                 # Copies of members are numbered as they were named; those that were not chosen are gone.
                 number = int(inner.name) if inner.name.isdecimal() else len(parts)
                 named = parts[number : number + 1]
-                yield from _networks(named) if named and read_step(named[0]) else [_given(Path(os.path.normpath(place / inner)))]
+                given = Path(os.path.normpath(place / inner))
+                yield from _networks(named) if named and read_step(named[0]) else [_given(given)]
         elif step is not None:
             yield from _networks(step.inputs("members"))
         else:
