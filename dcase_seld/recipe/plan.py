@@ -11,9 +11,9 @@ from typing import Any
 from dcase_seld.core.errors import listing
 from dcase_seld.core.files import RESULTS, follow
 from dcase_seld.core.reading import KeyPath
-from dcase_seld.recipe.fingerprint import OutsideData, fingerprint, identity, outside_data
 from dcase_seld.recipe.graph import Registry, Step, build
 from dcase_seld.recipe.load import load_recipe
+from dcase_seld.recipe.provenance import OutsideData, fingerprint, identity, outside_data
 from dcase_seld.recipe.results import broken_files, held_by, read_receipt
 
 MOST = 6

@@ -14,9 +14,9 @@ from typing import Any
 from dcase_seld.core.errors import SeldError, near_names
 from dcase_seld.core.files import is_link, link, remove_unfinished
 from dcase_seld.core.work import core_count, duration, launcher_rank, plain_lines, say
-from dcase_seld.recipe.fingerprint import listing_of
 from dcase_seld.recipe.graph import Registry, ancestors, descendants
 from dcase_seld.recipe.plan import Plan, look, make_plan
+from dcase_seld.recipe.provenance import listing_of
 from dcase_seld.recipe.results import NAME, drop_stale_lock, held_by, locked, write_receipt
 from dcase_seld.recipe.stage import Context
 

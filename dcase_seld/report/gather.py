@@ -12,7 +12,7 @@ from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.event_files import labels_in, list_csv, read_folder
 from dcase_seld.core.events import Events
 from dcase_seld.core.files import follow
-from dcase_seld.recipe.provenance import Step, history
+from dcase_seld.recipe.provenance import FinishedStep, history
 from dcase_seld.recipe.results import read_receipt
 from dcase_seld.report.run import CorpusClips, Run, StoreClips
 from dcase_seld.scoring.editions import events_of, read_sources
@@ -150,7 +150,7 @@ def is_simulated(corpus: Path) -> bool:
     return made or all((corpus / name).is_file() for name in ("splits.csv", "balance.csv"))
 
 
-def _untrained(made: Step) -> list[str]:
+def _untrained(made: FinishedStep) -> list[str]:
     """Return the networks of a step that were never trained."""
     value = made.facts.get("random_weights")
     if isinstance(value, list):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from dcase_seld.core.classes import DCASE2025, Taxonomy
 from dcase_seld.core.events import Events, name_parts
-from dcase_seld.recipe.provenance import Step
+from dcase_seld.recipe.provenance import FinishedStep
 from dcase_seld.scoring.counts import COUNTS, Counts, count_events
 from dcase_seld.scoring.editions import SUMS, count_sources, sources_of
 from dcase_seld.scoring.figures import EDITION_FIGURES, FIGURES, Figure, read_epochs, shown
@@ -112,7 +112,7 @@ class Run:
     about: str = ""
     notes: tuple[str, ...] = ()
     simulated: bool = False
-    steps: tuple[Step, ...] = ()
+    steps: tuple[FinishedStep, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     task: str = "dcase2025"
 

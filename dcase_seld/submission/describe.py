@@ -9,7 +9,7 @@ from typing import Any
 
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.reading import read_arrays
-from dcase_seld.recipe.provenance import Step, read_step
+from dcase_seld.recipe.provenance import FinishedStep, read_step
 from dcase_seld.submission.layout import RANDOM, SIMULATED, Layout, Track
 from dcase_seld.submission.systems import Run
 
@@ -133,19 +133,19 @@ def sees(run: Run) -> list[str]:
     return list(dict.fromkeys(_tokens_name(step) for step in run.frozen if _gives(step) == "image"))
 
 
-def _gives(step: Step) -> str:
+def _gives(step: FinishedStep) -> str:
     """Return whether a frozen network heard or saw: receipts of 0.1 called their kinds of tokens clap and vision."""
     if step.produces != "tokens":
         return "image"
     return str(step.facts.get("gives") or ("image" if step.facts.get("kind") in ("vision", "owlvit") else "sound"))
 
 
-def _kind(step: Step) -> str:
+def _kind(step: FinishedStep) -> str:
     kind = str((step.config.get("model") or {}).get("kind") or step.facts.get("kind") or "?")
     return {"vision": "owlvit"}.get(kind, kind)
 
 
-def _tokens_name(step: Step) -> str:
+def _tokens_name(step: FinishedStep) -> str:
     """Return what the meta file calls what a frozen network found."""
     if step.produces == "keypoints":
         return "human keypoints"
@@ -155,14 +155,14 @@ def _tokens_name(step: Step) -> str:
     return f"{name} ({_weights_name(step)})" if _kind(step) == "onnx" else name
 
 
-def _weights_name(step: Step) -> str:
+def _weights_name(step: FinishedStep) -> str:
     """Return the name of the weights of an embed step: the known or hub name, or the name of the file or folder."""
     model = step.config.get("model")
     model = model if isinstance(model, dict) else {}
     return Path(str(model.get("path") or model.get("name") or "")).name
 
 
-def _network_name(step: Step) -> str:
+def _network_name(step: FinishedStep) -> str:
     """Return what the meta file calls a frozen network."""
     if step.produces == "keypoints":
         name = str(step.config.get("model") or "pose")
@@ -178,7 +178,7 @@ def _network_name(step: Step) -> str:
     return f"{title}: {RANDOM}" if step.facts.get("random_weights") else title
 
 
-def _parameters(step: Step) -> int:
+def _parameters(step: FinishedStep) -> int:
     count = step.facts.get("encoder_parameters", step.facts.get("parameters"))
     return count if isinstance(count, int) else 0
 
@@ -242,7 +242,7 @@ def _external_data(run: Run) -> Iterator[str]:
         yield f"data that {network.name} was trained on ({learned})"
 
 
-def _corpora(store: Step, split: str = "") -> Iterator[str]:
+def _corpora(store: FinishedStep, split: str = "") -> Iterator[str]:
     """Yield the data of a store, or of one of its splits, that are neither development data nor evaluation clips."""
     made = [step for step in map(read_step, store.inputs("corpus")) if step is not None]
     for step in made:
@@ -266,7 +266,7 @@ def _corpora(store: Step, split: str = "") -> Iterator[str]:
             yield f"{f'{SIMULATED} of ' if made_scenes else ''}{name}, {', '.join(other)} ({count:,} clips)"
 
 
-def _made_corpus(step: Step) -> Iterator[str]:
+def _made_corpus(step: FinishedStep) -> Iterator[str]:
     """Yield what a corpus that a step made is of."""
     if step.receipt.get("stage") == "simulate":
         sounds = _named(step, "sounds")
@@ -290,11 +290,11 @@ def _made_corpus(step: Step) -> Iterator[str]:
         yield f"clips converted from {named}" if step.receipt.get("stage") == "convert" else named
 
 
-def _entries(step: Step, field: str) -> list[dict[str, Any]]:
+def _entries(step: FinishedStep, field: str) -> list[dict[str, Any]]:
     return list((step.receipt.get("outside") or {}).get(field) or ())
 
 
-def _outside(step: Step, field: str) -> list[tuple[str, int]]:
+def _outside(step: FinishedStep, field: str) -> list[tuple[str, int]]:
     """Return outside data of a step: its name alone, since a path says more than others should know; its files."""
     return [
         (str(entry.get("path", "?")).replace("\\", "/").rstrip("/").rpartition("/")[2], int(entry.get("files", 0)))
@@ -302,7 +302,7 @@ def _outside(step: Step, field: str) -> list[tuple[str, int]]:
     ]
 
 
-def _named(step: Step, field: str) -> str:
+def _named(step: FinishedStep, field: str) -> str:
     return ", ".join(f"{name} ({files:,} files)" for name, files in _outside(step, field))
 
 

@@ -12,7 +12,7 @@ from dcase_seld.core.config import known_networks
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.files import follow
 from dcase_seld.core.reading import read_json
-from dcase_seld.recipe.provenance import Step, linked_steps, load_scores, read_step, upstream
+from dcase_seld.recipe.provenance import FinishedStep, linked_steps, load_scores, read_step, upstream
 from dcase_seld.recipe.results import read_receipt
 
 
@@ -57,13 +57,13 @@ class Run:
 
     csv: Path
     networks: tuple[Network, ...] = ()
-    frozen: tuple[Step, ...] = ()
-    steps: tuple[Step, ...] = ()
+    frozen: tuple[FinishedStep, ...] = ()
+    steps: tuple[FinishedStep, ...] = ()
     carried: tuple[Network, ...] = ()
     twins: tuple[Path, ...] = ()
     channels: str = "stereo"
     scores: dict[str, Any] | None = None
-    scored: Step | None = None
+    scored: FinishedStep | None = None
     scores_of: str = ""
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -115,7 +115,7 @@ def stated_track(path: Path) -> Literal["a", "b"]:
     return "a" if tracks == {"a"} else "b"
 
 
-def run_of_steps(csv: Step, scores: Step | None, *, track: str, near: Path | None = None) -> Run:
+def run_of_steps(csv: FinishedStep, scores: FinishedStep | None, *, track: str, near: Path | None = None) -> Run:
     """Return the run of an export step, with the scores of a score step or of the one that fits best.
 
     Args:
@@ -164,7 +164,7 @@ def with_scores(run: Run, place: Path, track: str) -> Run:
     folder = follow(place)
     if folder.is_dir() and not (folder / "scores.json").is_file():
         found = {step.folder: name for name, step in linked_steps(folder) if step.produces == "scores"}
-        fitting = {f: n for f, n in found.items() if _fits(Step(f, read_receipt(f) or {}), track)} or found
+        fitting = {f: n for f, n in found.items() if _fits(FinishedStep(f, read_receipt(f) or {}), track)} or found
         if len(fitting) != 1:
             names = listing(sorted(fitting.values())) or "none"
             raise SeldError(
@@ -201,9 +201,9 @@ def collect(csv: Path, scores: Path | None, members: Sequence[Path], track: str)
     )
 
 
-def _seen(csv: Step) -> tuple[list[Step], Step | None]:
+def _seen(csv: FinishedStep) -> tuple[list[FinishedStep], FinishedStep | None]:
     """Return the steps that looked at the clips' pictures for the files, and the step that predicted."""
-    frozen: list[Step] = []
+    frozen: list[FinishedStep] = []
     events = next((step for step in map(read_step, csv.inputs("events")) if step is not None), None)
     while events is not None and events.inputs("events"):
         places = events.inputs("keypoints", "detections")
@@ -264,7 +264,7 @@ def _given(place: Path) -> Network:
     )
 
 
-def _channels(predict: Step | None) -> str:
+def _channels(predict: FinishedStep | None) -> str:
     """Return which channels the store that was predicted has."""
     for folder in predict.inputs("data") if predict is not None else ():
         if (folder / "store.json").is_file():
@@ -273,7 +273,7 @@ def _channels(predict: Step | None) -> str:
     return "stereo"
 
 
-def _csv_and_scores(step: Step, path: Path) -> tuple[Step, Step | None]:
+def _csv_and_scores(step: FinishedStep, path: Path) -> tuple[FinishedStep, FinishedStep | None]:
     if step.produces == "csv":
         return step, None
     if step.produces == "scores":
@@ -287,26 +287,26 @@ def _csv_and_scores(step: Step, path: Path) -> tuple[Step, Step | None]:
     )
 
 
-def _split(csv: Step) -> str:
+def _split(csv: FinishedStep) -> str:
     """Return the split that an export step's events were predicted for, or ""."""
     predict = _seen(csv)[1]
     return str(predict.config.get("split", "")) if predict is not None else ""
 
 
-def _fits(step: Step, track: str) -> bool:
+def _fits(step: FinishedStep, track: str) -> bool:
     """Return whether a score step is of the development test set; track b's scores hold those of track a."""
     tracks = (track, "b")
     return step.facts.get("track", track) in tracks and step.config.get("split", "test") == "test"
 
 
-def _scored(step: Step) -> tuple[Step | None, Step | None, list[Path]]:
+def _scored(step: FinishedStep) -> tuple[FinishedStep | None, FinishedStep | None, list[Path]]:
     """Return the export step and the predict step of a score step, and what the latter's networks lie in."""
     csv = next((one for one in map(read_step, step.inputs("csv")) if one is not None), None)
     predict = None if csv is None else _seen(csv)[1]
     return csv, predict, [] if predict is None else predict.inputs("members")
 
 
-def _whose(score: Step, csv: Step, run: Run) -> str:
+def _whose(score: FinishedStep, csv: FinishedStep, run: Run) -> str:
     """Return "" for scores of these files or networks, else which step they are of."""
     members = _scored(score)[2]
     if csv.folder in score.inputs("csv") or {n.folder for n in _networks(members)} == {n.folder for n in run.networks}:
@@ -314,7 +314,7 @@ def _whose(score: Step, csv: Step, run: Run) -> str:
     return f"{score.receipt.get('recipe')}/{score.receipt.get('step')}"
 
 
-def _best_scores(csv: Step, run: Run, track: str, near: Path | None) -> Step | None:
+def _best_scores(csv: FinishedStep, run: Run, track: str, near: Path | None) -> FinishedStep | None:
     """Return the score step of these very files, else one of the same networks or of their twin, tuned honestly.
 
     A network for the evaluation set has heard the test clips; what is known of it are the scores of the networks that
