@@ -22,7 +22,14 @@ from dcase_seld.core.errors import SeldError
 from dcase_seld.core.files import write_bytes
 from dcase_seld.core.task import SAMPLE_RATE
 from dcase_seld.core.work import say
-from dcase_seld.media.containers import open_container, read_track, sound_track, track_end_s
+from dcase_seld.media.containers import (
+    end_of_stream,
+    open_container,
+    read_track,
+    sound_track,
+    track_end_s,
+    wav_of_unknown_length,
+)
 
 VIDEOS = frozenset({".mp4", ".mkv", ".mov", ".avi", ".webm"})
 """Suffixes of files that may hold pictures."""
@@ -39,14 +46,14 @@ LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
 LOUDEST = 8.0
 """Largest sample, as a multiple of full scale, that a recording can have: floats go a little above 1 at most."""
 
+MOST_BYTES, MOST_UNPACKED = 1 << 29, 5_000
+"""Memory that any file's sound may take, and that it may take as a multiple of the file: digital silence packs well."""
+
 PIECE = 1 << 20
 """Samples read at once where a header cannot be believed."""
 
 CUT_S = 0.1
 """A file that ends so much before its header promises was cut off."""
-
-UNKNOWN_LENGTHS = frozenset({0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFF000})
-"""Lengths that programs write in a wav's header when they write to a pipe."""
 
 Mono = Literal["refuse", "duplicate"]
 
@@ -120,8 +127,9 @@ def read_audio(
         raise SeldError(f"{path} holds samples that are not numbers.", "Write the file again.")
     if sound.size and (peak := float(np.abs(sound).max())) > LOUDEST:
         raise SeldError(
-            f"{path} has samples up to {peak:,.0f} times full scale.",
-            "Write it with samples in [-1, 1]: where they are 16-bit numbers stored as float, divide by 32768.",
+            f"{path} has samples up to {f'{peak:,.0f}' if peak < 1e12 else f'{peak:.1e}'} times full scale.",
+            "Write it with samples in [-1, 1]: where they are 16-bit numbers stored as float, divide by 32768 (of 24 "
+            "bits by 8388608, of 32 bits by 2147483648).",
         )
     sound = _match_channels(sound, channels, mono, path)
     _check_rate(file_rate, rate, resample, path)
@@ -189,6 +197,11 @@ def _read(path: Path, start: int, samples: int | None, dtype: str) -> tuple[npt.
                 raise SeldError(f"{path} has {frames} samples; sample {start} was asked for.", "Start earlier.")
             file.seek(start)
         wanted = frames - start if samples is None else samples
+        if wanted * file.channels * 4 > max(MOST_BYTES, MOST_UNPACKED * path.stat().st_size):
+            raise SeldError(
+                f"{path} promises {wanted / rate / 3600:,.1f} hours of sound in {path.stat().st_size:,} bytes.",
+                "Its header is damaged, or it is hours of silence: write the part that is wanted.",
+            )
         # A header may promise what no disk could hold: such files are read piece by piece, as far as they go.
         piece = wanted if wanted <= 64 * path.stat().st_size + PIECE else PIECE
         parts = [file.read(min(piece, wanted), dtype=dtype, always_2d=True)]
@@ -198,8 +211,8 @@ def _read(path: Path, start: int, samples: int | None, dtype: str) -> tuple[npt.
     if samples is None and len(sound) + CUT_S * rate < wanted:
         missing = f"its header promises {wanted / rate:,.1f} s, {len(sound) / rate:,.1f} s are there"
         say(f"note: {path} is cut short: {missing}")
-    elif samples is None and _ogg_is_cut(path):
-        say(f"note: {path} is cut short: its last page is not marked as the end; {len(sound) / rate:,.1f} s are there")
+    elif samples is None and (problem := end_of_stream(path)):
+        say(f"note: {path} {problem}; {len(sound) / rate:,.1f} s are there")
     return sound.T, rate
 
 
@@ -213,8 +226,8 @@ def _open_sound(path: Path) -> Iterator[Any]:
     import soundfile
 
     try:
-        unknown = _wav_of_unknown_length(path)
-        with soundfile.SoundFile(str(path) if unknown is None else io.BytesIO(unknown)) as file:
+        unknown = wav_of_unknown_length(path)
+        with soundfile.SoundFile(_name(path) if unknown is None else io.BytesIO(unknown)) as file:
             if not LOWEST_RATE <= file.samplerate <= HIGHEST_RATE:
                 raise SeldError(
                     f"{path} says that it has {file.samplerate:,} samples per second; {LOWEST_RATE:,} to "
@@ -267,53 +280,9 @@ def _check_rate(got: int, want: int, resample: bool, path: Path) -> None:
         )
 
 
-def _wav_of_unknown_length(path: Path) -> bytes | None:
-    """Return a RIFF wav whose writer could not know its length (a pipe), with its length filled in; else None.
-
-    Raises:
-        SeldError: the data chunk is longer than the file: libsndfile would return the rest silently.
-    """
-    with path.open("rb") as stream:
-        head = stream.read(12)
-        if len(head) < 12 or head[:4] != b"RIFF" or head[8:12] != b"WAVE":
-            return None
-        size = os.fstat(stream.fileno()).st_size
-        position = 12
-        while position + 8 <= size:
-            stream.seek(position)
-            chunk = stream.read(8)
-            length = int.from_bytes(chunk[4:], "little")
-            if chunk[:4] == b"data":
-                there = size - position - 8
-                if (length == 0 and there) or (length in UNKNOWN_LENGTHS and length > there):
-                    stream.seek(0)
-                    content = bytearray(stream.read())
-                    content[4:8], content[position + 4 : position + 8] = _word(size - 8), _word(there)
-                    return bytes(content)
-                if length > there:
-                    raise SeldError(
-                        f"{path} is cut short: its header promises {length:,} bytes of sound, {there:,} are there.",
-                        "Copy or unpack the file again.",
-                    )
-                return None
-            position += 8 + length + (length & 1)
-    raise SeldError(f"{path} is cut short: it holds a wav header and no sound.", "Copy or unpack the file again.")
-
-
-def _word(number: int) -> bytes:
-    return min(number, 0xFFFFFFFF).to_bytes(4, "little")
-
-
-def _ogg_is_cut(path: Path) -> bool:
-    """Return whether the last page of an Ogg file (Vorbis, Opus, FLAC) lacks the mark of the end."""
-    with path.open("rb") as stream:
-        if stream.read(4) != b"OggS":
-            return False
-        # A page has at most 65,307 bytes.
-        stream.seek(max(0, os.fstat(stream.fileno()).st_size - 65_536))
-        tail = stream.read()
-    last = tail.rfind(b"OggS")
-    return last < 0 or last + 6 > len(tail) or not tail[last + 5] & 4
+def _name(path: Path) -> str | bytes:
+    """Return a file's name for libsndfile: where names are bytes, those of the system, which need be no text."""
+    return os.fsencode(path) if os.name == "posix" else str(path)
 
 
 def _require(path: Path) -> None:

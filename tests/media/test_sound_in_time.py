@@ -1,5 +1,6 @@
 """Sound keeps its time and its level: containers, files that are cut, headers that lie."""
 
+import os
 import struct
 import time
 from fractions import Fraction
@@ -148,3 +149,108 @@ def test_headers_that_lie_are_answered_at_once(tmp_path):
     except SeldError as error:
         assert str(flac) in error.problem
     assert time.monotonic() - began < 5
+
+
+def test_holes_that_no_recording_has_are_a_damaged_clock(tmp_path):
+    """Each is below the limit; together they would be a hundred hours of silence."""
+    path = container(tmp_path / "holes.mkv", "pcm_s16le", [(3_000.0 * number, BEEP) for number in range(60)])
+    with pytest.raises(SeldError, match="holes of 6000 s"):
+        read_audio(path, rate=RATE)
+
+
+@pytest.mark.parametrize("rate, layout", [(24_000, "stereo"), (48_000, "mono")])
+def test_a_track_that_changes_its_rate_or_channels_is_refused(tmp_path, rate, layout):
+    for name, other_rate, other in (("first.aac", RATE, "stereo"), ("second.aac", rate, layout)):
+        with av.open(str(tmp_path / name), "w", format="adts") as out:
+            track = out.add_stream("aac", rate=other_rate)
+            track.layout = other
+            for number in range(100):
+                block = np.zeros((1 if other == "mono" else 2, 1024), np.float32)
+                frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=other)
+                frame.sample_rate, frame.pts = other_rate, 1024 * number
+                out.mux(track.encode(frame))
+            out.mux(track.encode(None))
+    both = tmp_path / "both.aac"
+    both.write_bytes((tmp_path / "first.aac").read_bytes() + (tmp_path / "second.aac").read_bytes())
+    with pytest.raises(SeldError, match=r"changes its sound at 2\.\d s"):
+        read_audio(both, rate=RATE)
+
+
+@pytest.mark.parametrize(
+    "format, suffix, subtype", [("OGG", "ogg", None), ("OGG", "opus", "OPUS"), ("MP3", "mp3", None)]
+)
+def test_recordings_that_were_joined_are_said(tmp_path, capsys, format, suffix, subtype):
+    one, two = tmp_path / f"one.{suffix}", tmp_path / f"two.{suffix}"
+    sound = np.random.default_rng(0).normal(0, 0.1, (48_000, 2))
+    sf.write(one, sound, 24_000, format=format, subtype=subtype)
+    read_audio(one, rate=24_000)
+    assert "note" not in capsys.readouterr().err
+    two.write_bytes(2 * one.read_bytes())
+    assert read_audio(two, rate=24_000).shape[1] == pytest.approx(48_000, abs=2_000)
+    assert "holds several recordings one after the other" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format, suffix", [("RF64", "wav"), ("AIFF", "aiff")])
+def test_other_headers_promise_a_length_too(tmp_path, format, suffix):
+    whole, cut = tmp_path / f"whole.{suffix}", tmp_path / f"cut.{suffix}"
+    sf.write(whole, np.random.default_rng(0).normal(0, 0.1, (24_000, 2)), 24_000, format=format, subtype="PCM_16")
+    assert read_audio(whole).shape[1] == 24_000
+    cut.write_bytes(whole.read_bytes()[:50_000])
+    with pytest.raises(SeldError, match="is cut short"):
+        read_audio(cut)
+
+
+@pytest.mark.parametrize("length", [0, 2**40])
+def test_rf64_of_unknown_length_is_read_and_of_a_false_one_refused(tmp_path, length):
+    path = tmp_path / "long.wav"
+    sf.write(path, np.random.default_rng(0).normal(0, 0.1, (24_000, 2)), 24_000, format="RF64", subtype="PCM_16")
+    whole, data = read_int16(path), bytearray(path.read_bytes())
+    struct.pack_into("<Q", data, data.find(b"ds64") + 16, length)
+    path.write_bytes(data)
+    if length:
+        with pytest.raises(SeldError, match="is cut short"):
+            read_int16(path)
+    else:
+        assert np.array_equal(read_int16(path), whole)
+
+
+def test_sound_after_the_end_that_a_wav_names_is_said(tmp_path, capsys):
+    path = tmp_path / "short.wav"
+    sf.write(path, np.random.default_rng(0).normal(0, 0.1, (24_000, 2)), 24_000, subtype="PCM_16")
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, data.find(b"data") + 4, 1_000)
+    path.write_bytes(data)
+    assert read_int16(path).shape[1] == 250
+    assert "its header counts 1,000 bytes of sound; 95,000 are left out" in capsys.readouterr().err
+
+
+def test_an_avi_that_is_cut_is_said(tmp_path, capsys):
+    path = container(tmp_path / "whole.avi", "pcm_s16le", [(0.0, np.tile(BEEP, 25))], video_s=5)
+    read_audio(path, rate=RATE)
+    assert "cut short" not in capsys.readouterr().err
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    assert read_audio(cut, rate=RATE).shape[1] < 4 * RATE
+    assert "is cut short" in capsys.readouterr().err
+
+
+def test_hours_of_silence_in_a_few_bytes_are_not_unpacked(tmp_path):
+    path = tmp_path / "bomb.flac"
+    sf.write(path, np.zeros((24_000, 2), np.int16), 24_000)
+    data = bytearray(path.read_bytes())
+    block = data[42:]  # after the marker and the stream's description, in which the count of samples has 36 bits
+    data[21] = data[21] & 0xF0 | 0xF
+    data[22:26] = b"\xff" * 4
+    path.write_bytes(data + block)
+    with pytest.raises(SeldError, match="hours of sound in"):
+        read_audio(path)
+
+
+def test_names_that_are_no_text_can_be_read(tmp_path):
+    wav = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    sf.write(tmp_path / "a.wav", np.zeros((2_400, 2)), 24_000)
+    (tmp_path / "a.wav").rename(wav)
+    assert read_audio(wav).shape == (2, 2_400)
+    mkv = tmp_path / os.fsdecode(b"caf\xe9.mkv")
+    container(tmp_path / "a.mkv", "pcm_s16le", [(0.0, BEEP)], video_s=1).rename(mkv)
+    assert read_audio(mkv, rate=RATE).shape[1] == len(BEEP) and video_info(mkv).frames == 10
