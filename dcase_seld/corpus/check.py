@@ -131,6 +131,7 @@ def _cases(items: list[Problem], most: int) -> list[str]:
 SUSPICIOUS = {
     "silent": "a clip without sound",
     "equal-channels": "both channels are the same, so nothing tells a direction",
+    "dead-channel": "one channel is silent, the others are not",
     "clipped": "more than one sample in a hundred is at full scale",
     "offset": "the mean of the samples is far from 0",
     "azimuth-range": "degrees beyond ±180",
@@ -141,14 +142,22 @@ SUSPICIOUS = {
     "onscreen-outside": "on screen, beyond what the camera sees",
     "rows-doubled": "the same source twice in one frame",
     "labels-of-silence": "events in a clip without sound",
+    "azimuths-narrow": "no label of the corpus is farther from the front: radians, perhaps",
+    "frames-early": "no label of the corpus is later, though its clips are longer: frames in seconds, perhaps",
 }
 """Kind of suspicious thing → what it means."""
+
+OF_SOUND = frozenset(("silent", "equal-channels", "dead-channel", "clipped", "offset"))
 
 CLIPPED, OFFSET, SILENT = 0.01, 0.05, 1e-4
 """Share of samples at full scale and mean of the samples above which, largest sample below which, a clip is odd."""
 
 FAR_CM = 10_000
 """Distances above this are suspicious, as are those of a clip that never reach NEAR_CM."""
+
+
+ENOUGH = 100
+"""Label rows of a corpus from which its units can be judged."""
 
 
 def oddities(sound: npt.NDArray[np.floating] | None, rows: npt.NDArray[np.integer]) -> dict[str, str]:
@@ -168,6 +177,10 @@ def oddities(sound: npt.NDArray[np.floating] | None, rows: npt.NDArray[np.intege
                 found["labels-of-silence"] = f"{len(rows)} label rows"
         elif len(sound) > 1 and all(np.array_equal(sound[0], other) for other in sound[1:]):
             found["equal-channels"] = "the channels are equal"
+        elif float(np.abs(sound).max(axis=1).min()) < SILENT:
+            found["dead-channel"] = "the largest samples are " + ", ".join(
+                f"{x:.2g}" for x in np.abs(sound).max(axis=1)
+            )
         if share > CLIPPED:
             found["clipped"] = f"{share:.0%} of its samples"
         if mean > OFFSET:
@@ -177,6 +190,7 @@ def oddities(sound: npt.NDArray[np.floating] | None, rows: npt.NDArray[np.intege
     azimuth, distance = rows[:, 3], rows[:, 4]
     outside = (rows[:, 5] == 1) & (np.abs(fold(azimuth.astype(np.float64))) > ONSCREEN_LIMIT_DEG)
     _, counts = np.unique(rows[:, :3], axis=0, return_counts=True)
+    copies = len(rows) - len(np.unique(np.delete(rows, 2, axis=1), axis=0))  # under other numbers of the source
     for kind, wrong, shown in (
         ("azimuth-range", np.abs(azimuth) > 180, azimuth),
         ("azimuth-behind", (np.abs(azimuth) > 90) & (np.abs(azimuth) <= 180), azimuth),
@@ -188,8 +202,8 @@ def oddities(sound: npt.NDArray[np.floating] | None, rows: npt.NDArray[np.intege
         if wrong.any():
             first = int(np.flatnonzero(wrong)[0])
             found[kind] = f"{int(wrong.sum())} of {len(rows)} rows, as {shown[first]:,} in frame {rows[first, 0]}"
-    if (counts > 1).any():
-        found["rows-doubled"] = f"{int((counts - 1).sum())} of {len(rows)} rows"
+    if (counts > 1).any() or (len(rows) > 10 and 2 * copies >= len(rows)):
+        found["rows-doubled"] = f"{max(copies, int((counts - 1).sum()))} of {len(rows)} rows"
     return found
 
 
@@ -207,36 +221,39 @@ def check_corpus(root: Path, wanted: Wanted = Wanted(), workers: int = 4, quiet:
         pool = ThreadPoolExecutor(max(1, workers))
         try:
             found = []
-            for clip, result in zip(
-                corpus.clips, pool.map(lambda clip: _check_clip(clip, root, wanted), corpus.clips), strict=True
-            ):
+            results = pool.map(lambda clip: _check_clip(clip, root, wanted), corpus.clips)
+            for clip, result in zip(corpus.clips, results, strict=True):
                 found.append(result)
-                _count(
-                    report.parts.setdefault(clip.part, dict.fromkeys(("clips", "sounds", "labels", "videos"), 0)), clip
-                )
+                counts = report.parts.setdefault(clip.part, dict.fromkeys(("clips", "sounds", "labels", "videos"), 0))
+                for name, there in zip(counts, (True, clip.audio, clip.labels, clip.video), strict=True):
+                    counts[name] += there is not None
                 advance()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     problems = list(corpus.problems)
-    for seconds, events, mine, odd in found:
+    reached = np.zeros(3)
+    for seconds, events, mine, odd, reach in found:
+        reached = np.maximum(reached, (*reach, seconds))
         report.hours += seconds / 3600
         report.events += events
         # An empty file is already known as such.
         problems += [problem for problem in mine if problem.where not in known]
         report.suspicious += odd
+    azimuth, frame, longest = reached.tolist()
+    for kind, wrong, text in (
+        ("azimuths-narrow", azimuth <= 3, f"all azimuths lie within {azimuth:.0f}°"),
+        ("frames-early", longest >= 2 and frame <= longest, f"the last label is in frame {frame:.0f}"),
+    ):
+        if wrong and report.events >= ENOUGH:
+            report.suspicious.append(Problem(kind, str(root), f"{root}: {text}"))
     problems += _check_splits(corpus.clips, root)
     report.problems = sorted(problems, key=lambda problem: (problem.kind, problem.where))
     report.suspicious.sort(key=lambda item: (list(SUSPICIOUS).index(item.kind), item.where))
     return report
 
 
-def _count(counts: dict[str, int], clip: Clip) -> None:
-    for name, there in (("clips", True), ("sounds", clip.audio), ("labels", clip.labels), ("videos", clip.video)):
-        counts[name] += there is not None
-
-
-def _check_clip(clip: Clip, root: Path, wanted: Wanted) -> tuple[float, int, list[Problem], list[Problem]]:
-    """Return (seconds, label rows, problems, suspicious things) of one clip."""
+def _check_clip(clip: Clip, root: Path, wanted: Wanted) -> tuple[float, int, list[Problem], list[Problem], list[int]]:
+    """Return (seconds, label rows, problems, suspicious things, farthest azimuth and last frame) of one clip."""
     problems: list[Problem] = []
     seconds, events, frames = 0.0, 0, CLIP_FRAMES
     sound, rows = None, np.zeros((0, 6), np.int64)
@@ -283,13 +300,13 @@ def _check_clip(clip: Clip, root: Path, wanted: Wanted) -> tuple[float, int, lis
         text = video_problem(clip.video, seconds, wanted)
         if text:
             problem("broken-video" if "cannot" in text or "holds" in text else "video-format", clip.video, text)
-    where = str((clip.labels or clip.audio or clip.video or root).relative_to(root))
-    odd = [
-        Problem(kind, where, f"{where}: {text}")
-        for kind, text in oddities(sound, rows).items()
-        if not (wanted.all_around and kind == "azimuth-behind")
-    ]
-    return seconds, events, problems, odd
+    odd = []
+    for kind, text in oddities(sound, rows).items():
+        if not (wanted.all_around and kind == "azimuth-behind"):
+            about = clip.audio if kind in OF_SOUND else clip.labels
+            where = str((about or root).relative_to(root))
+            odd.append(Problem(kind, where, f"{where}: {text}"))
+    return seconds, events, problems, odd, [int(np.abs(rows[:, n]).max(initial=0)) for n in (3, 0)]
 
 
 NO_DISTANCE_CM = 100

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dcase_seld.core.errors import SeldError
-from dcase_seld.corpus.check import SUSPICIOUS, Wanted, check_corpus
+from dcase_seld.corpus.check import OF_SOUND, SUSPICIOUS, Wanted, check_corpus
 from dcase_seld.media.audio import write_wav
 from dcase_seld.media.writing import write_video
 
@@ -154,6 +154,12 @@ ODD = {
     "onscreen-outside": (NOISE, [*GOOD, "2,1,0,52,150,1"]),
     "rows-doubled": (NOISE, [*GOOD, GOOD[1]]),
     "labels-of-silence": (0 * NOISE, GOOD),
+    "dead-channel": (NOISE * [[1], [0]], GOOD),
+    "azimuths-narrow": (NOISE, [f"{f},{c},{s},{f + s - 3},150,1" for f in range(5) for c in range(13) for s in (0, 1)]),
+    "frames-early": (
+        np.tile(NOISE, 8),
+        [f"{f},{c},{s},{9 * s},150,1" for f in range(4) for c in range(13) for s in (0, 1)],
+    ),
 }
 """Kind of suspicious thing → sound and label rows of a clip that has it."""
 
@@ -173,8 +179,16 @@ def test_every_kind_of_suspicious_thing_is_found_alone(tmp_path, kind):
     report = check_corpus(odd_clip(tmp_path / "c", *ODD[kind]), Wanted(seconds="official"))
     expected = {"labels-of-silence": ["silent", "labels-of-silence"]}.get(kind, [kind])
     assert [item.kind for item in report.suspicious] == expected and report.ok
-    assert report.suspicious[-1].where == "metadata_dev/dev-train-own/clip.csv"
+    of = {"azimuths-narrow": str(tmp_path / "c"), "frames-early": str(tmp_path / "c")}
+    of |= dict.fromkeys(OF_SOUND, "stereo_dev/dev-train-own/clip.wav")
+    assert report.suspicious[-1].where == of.get(kind, "metadata_dev/dev-train-own/clip.csv")
     assert SUSPICIOUS[kind] in "\n".join(report.lines()) and report.to_json()["suspicious_counts"][kind] == 1
+
+
+def test_rows_that_are_doubled_under_other_numbers_are_found(tmp_path):
+    rows = [f"{frame % 5},{frame // 5},{source},20,150,1" for frame in range(20) for source in (0, 7)]
+    report = check_corpus(odd_clip(tmp_path / "c", NOISE, rows), Wanted(seconds="official"))
+    assert [item.kind for item in report.suspicious] == ["rows-doubled"]
 
 
 def test_what_is_just_allowed_is_not_suspicious(tmp_path):
