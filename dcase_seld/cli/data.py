@@ -92,8 +92,8 @@ def check(
 
     Prints one report of two lists. Problems break a rule, and give exit status 1. Suspicious things break none and are
     hardly meant: silent clips, equal or dead channels, clipping, an offset; azimuths behind or beyond a circle,
-    distances of 0, of less than 20 cm throughout, or of more than 100 m, on-screen events beyond the camera's view, doubled rows,
-    azimuths that look like radians, frames that look like seconds.
+    distances of 0, of less than 20 cm throughout, or of more than 100 m, on-screen events beyond the camera's view,
+    doubled rows, azimuths that look like radians, frames that look like seconds.
     """
     from dcase_seld.corpus.check import Wanted, check_corpus
 

@@ -15,7 +15,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -126,26 +126,25 @@ def whole_file(path: Path | str, *, flush: bool = False) -> Iterator[Path]:
         mode = stat.S_IFREG
     if stat.S_ISDIR(mode):
         raise SeldError(f"{target} is a folder; a file is to be written there.", "Give a file's name.")
-    if not stat.S_ISREG(mode):
-        with tempfile.TemporaryDirectory() as folder:
-            made = Path(folder) / (target.name or "content")
-            yield made
-            with made.open("rb") as content, target.open("wb") as stream:
-                shutil.copyfileobj(content, stream)
-        return
-    part = target.with_name(f".{target.name}.{os.getpid()}{PART}")
-    try:
-        yield part
-        if flush:
-            _flush(part)
-        os.replace(part, target)  # noqa: PTH105 - twice as fast, and thousands of label files are written
-    except OSError as error:  # a full disk names no file, and nobody knows the temporary one
-        if error.errno is not None and error.filename in (None, str(part)):
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
-    finally:
-        with suppress(OSError):
-            os.unlink(part)  # noqa: PTH108
+    regular = stat.S_ISREG(mode)
+    with nullcontext() if regular else tempfile.TemporaryDirectory() as aside:
+        part = target.with_name(f".{target.name}.{os.getpid()}{PART}") if aside is None else Path(aside) / "content"
+        try:
+            yield part
+            if not regular:
+                with part.open("rb") as content, target.open("wb") as stream:
+                    shutil.copyfileobj(content, stream)
+                return
+            if flush:
+                _flush(part)
+            os.replace(part, target)  # noqa: PTH105 - twice as fast, and thousands of label files are written
+        except OSError as error:  # a full disk names no file, and nobody knows the temporary one
+            if error.errno is not None and error.filename in (None, str(part)):
+                raise OSError(error.errno, error.strerror, str(path)) from error
+            raise
+        finally:
+            with suppress(OSError):
+                os.unlink(part)  # noqa: PTH108
 
 
 PART = ".part"
@@ -159,8 +158,8 @@ def write_bytes(path: Path | str, content: bytes | memoryview, *, flush: bool = 
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write a whole text file in UTF-8, lines ending as they do in `text`."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write a whole text file in UTF-8, lines ending as they do in `text`; of names that are no text as escapes."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path | str, data: Any, *, flush: bool = False) -> None:
@@ -225,9 +224,9 @@ class OutputFolder:
         self.folder, self.overwrite, self._inputs = folder, overwrite, list(inputs)
         self._list = folder / self.LIST
         self._made: dict[str, str] = {}
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             lines = self._list.read_text(encoding="utf-8", errors="replace").splitlines()
-            self._made = {name: mark for name, _, mark in (line.partition("\t") for line in lines)}
+            self._made = {json.loads(f'"{name}"'): mark for name, _, mark in (line.partition("\t") for line in lines)}
 
     def __enter__(self) -> OutputFolder:
         if self.folder.exists() and not self.folder.is_dir():
@@ -237,7 +236,7 @@ class OutputFolder:
 
     def __exit__(self, *exception: object) -> None:
         marks = {name: mark if (now := self._mark(name)) is None else now for name, mark in self._made.items()}
-        write_text(self._list, "".join(f"{name}\t{mark}\n" for name, mark in marks.items()))
+        write_text(self._list, "".join(f"{_quoted(name)}\t{mark}\n" for name, mark in marks.items()))
 
     def file(self, name: str) -> Path:
         """Return where the file of this name is to be written.
@@ -256,7 +255,7 @@ class OutputFolder:
         # Noted before it is written: a file that a kill left half done may be written again.
         self._made[name] = ""
         with self._list.open("a", encoding="utf-8") as stream:
-            stream.write(f"{name}\t\n")
+            stream.write(f"{_quoted(name)}\t\n")
         return path
 
     def _mark(self, name: str) -> str | None:
@@ -265,6 +264,11 @@ class OutputFolder:
         except OSError:
             return None
         return f"{about.st_size} {about.st_mtime_ns}"
+
+
+def _quoted(name: str) -> str:
+    """Return a file's name, which may hold line ends and what is no text, as one word of ASCII."""
+    return json.dumps(name)[1:-1]
 
 
 def visible_files(folder: Path, suffixes: Iterable[str] | None = None) -> list[Path]:

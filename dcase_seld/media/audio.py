@@ -298,5 +298,5 @@ def _require(path: Path) -> None:
 
 def _unreadable(path: Path, error: Exception) -> SeldError:
     """Return the error of a file that a decoder refuses."""
-    reason = str(error).strip().rstrip(".") or type(error).__name__
+    reason = str(error).removeprefix(f"Error opening {_name(path)!r}: ").strip().rstrip(".") or type(error).__name__
     return SeldError(f"{path} cannot be read as sound: {reason}.", "Give a readable wav, flac, ogg, mp3 or mp4 file.")

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from dcase_seld.core.errors import SeldError
-from dcase_seld.core.files import replace_folder, settle, whole, whole_file, write_json, write_text
+from dcase_seld.core.files import OutputFolder, replace_folder, settle, whole, whole_file, write_json, write_text
 
 
 def write(target: Path, text: str) -> None:
@@ -126,3 +126,26 @@ def test_pipes_and_devices_are_written_into_and_stay(tmp_path):
 def test_a_full_disk_is_the_systems_sentence():
     with pytest.raises(OSError, match="No space left"):
         write_text("/dev/full", "x" * 100_000)
+
+
+def test_names_that_are_no_text_and_lines_in_names_can_be_written_again(tmp_path):
+    names = [os.fsdecode(b"caf\xe9.csv"), "two\nlines\t.csv", "\u00e9.csv", 'q"\\.csv']
+    for text in ("first", "second"):
+        with OutputFolder(tmp_path / "out") as folder:
+            for name in names:
+                write_text(folder.file(name), text + name)
+    assert (tmp_path / "out" / names[0]).read_text() == "secondcaf\\udce9.csv"
+    (tmp_path / "out" / names[1]).write_text("mine, and longer than before")
+    with pytest.raises(SeldError, match="was not written by this command"), OutputFolder(tmp_path / "out") as folder:
+        folder.file(names[1])
+
+
+def test_a_full_disk_names_the_file_that_was_asked_for(tmp_path):
+    target = tmp_path / "full.txt"
+    target.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as found:
+        write_text(target, "x")
+    assert found.value.filename == str(target)
+    with pytest.raises(OSError) as found, whole_file(tmp_path / "a.txt"):
+        raise OSError(28, "No space left on device")
+    assert found.value.filename == str(tmp_path / "a.txt") and not list(tmp_path.glob(".*"))
