@@ -33,10 +33,10 @@ import yaml
 
 FEWEST_GROUPS = 3
 """A class is claimed only if so many groups (collections or speakers) are heard in the tests of all splits."""
-YAMNET = {"kind": "yamnet"}
-FUSION = {"yamnet": {"attention": "aligned"}}
+T_95 = (0.0, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31)
+"""Student's t of 95 % by degrees of freedom."""
+ALIGNED = {"attention": "aligned"}
 LOUDER = {"loss": {"active_weight": 4, "distance_loss": "active"}}
-AUGMENT = {"swap": 0.5, "mask": 1.0, "time_mask_frames": 6}
 SMALL: dict[str, Any] = {
     "kind": "conformer",
     "track": "a",
@@ -68,12 +68,16 @@ class Row:
         base: the row that its gain refers to.
         train: fields of its training that differ from the base's, or None for what is made of finished trainings.
         every: run with every seed on every split; else once per split.
+        scenes: fields of its own training scenes, which take the place of the others'; empty: the common scenes.
+        more: trains on as many further scenes in other rooms too, for half the epochs.
     """
 
     label: str
     base: str | None = None
     train: dict[str, Any] | None = field(default_factory=dict)
     every: bool = False
+    scenes: dict[str, Any] = field(default_factory=dict)
+    more: bool = False
 
 
 def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
@@ -85,30 +89,51 @@ def merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def all_rows(semantic: bool) -> dict[str, Row]:
+def all_rows(semantic: bool, responses: Path | None) -> dict[str, Row]:
     """Return the rows of the table in order."""
     crnn = {"model": {"kind": "crnn", "track": "a"}, "lr": 1e-3}
     louder = merged(LOUDER, {"model": {"head": {"log_distance": True}}})
     stpacc = {"model": {"frontend": {"features": ["log_mel", "ild", "intensity", "stpacc"]}}}
+    own = "  thresholds and distances tuned"
     rows = {
         "crnn": Row("baseline CRNN", train=crnn, every=True),
-        "crnn_own": Row("  its thresholds tuned", "crnn", None, every=True),
+        "crnn_own": Row(own, "crnn", None, every=True),
         "louder": Row("  with our loss", "crnn", louder),
         "encoder": Row("our encoder, head and loss", "crnn", merged({"model": SMALL, "lr": 2e-3}, LOUDER)),
-        "stpacc": Row("  + stpACC", "encoder", stpacc),
-        "semantic": Row("+ semantic encoder", "encoder", {"model": {"fusion": FUSION}}),
-        "augment": Row("+ masks of time and bands", "semantic", {"augment": AUGMENT}, every=True),
-        "augment_own": Row("  its thresholds tuned", "augment", None, every=True),
-        "pretrained": Row("  + pre-training", "augment", {"init": True}),
-        "ema": Row("  + EMA weights", "augment", {"ema": 0.99}),
-        "ensemble": Row("+ ensemble of the seeds", "augment", None),
+        "metres": Row("  distances in metres, not their log", "encoder", {"model": {"head": {"log_distance": False}}}),
+        "stpacc": Row("+ stpACC", "encoder", stpacc),
+        "semantic": Row("+ YAMNet", "stpacc", {"model": {"fusion": {"yamnet": ALIGNED}}}, every=True),
+        "semantic_own": Row(own, "semantic", None, every=True),
+        "more": Row("  twice the scenes and rooms, same updates", "semantic", more=True),
+        "voice": Row("  + voice network", "semantic", {"model": {"fusion": {"voice": ALIGNED}}}),
+        "augment": Row("  + random gain and filter", "semantic", {"augment": {"gain": 0.5, "filter": 0.5}}),
+        "speed": Row("  speed and pitch of dry sounds", "semantic", scenes={"vary": {"speed": [0.88, 1.14]}}),
+        "spectra": Row(
+            "  spectra of sounds and microphones",
+            "semantic",
+            scenes={"vary": {"equaliser_db": 4, "microphone_db": 3}},
+        ),
+        "dynamics": Row("  level dynamics", "semantic", scenes={"vary": {"dynamics_db": 5}}),
+        "directivity": Row("  directivity of sources", "semantic", scenes={"vary": {"directivity": 1}}),
+        "varied": Row(
+            "  these four at once", "semantic",
+            scenes={"vary": {"speed": [0.88, 1.14], "equaliser_db": 4, "microphone_db": 3, "dynamics_db": 5,
+                             "directivity": 1}},
+        ),
+        "measured": Row(
+            "  a fifth of the rooms measured", "semantic",
+            scenes={"responses": str(responses), "rooms": {"train": 60, "measured_share": 0.2}},
+        ),
+        "ensemble": Row("+ ensemble of the seeds", "semantic", None),
         "tta": Row("+ swap at test time", "ensemble", None),
-        "tuned": Row("+ tuned thresholds", "tta", None),
+        "tuned": Row("+ tuned thresholds and distances", "tta", None),
         "crnn_tuned": Row("baseline CRNN: these three", "crnn", None),
-    }
+    }  # fmt: skip
+    if responses is None:
+        del rows["measured"]
     if not semantic:
-        del rows["semantic"]
-        rows["augment"] = Row("+ masks of time and bands", "encoder", {"augment": AUGMENT}, every=True)
+        del rows["semantic"], rows["voice"]
+        rows["semantic"] = Row("+ stpACC", "encoder", stpacc, every=True)
     return rows
 
 
@@ -126,55 +151,67 @@ def seeds_of(row: Row, split: int, seeds: int) -> list[int]:
 
 
 def make_recipe(options: argparse.Namespace, rows: dict[str, Row], split: int) -> dict[str, Any]:
-    """Return the recipe of one split as plain data."""
+    """Return the recipe of one split as plain data; what is most wanted comes first, in case that time runs out."""
     bank = {"split_seed": options.first_split + split - 1}
-    scenes = {"stage": "simulate", "sounds": str(options.sounds.resolve()), "bank": bank}
-    steps: dict[str, Any] = {
-        "scenes": {**scenes, "clips": {"train": options.clips, "test": options.test_clips},
-                   "rooms": {"train": 60, "test": 20}, "seed": 10 + split},
-        "data": {"stage": "prepare", "corpus": "scenes"},
-    }  # fmt: skip
-    tokens = {"data": ["tokens"], "more": ["more_tokens"]} if "semantic" in rows else {"data": [], "more": []}
-    if "pretrained" in rows:
-        steps["more_scenes"] = {**scenes, "clips": {"train": options.clips, "test": 0}, "rooms": {"train": 60},
-                                "seed": 100 + split}  # fmt: skip
-        steps["more"] = {"stage": "prepare", "corpus": "more_scenes"}
-    for data, names in tokens.items():
-        if names and data in steps:
-            steps[names[0]] = {"stage": "embed", "data": data, "model": YAMNET}
-    plain = {"stage": "train", "epochs": options.epochs, "batch_size": 16, "augment": {"swap": 0.5},
-             "tensorboard": False, "validate_every": 2}  # fmt: skip
+    scenes = {"stage": "simulate", "sounds": str(options.sounds.resolve()), "bank": bank, "rooms": {"train": 60}}
+    steps: dict[str, Any] = {}
 
-    def judge(name: str, members: str, tta: str, read: list[str]) -> None:
-        steps[f"{name}_events"] = {"stage": "predict", "data": "data", "members": [members], "tta": tta, "tokens": read}
+    def make_data(name: str, **fields: Any) -> None:
+        steps[f"{name}_scenes"] = {**scenes, "clips": {"train": options.clips, "test": 0}, "seed": 10 + split, **fields}
+        steps[name] = {"stage": "prepare", "corpus": f"{name}_scenes"}
+
+    def tokens_of(data: str, model: dict[str, Any]) -> list[str]:
+        for encoder in model.get("fusion", {}):
+            steps.setdefault(f"{data}_{encoder}", {"stage": "embed", "data": data, "model": {"kind": encoder}})
+        return [f"{data}_{encoder}" for encoder in model.get("fusion", {})]
+
+    def judge(name: str, members: str, tta: str, model: dict[str, Any]) -> None:
+        steps[f"{name}_events"] = {"stage": "predict", "data": "data", "members": [members], "tta": tta,
+                                   "tokens": tokens_of("data", model)}  # fmt: skip
         steps[f"{name}_csv"] = {"stage": "export", "events": f"{name}_events", "track": "a"}
         steps[f"{name}_score"] = {"stage": "score", "csv": f"{name}_csv", "data": "data", "split": "test",
                                   "track": "a", "jackknife": "recording"}  # fmt: skip
 
-    for name, row in rows.items():
-        if row.train is None:
-            continue
-        step = merged(plain, training(rows, name))
-        read = tokens["data"] if "fusion" in step["model"] else []
-        for seed in seeds_of(row, split, options.seeds):
-            mine = {**step, "seed": seed, "data": "data", "tokens": read}
-            if mine.pop("init", False):
-                first = {**mine, "data": "more", "tokens": tokens["more"] if read else []}
-                steps[f"pretraining_{seed}"] = first
-                mine |= {"init": f"pretraining_{seed}", "lr": step["lr"] / 2}
-            steps[f"{name}_{seed}"] = mine
-            judge(f"{name}_{seed}", f"{name}_{seed}", "none", read)
-    every = list(range(1, options.seeds + 1))
-    # Rows made of finished trainings: whose networks, together or each alone, tuned or not, swap at test time or not.
-    finishes = [(f"{start}_own_{seed}", start, [seed], True, "none") for start in ("crnn", "augment") for seed in every]
-    finishes += [("ensemble", "augment", every, False, "none"), ("tta", "augment", every, False, "swap"),
-                 ("tuned", "augment", every, True, "swap"), ("crnn_tuned", "crnn", every, True, "swap")]  # fmt: skip
-    for name, start, seeds, tuned, tta in finishes:
-        read = tokens["data"] if start == "augment" else []
+    def train(name: str, seed: int) -> None:
+        row, step = rows[name], merged(plain, training(rows, name))
+        read = ["data"]
+        if row.scenes and name not in steps:
+            make_data(name, **row.scenes)
+        if row.scenes:
+            read = [name]
+        if row.more:
+            if "more" not in steps:
+                make_data("further", seed=100 + split)
+            read, step["epochs"] = ["data", "further"], options.epochs // 2
+        step |= {"seed": seed, "data": read, "tokens": [t for data in read for t in tokens_of(data, step["model"])]}
+        steps[f"{name}_{seed}"] = step
+        judge(f"{name}_{seed}", f"{name}_{seed}", "none", step["model"])
+
+    def finish(name: str, start: str, seeds: list[int], tuned: bool, tta: str) -> None:
+        model = training(rows, start)["model"]
         made = {"stage": "ensemble", "members": [f"{start}_{seed}" for seed in seeds]}
-        made |= {"data": "data", "tta": tta, "tokens": read} if tuned else {"thresholds": "none"}
+        made |= {"data": "data", "tta": tta, "tokens": tokens_of("data", model)} if tuned else {"thresholds": "none"}
         steps[f"{name}_ensemble"] = made
-        judge(name, f"{name}_ensemble", tta, read)
+        judge(name, f"{name}_ensemble", tta, model)
+
+    plain = {"stage": "train", "epochs": options.epochs, "batch_size": 16, "augment": {"swap": 0.5},
+             "tensorboard": False, "validate_every": options.epochs}  # fmt: skip
+    make_data("data", clips={"train": options.clips, "test": options.test_clips}, rooms={"train": 60, "test": 20})
+    every = list(range(1, options.seeds + 1))
+    first = seeds_of(Row(""), split, options.seeds)
+    for number, seed in enumerate(first + [seed for seed in every if seed not in first]):
+        for name, row in rows.items():
+            if row.train is not None and (row.every if number else not row.scenes):
+                train(name, seed)
+        for start in ("crnn", "semantic"):
+            finish(f"{start}_own_{seed}", start, [seed], True, "none")
+    finish("ensemble", "semantic", every, False, "none")
+    finish("tta", "semantic", every, False, "swap")
+    finish("tuned", "semantic", every, True, "swap")
+    finish("crnn_tuned", "crnn", every, True, "swap")
+    for name, row in rows.items():
+        if row.scenes:
+            train(name, first[0])
     return {"about": "What each mechanism brings on real sounds, one split.", "steps": steps}
 
 
@@ -234,44 +271,45 @@ class Results:
     def tokens_seconds(self, share: float) -> float:
         """Return the wall-clock of the semantic encoder on the training and validation clips."""
         found = [
-            json.loads((folder / "tokens" / "receipt.json").read_text(encoding="utf-8"))["seconds"]
+            json.loads((folder / "data_yamnet" / "receipt.json").read_text(encoding="utf-8"))["seconds"]
             for folder in self.folders.values()
-            if (folder / "tokens" / "receipt.json").exists()
+            if (folder / "data_yamnet" / "receipt.json").exists()
         ]
         return share * statistics.mean(found) if found else 0.0
 
 
 def print_table(results: Results, rows: dict[str, Row]) -> None:
     """Print the rows whose scores are there."""
-    print(f"{'':28} runs  F20/1 % (min-max)   first run's interval   gain  in runs   DOAE °    RDE  training")
+    print(f"{'':42} runs  F20/1 % (min-max)   gain, 95 %, in runs       DOAE °    RDE  training")
     for name, row in rows.items():
         f = [100 * value for value in results.values(name, "f_score").values()]
         if not f:
-            print(f"{row.label:28}  (not run)")
+            print(f"{row.label:42}  (not run)")
             continue
-        first = next(iter(results.scores[name].values()))
-        low, high = (100 * bound for bound in first["jackknife"]["f_score"]["interval"])
         gain = ""
         if row.base is not None:
             pairs = results.compared(name, row.base, "f_score")
-            mean = statistics.mean(100 * (a - b) for a, b in pairs)
-            gain = f"{mean:+5.1f}  {sum(a > b for a, b in pairs)} of {len(pairs)}"
+            gains = [100 * (a - b) for a, b in pairs]
+            gain = f"{statistics.mean(gains):+5.1f}"
+            if len(gains) > 1:
+                spread = T_95[min(len(gains), len(T_95)) - 1] * statistics.stdev(gains) / len(gains) ** 0.5
+                gain += f" ± {spread:4.1f}, {sum(g > 0 for g in gains)} of {len(gains)}"
         errors = [statistics.mean(results.values(name, key).values()) if results.values(name, key) else float("nan")
                   for key in ("doa_error_deg", "relative_distance_error")]  # fmt: skip
         took = "" if row.train is None else f"{results.seconds(name):5.0f} s"
-        print(f"{row.label:28} {len(f):3}   {statistics.mean(f):5.1f} ({min(f):4.1f}-{max(f):4.1f})      "
-              f"{low:5.1f} - {high:4.1f}    {gain:16} {errors[0]:5.1f}  {errors[1]:5.2f}   {took}")  # fmt: skip
+        print(f"{row.label:42} {len(f):3}   {statistics.mean(f):5.1f} ({min(f):4.1f}-{max(f):4.1f})    "
+              f"{gain:24} {errors[0]:5.1f}  {errors[1]:5.2f}   {took}")  # fmt: skip
 
 
 def print_comparison(results: Results, test_share: float) -> None:
     """Print our system against the baseline, run by run: at no more wall-clock, and both after the same finish."""
-    ours, theirs = results.seconds("augment"), results.seconds("crnn")
+    ours, theirs = results.seconds("semantic"), results.seconds("crnn")
     tokens = results.tokens_seconds(1.0 - test_share)
     print(f"\nwall-clock of one training: CRNN {theirs:.0f} s, ours {ours:.0f} s + {tokens:.0f} s of semantic encoder "
           f"= {(ours + tokens) / theirs:.2f} of the CRNN's")  # fmt: skip
-    for name, base, label in (("augment", "crnn", "single networks, threshold 0.5"),
-                              ("augment_own", "crnn_own", "single networks, tuned thresholds"),
-                              ("tuned", "crnn_tuned", "ensembles with swap and tuned thresholds")):  # fmt: skip
+    for name, base, label in (("semantic", "crnn", "single networks, threshold 0.5"),
+                              ("semantic_own", "crnn_own", "single networks, tuned"),
+                              ("tuned", "crnn_tuned", "ensembles with swap, tuned")):  # fmt: skip
         pairs = results.compared(name, base, "f_score")
         if not pairs:
             continue
@@ -293,7 +331,7 @@ def print_classes(results: Results, options: argparse.Namespace) -> None:
     from dcase_seld.simulate.config import SoundsConfig
     from dcase_seld.simulate.folder_bank import folder_bank
 
-    shown = [name for name in ("crnn_own", "augment_own", "crnn_tuned", "tuned") if results.scores.get(name)]
+    shown = [name for name in ("crnn_own", "semantic_own", "crnn_tuned", "tuned") if results.scores.get(name)]
     groups: list[set[str]] = [set() for _ in DCASE2025.classes]
     for split in results.folders:
         bank = folder_bank(
@@ -328,14 +366,15 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=3, help="random divisions of the collections")
     parser.add_argument("--first-split", type=int, default=1, help="split_seed of the first of them")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--clips", type=int, default=1600, help="training and validation scenes of a split")
-    parser.add_argument("--test-clips", type=int, default=300)
-    parser.add_argument("--epochs", type=int, default=7)
+    parser.add_argument("--clips", type=int, default=1000, help="training and validation scenes of a split")
+    parser.add_argument("--test-clips", type=int, default=250)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--jobs", type=int, default=1, help="splits at once")
+    parser.add_argument("--responses", type=Path, help="measured rooms, for the row that mixes them in")
     parser.add_argument("--no-semantic", action="store_true", help="leave the semantic encoder out")
     parser.add_argument("--table", action="store_true", help="run nothing; print what is there")
     options = parser.parse_args()
-    rows = all_rows(not options.no_semantic)
+    rows = all_rows(not options.no_semantic, options.responses)
     if not options.table:
         with ThreadPoolExecutor(options.jobs) as pool:
             for _ in pool.map(lambda split: run_split(options, rows, split), range(1, options.splits + 1)):

@@ -163,7 +163,8 @@ def _show(facts: dict[str, Any], checkpoints: tuple[Path, ...], out: Path) -> No
             echo(f"  {100 * scores['tuned']:5.1f}  with tuned thresholds (flattered: these clips chose them)")
     echo(
         f"{facts['members']} member(s), {facts['parameters']:,} parameters, tta {facts['tta']}, unify "
-        f"{facts['unify_deg']:.0f}°, thresholds {', '.join(f'{limit:.2f}' for limit in facts['thresholds'])}"
+        f"{facts['unify_deg']:.0f}°, distances × {facts['distance_scale']:.2f}, thresholds "
+        f"{', '.join(f'{limit:.2f}' for limit in facts['thresholds'])}"
     )
     echo(str(out))
 

@@ -125,6 +125,7 @@ def make_ensemble(
         "thresholds": list(settings.thresholds),
         "unify_deg": settings.unify_deg,
         "onscreen_threshold": settings.onscreen_threshold,
+        "distance_scale": settings.distance_scale,
         "tuned_clips": len(settings.tuned_on),
         **facts,
     }
@@ -149,9 +150,11 @@ def _choose(
             per_class=config.thresholds == "per-class",
             unify=config.unify,
             onscreen=config.onscreen,
+            distance=config.distance,
         )
         scores["tuned"] = tuned.after
-        changes = {name: getattr(tuned, name) for name in ("thresholds", "unify_deg", "onscreen_threshold")}
+        names = ("thresholds", "unify_deg", "onscreen_threshold", "distance_scale")
+        changes = {name: getattr(tuned, name) for name in names}
         settings = settings.model_copy(update=changes)
     return weights, settings, scores
 

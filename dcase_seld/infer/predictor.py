@@ -245,6 +245,7 @@ class Predictor:
             thresholds=settings.class_thresholds(len(self.task.classes)),
             unify_deg=settings.unify_deg,
             onscreen_threshold=settings.onscreen_threshold,
+            distance_scale=settings.distance_scale,
         )
         for output, batch in self.outputs(source, batch_size, quiet, title):
             collector.add(output, batch)

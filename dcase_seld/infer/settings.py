@@ -60,6 +60,7 @@ class EnsembleSettings(Config):
     onscreen_threshold: float = Field(
         default=0.5, ge=0, le=1, description="probability above which a source is on screen"
     )
+    distance_scale: float = Field(default=1.0, gt=0, le=2, description="factor of all distances")
     tuned_on: tuple[str, ...] = Field(default=(), description="names of the clips that the settings were tuned on")
 
     def class_thresholds(self, n_classes: int) -> list[float]:
@@ -99,6 +100,7 @@ class EnsembleConfig(Config):
     )
     unify: bool = Field(default=True, description="tune the angle below which tracks are one source (with thresholds)")
     onscreen: bool = Field(default=True, description="tune the on-screen threshold (with thresholds)")
+    distance: bool = Field(default=True, description="tune a factor of all distances (with thresholds)")
     criterion: Literal["f_score", "f_score_onscreen"] = Field(default="f_score", description="score that decides")
 
     @property

@@ -1,4 +1,7 @@
-"""Activity thresholds per class, unify angle and on-screen threshold, tuned on validation clips and on nothing else."""
+"""Activity thresholds per class, unify angle and on-screen threshold, tuned on validation clips and on nothing else.
+
+So is a factor of all distances.
+"""
 
 from __future__ import annotations
 
@@ -143,6 +146,9 @@ UNIFY_GRID = (5.0, 10.0, 15.0, 20.0, 30.0)
 ONSCREEN_GRID = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """On-screen thresholds that are tried."""
 
+DISTANCE_GRID = tuple(round(0.6 + 0.05 * step, 2) for step in range(11))
+"""Factors of all distances that are tried, 0.6 … 1.1."""
+
 FEWEST_GROUPS = 3
 """A class gets a threshold of its own only if it occurs in at least so many validation recordings."""
 
@@ -155,6 +161,7 @@ class Tuned:
         thresholds: activity threshold, one or one per class.
         unify_deg: unify angle in degrees.
         onscreen_threshold: on-screen probability threshold.
+        distance_scale: factor of all distances.
         before: the criterion with the untuned values, on the clips that were tuned on.
         after: the same with the tuned values; too good, because these clips chose them.
     """
@@ -162,12 +169,19 @@ class Tuned:
     thresholds: tuple[float, ...]
     unify_deg: float
     onscreen_threshold: float
+    distance_scale: float
     before: float
     after: float
 
 
 def tune(
-    members: MemberOutputs, output: SeldOutput, *, per_class: bool = True, unify: bool = True, onscreen: bool = True
+    members: MemberOutputs,
+    output: SeldOutput,
+    *,
+    per_class: bool = True,
+    unify: bool = True,
+    onscreen: bool = True,
+    distance: bool = True,
 ) -> Tuned:
     """Return the thresholds and angle with the best score on validation clips.
 
@@ -181,6 +195,8 @@ def tune(
         per_class: tune one threshold per class; otherwise a common one.
         unify: tune the unify angle.
         onscreen: tune the on-screen threshold, where the output has one.
+        distance: tune the factor of distances by their relative error, which the middle of what is possible does not
+            make smallest: twice too far costs 100 %, half as far 50 %.
     """
     default = EnsembleSettings()
     known = classes_with_groups(members.reference, members.n_classes) >= FEWEST_GROUPS
@@ -201,9 +217,16 @@ def tune(
     if onscreen and events.onscreen_probability is not None and members.reference.onscreen.any():
         found = np.array([_onscreen_score(members, events, limit) for limit in ONSCREEN_GRID])
         screen = ONSCREEN_GRID[int(_smoothed(found[:, None])[:, 0].argmax())]
+    scale = default.distance_scale
+    if distance:
+        scaled = [replace(events, distance_m=factor * events.distance_m) for factor in DISTANCE_GRID]
+        wrong = np.array([members.scores(one)["relative_distance_error"] for one in scaled], np.float64)
+        if np.isfinite(wrong).all():
+            scale = DISTANCE_GRID[int(_smoothed(wrong[:, None])[:, 0].argmin())]
     before = members.score(output)
-    after = members.score(output, thresholds=list(limits), unify_deg=best[1], onscreen_threshold=screen)
-    return Tuned(thresholds, best[1], screen, before, after)
+    options = {"unify_deg": best[1], "onscreen_threshold": screen, "distance_scale": scale}
+    after = members.score(output, thresholds=list(limits), **options)
+    return Tuned(thresholds, **options, before=before, after=after)
 
 
 def classes_with_groups(reference: Events, n_classes: int) -> npt.NDArray[np.int64]:

@@ -90,6 +90,7 @@ def decode(
     thresholds: float | npt.ArrayLike = ACTIVITY_THRESHOLD,
     unify_deg: float = UNIFY_DEG,
     onscreen_threshold: float = 0.5,
+    distance_scale: float = 1.0,
     geometry: str = "half_circle",
 ) -> Events:
     """Return the events of an output, sorted by clip, frame and class, with activity and on-screen probability.
@@ -104,6 +105,7 @@ def decode(
         thresholds: activity threshold, one or (C,).
         unify_deg: angle in degrees.
         onscreen_threshold: probability above which an event is on screen.
+        distance_scale: factor of all distances.
         geometry: what the direction vectors mean, see `geometry.GEOMETRIES`.
 
     Source: the official baseline program.
@@ -137,7 +139,7 @@ def decode(
         class_index=class_index.astype(np.int32),
         source=source.astype(np.int32),
         azimuth_deg=azimuth,
-        distance_m=np.einsum("en,en->e", weight, distance[row]),
+        distance_m=distance_scale * np.einsum("en,en->e", weight, distance[row]),
         onscreen=np.zeros(len(row), np.bool_) if probability is None else probability > onscreen_threshold,
         activity=np.minimum(np.where(chosen, length[row], 0.0).max(-1), 1.0).astype(np.float32),
         onscreen_probability=probability,

@@ -39,6 +39,13 @@ class RoomsConfig(Config):
         default=(0.2, 2.2), description="height above the floor of sources whose class has no typical height"
     )
     reflections: int = Field(default=8, ge=1, le=20, description="image-source order of the early part")
+    measured_share: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="with `responses`: share of every split's rooms that are its measured ones, taken in turn; null: "
+        "each measured room is one room",
+    )
 
     @field_validator("length_m", "width_m", "height_m", "rt60_s", "distance_m", "source_height_m")
     @classmethod
@@ -103,6 +110,26 @@ class VariationConfig(Config):
         le=24,
         description="standard deviation in dB of a random smooth equaliser, as other microphones and distances of "
         "recording would be",
+    )
+    dynamics_db: float = Field(
+        default=0.0,
+        ge=0,
+        le=24,
+        description="standard deviation in dB of a slow random swell of the level within an event",
+    )
+    directivity: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="how strongly sources radiate to where they happen to face, at most; 0: to all sides alike. The "
+        "higher the frequency the more, as of mouths and loudspeakers",
+    )
+    microphone_db: float = Field(
+        default=0.0,
+        ge=0,
+        le=24,
+        description="standard deviation in dB of a random smooth spectrum of a clip's microphones; they differ from "
+        "one another by a tenth of it",
     )
 
     @field_validator("speed")

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.task import SAMPLE_RATE
+from dcase_seld.simulate.config import SoundsConfig
 
 TABLE = "responses.csv"
 
@@ -89,6 +90,28 @@ def load_rooms(folder: Path) -> list[MeasuredRoom]:
             f"Write {TABLE} with the columns file,azimuth,elevation,distance,room.",
         )
     return rooms
+
+
+def divide_rooms(rooms: Sequence[MeasuredRoom], sounds: SoundsConfig) -> dict[str, list[MeasuredRoom]]:
+    """Return the measured rooms of every split: one room trains, of two one tests, of three one validates."""
+    order = [rooms[i] for i in np.random.default_rng([sounds.split_seed, 7]).permutation(len(rooms))]
+    tests = max(1, round(sounds.test_fraction * len(order))) if len(order) > 1 and sounds.test_fraction else 0
+    validations = max(1, round(sounds.validation_fraction * len(order))) if len(order) > 2 else 0
+    return {"test": order[:tests], "val": order[tests : tests + validations], "train": order[tests + validations :]}
+
+
+def measured_room(rooms: Sequence[MeasuredRoom], number: int, share: float | None) -> MeasuredRoom | None:
+    """Return which measured room is room `number` of a split, or None where that one is simulated.
+
+    Args:
+        rooms: the measured rooms of the split.
+        number: counted from 0 within the split.
+        share: of the split's rooms that are measured, spread evenly; None: the first ones, each once.
+    """
+    if share is None or not rooms:
+        return rooms[number] if number < len(rooms) else None
+    before = int(number * share + 1e-9)
+    return rooms[before % len(rooms)] if int((number + 1) * share + 1e-9) > before else None
 
 
 def _sofa_room(path: Path) -> MeasuredRoom:

@@ -22,8 +22,8 @@ from dcase_seld.simulate.rooms import (
     late_response,
     response,
 )
-from dcase_seld.simulate.scenes import EQUALISER_HZ, STEP_S, Scene, SceneEvent
-from dcase_seld.simulate.sound_bank import SoundBank
+from dcase_seld.simulate.scenes import EQUALISER_HZ, STEP_S, SWELL_S, Scene, SceneEvent
+from dcase_seld.simulate.sound_bank import AmbienceBank, SoundBank
 
 Sound = npt.NDArray[np.float32]
 
@@ -40,7 +40,14 @@ PEAK = 0.95
 """A louder clip is scaled down to this peak."""
 
 
-def render_scene(scene: Scene, bank: SoundBank, heard: Heard, floor_db: float, channels: int = 2) -> Sound:
+def render_scene(
+    scene: Scene,
+    bank: SoundBank,
+    heard: Heard,
+    floor_db: float,
+    channels: int = 2,
+    recorded: AmbienceBank | None = None,
+) -> Sound:
     """Return the microphone's signals of a scene, (channels, S): W, Y (2) or W, Y, Z, X (4).
 
     Args:
@@ -49,6 +56,7 @@ def render_scene(scene: Scene, bank: SoundBank, heard: Heard, floor_db: float, c
         heard: what `hear_scene` returns: the ambience is set against the power of these frames.
         floor_db: level of the ambience where nothing is labelled, dB below full scale.
         channels: 2 or 4.
+        recorded: ambience to take in place of made noise.
     """
     mix = np.zeros((channels, scene.samples), np.float32)
     for event in scene.events:
@@ -65,9 +73,18 @@ def render_scene(scene: Scene, bank: SoundBank, heard: Heard, floor_db: float, c
     if len(heard.frame):
         loud = mix[0].reshape(scene.frames, -1)[np.unique(heard.frame)]
         level_db = 10.0 * np.log10(float(np.square(loud).mean()) + 1e-12) - scene.snr_db
-    mix += ambience(scene.noise_seed, channels, scene.samples) * np.float32(10.0 ** (level_db / 20.0))
+    made = None if recorded is None else recorded.stretch(scene.split, scene.noise_seed, channels, scene.samples)
+    made = ambience(scene.noise_seed, channels, scene.samples) if made is None else made
+    mix += made * np.float32(10.0 ** (level_db / 20.0))
     peak = float((np.abs(mix[0]) + np.linalg.norm(mix[1:], axis=0)).max())
     return mix if peak <= PEAK else mix * np.float32(PEAK / peak)
+
+
+def microphones(sound: Sound, gains_db: Sequence[tuple[float, ...]]) -> Sound:
+    """Return channels (C, S) as microphones with these gains at EQUALISER_HZ hear them, one after the other."""
+    heard = np.stack([_varied(one, 1.0, gains) for one, gains in zip(sound, gains_db, strict=False)])
+    peak = float(np.abs(heard).max(initial=0.0))
+    return heard if peak <= PEAK else heard * np.float32(PEAK / peak)
 
 
 def to_stereo(mix: Sound) -> Sound:
@@ -181,6 +198,10 @@ def _cut(event: SceneEvent, bank: SoundBank) -> Sound:
         piece = _varied(played, event.speed, event.equaliser_db)[: event.samples]
     else:
         piece = sound[event.skip : end].copy()
+    if event.swell_db:
+        seconds = np.arange(len(piece), dtype=np.float32) / SAMPLE_RATE
+        swell = np.interp(seconds, SWELL_S * np.arange(len(event.swell_db)), event.swell_db)
+        piece *= (10.0 ** (swell / 20.0)).astype(np.float32)
     fade = min(240, len(piece) // 2)
     ramp = np.linspace(0.0, 1.0, fade, dtype=np.float32)
     if event.skip > 0:
@@ -223,14 +244,14 @@ def _convolve_path(dry: Sound, event: SceneEvent, room: AnyRoom, channels: int, 
     A moving source is cross-faded from place to place.
     """
     if len(event.path_m) == 1 or isinstance(room, MeasuredRoom):
-        return _convolve(dry, response(room, event.path_m[0], channels, event.tail), first, last)
+        return _convolve(dry, response(room, event.path_m[0], channels, event.tail, event.facing), first, last)
     hop = round(STEP_S * SAMPLE_RATE)
     begins, parts, mixing_s = [], [], 0.0
     for index, place in enumerate(event.path_m):
         begin, end = max(first, (index - 1) * hop), min(last, len(dry), (index + 1) * hop)
         if begin < end:
             share = 1.0 - np.abs(np.arange(begin, end, dtype=np.float32) - index * hop) / hop
-            early, mixing_s = early_response(room, place, channels)
+            early, mixing_s = early_response(room, place, channels, event.facing)
             begins.append(begin)
             parts.append((dry[begin:end] * share.astype(np.float32), early))
     pieces = list(zip(begins, _convolve_all(parts), strict=True))

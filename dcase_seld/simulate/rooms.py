@@ -17,42 +17,7 @@ import numpy.typing as npt
 from dcase_seld.core.task import SAMPLE_RATE
 from dcase_seld.simulate.config import RoomsConfig
 from dcase_seld.simulate.measured_rooms import MeasuredRoom
-
-BANDS_HZ = (125.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0)
-"""Centres of the octave bands that surfaces and decays are given in; the outer ones reach to 0 and to 12 kHz."""
-
-
-def decay_in_bands(white: Response, decays: npt.NDArray[np.float32]) -> Response:
-    """Return white noise (channels, S) split into bands, each under its decay (bands, S), and summed."""
-    from scipy import fft
-
-    size = 1 << (white.shape[1] - 1).bit_length()
-    spectrum = fft.rfft(white, size)
-    total = np.zeros_like(white)
-    for mask, fall in zip(_masks(size), decays, strict=True):
-        total += fft.irfft(spectrum * mask, size)[:, : white.shape[1]] * fall
-    return np.asarray(total)
-
-
-def join_bands(trains: Response) -> Response:
-    """Return impulse trains (bands, channels, S), each limited to its band, and summed."""
-    from scipy import fft
-
-    # Zeros beyond the end keep the band filters' ringing from wrapping to the start.
-    size = 1 << (trains.shape[-1] + 512 - 1).bit_length()
-    spectrum = fft.rfft(trains, size)
-    joined = np.einsum("bcf,bf->cf", spectrum, _masks(size))
-    return np.asarray(fft.irfft(joined, size)[:, : trains.shape[-1]], dtype=np.float32)
-
-
-@functools.lru_cache(maxsize=16)
-def _masks(size: int) -> npt.NDArray[np.float32]:
-    """Return (bands, size // 2 + 1) zero-phase octave filters that add up to 1, with raised-cosine borders."""
-    octave = np.log2(np.maximum(np.fft.rfftfreq(size, 1.0 / SAMPLE_RATE), 1.0))
-    place = np.clip(octave - np.log2(BANDS_HZ[0]), 0.0, len(BANDS_HZ) - 1.0)
-    distance = np.clip(np.abs(place[None] - np.arange(len(BANDS_HZ))[:, None]), 0.0, 1.0)
-    return np.asarray(0.5 + 0.5 * np.cos(np.pi * distance), dtype=np.float32)
-
+from dcase_seld.simulate.synthesis import decay_in_bands, join_bands
 
 SPEED_OF_SOUND = 343.0
 
@@ -84,6 +49,9 @@ SURFACES = {
     "ceiling": ["plasterboard", "rough_concrete", "ceiling_plasterboard", "ceiling_fissured_tile", "wooden_lining"],
     "floor": _MATERIALS[11:],
 }
+
+BEAM = np.asarray([0.1, 0.2, 0.4, 0.6, 0.8, 1.0])
+"""How directed a source that faces a way is in each octave band, of a cardioid."""
 
 SINC_HALF = 8
 """Half length in samples of the windowed sinc that puts an image between two samples."""
@@ -205,7 +173,7 @@ def direction(room: AnyRoom, source_m: Floats) -> tuple[float, float, float]:
     )
 
 
-def response(room: AnyRoom, source_m: Floats, channels: int, tail: int) -> Response:
+def response(room: AnyRoom, source_m: Floats, channels: int, tail: int, facing: tuple[float, ...] = ()) -> Response:
     """Return the impulse response (channels, S) of a source: W, Y (2) or W, Y, Z, X (4); 1/r amplitude, 1 at 1 m.
 
     Args:
@@ -213,10 +181,11 @@ def response(room: AnyRoom, source_m: Floats, channels: int, tail: int) -> Respo
         source_m: (3,) position.
         channels: 2 or 4.
         tail: which of the room's late fields follows the early part.
+        facing: see `early_response`; measured responses have the directivity of their source.
     """
     if isinstance(room, MeasuredRoom):
         return room.response_at(source_m, channels)
-    early, mixing_s = early_response(room, source_m, channels)
+    early, mixing_s = early_response(room, source_m, channels, facing)
     total = late_response(room, mixing_s, channels, tail)
     if total.shape[1] < early.shape[1]:
         total = np.pad(total, ((0, 0), (0, early.shape[1] - total.shape[1])))
@@ -224,8 +193,18 @@ def response(room: AnyRoom, source_m: Floats, channels: int, tail: int) -> Respo
     return total
 
 
-def early_response(room: Room, source_m: Floats, channels: int) -> tuple[Response, float]:
-    """Return the image sources' part (channels, S) and the time in seconds at which the diffuse part takes over."""
+def early_response(
+    room: Room, source_m: Floats, channels: int, facing: tuple[float, ...] = ()
+) -> tuple[Response, float]:
+    """Return the image sources' part (channels, S) and the time in seconds at which the diffuse part takes over.
+
+    Args:
+        room: the room.
+        source_m: (3,) position.
+        channels: 2 or 4.
+        facing: (3,) the way that the source faces, of a length from 0 (it radiates alike to all sides) to 1 (from
+            nearly all round at low frequencies to a cardioid at high ones); empty: 0. Its power stays what it is.
+    """
     images, damping = _images(room, source_m)
     offset = images - np.asarray(room.microphone_m)
     distance = np.maximum(np.linalg.norm(offset, axis=1), 0.1)
@@ -233,6 +212,8 @@ def early_response(room: Room, source_m: Floats, channels: int) -> tuple[Respons
     mixing_s = float(distance.min()) / SPEED_OF_SOUND + max(0.02, 0.002 * np.sqrt(room.volume_m3))
     delay = distance / SPEED_OF_SOUND
     kept = delay < mixing_s + FADE_S
+    if facing:
+        damping = damping * _beam(room, offset / distance[:, None], np.asarray(facing))
     offset, distance, delay, damping = offset[kept], distance[kept], delay[kept], damping[:, kept]
     unit = offset / distance[:, None]
     gains = np.stack([np.ones(len(unit)), unit[:, 1], unit[:, 2], unit[:, 0]][:channels])
@@ -267,6 +248,22 @@ def _images(room: Room, source_m: Floats) -> tuple[Floats, Floats]:
     size, source = np.asarray(room.size_m, np.float32), np.asarray(source_m, np.float32)
     mirrored = np.where(number % 2 == 1, size - source, source)
     return np.asarray(number.astype(np.float32) * size + mirrored, np.float64), _damping(room)
+
+
+def _beam(room: Room, arriving: Floats, facing: Floats) -> Floats:
+    """Return (bands, I) what a directed source sends towards each image's path, its mean power over the sphere 1.
+
+    Args:
+        room: the room.
+        arriving: (I, 3) unit vectors from the microphone to the images.
+        facing: see `early_response`.
+    """
+    strength = float(np.linalg.norm(facing))
+    # A path that is reflected an odd number of times along an axis left the source the other way along it.
+    leaving = -arriving * np.where(_reflections(room.reflections) % 2 == 1, -1.0, 1.0)
+    towards = leaving @ facing / max(strength, 1e-9)
+    share = 0.5 * strength * BEAM[:, None]
+    return np.asarray((1.0 - share + share * towards) / np.sqrt((1.0 - share) ** 2 + share**2 / 3.0))
 
 
 @functools.lru_cache(maxsize=16)

@@ -30,6 +30,15 @@ PACE_M_S = (0.3, 1.3)
 EQUALISER_HZ = (60.0, 180.0, 500.0, 1400.0, 4000.0, 11000.0)
 """Where a random equaliser's gains are drawn; between them they run straight over log frequency."""
 
+SWELL_S = 0.5
+"""A swell's level is drawn anew so often, and runs straight in dB between."""
+
+CHANNELS_ALIKE = 0.1
+"""Microphones of one clip differ from one another by so much of what they differ from other clips'."""
+
+MOST_CHANNELS = 4
+"""Channels of a microphone, at most."""
+
 SHORTEST_VISIBLE_S = 0.2
 """No event is planned that has less of itself inside the clip, in seconds."""
 
@@ -48,6 +57,8 @@ class SceneEvent:
         tail: which of the room's late fields follows.
         speed: the recording is played so many times as fast; `skip` and `samples` count samples as they are heard.
         equaliser_db: gains at EQUALISER_HZ, or nothing.
+        swell_db: levels every SWELL_S seconds, or nothing.
+        facing: (3,) the way that the source faces, its length how strongly it radiates there; or nothing.
     """
 
     recording: Recording
@@ -59,6 +70,8 @@ class SceneEvent:
     tail: int
     speed: float = 1.0
     equaliser_db: tuple[float, ...] = ()
+    swell_db: tuple[float, ...] = ()
+    facing: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,7 @@ class Scene:
         snr_db: mean event power over ambience, in dB.
         noise_seed: of the ambience.
         seconds: its length.
+        microphone_db: of each channel the gains at EQUALISER_HZ, or nothing.
     """
 
     name: str
@@ -82,6 +96,7 @@ class Scene:
     snr_db: float
     noise_seed: int
     seconds: int = CLIP_SECONDS
+    microphone_db: tuple[tuple[float, ...], ...] = ()
 
     @property
     def samples(self) -> int:
@@ -131,7 +146,11 @@ def plan_scene(
             _fill_layer(events, classes, weights / weights.sum(), split, room, bank, config, taxonomy, rng)
     events.sort(key=lambda event: event.start)
     snr_db = float(rng.uniform(*config.levels.snr_db))
-    return Scene(name, split, room, tuple(events), snr_db, int(rng.integers(2**31)), config.seconds)
+    seed = int(rng.integers(2**31))
+    spread = config.vary.microphone_db if split == "train" else 0.0
+    spectra = rng.normal(0.0, spread, (1 + MOST_CHANNELS, len(EQUALISER_HZ))) if spread else np.zeros((0, 0))
+    microphone = tuple(map(tuple, (spectra[:1] + CHANNELS_ALIKE * spectra[1:]).tolist()))
+    return Scene(name, split, room, tuple(events), snr_db, seed, config.seconds, microphone)
 
 
 def _fill_layer(
@@ -171,7 +190,8 @@ def _fill_layer(
         path = _path(room, samples / SAMPLE_RATE, height, config, rng)
         level = float(rng.uniform(*config.levels.source_db))
         tail = int(rng.integers(TAILS))
-        events.append(SceneEvent(recording, skip, samples, start, level, path, tail, speed, equaliser))
+        swell, facing = _perform(config.vary, samples, rng) if split == "train" else ((), ())
+        events.append(SceneEvent(recording, skip, samples, start, level, path, tail, speed, equaliser, swell, facing))
 
 
 def _vary(config: VariationConfig, rng: np.random.Generator) -> tuple[float, tuple[float, ...]]:
@@ -180,6 +200,20 @@ def _vary(config: VariationConfig, rng: np.random.Generator) -> tuple[float, tup
     speed = float(np.exp(rng.uniform(low, high))) if low < high else config.speed[0]
     spread = config.equaliser_db
     return speed, tuple(rng.normal(0.0, spread, len(EQUALISER_HZ)).tolist()) if spread else ()
+
+
+def _perform(
+    config: VariationConfig, samples: int, rng: np.random.Generator
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return an event's swell and the way its source faces; where nothing varies, no number is drawn."""
+    swell: list[float] = []
+    facing: list[float] = []
+    if config.dynamics_db:
+        swell = rng.normal(0.0, config.dynamics_db, 2 + int(samples / SAMPLE_RATE / SWELL_S)).tolist()
+    if config.directivity:
+        way = rng.standard_normal(3) * np.asarray([1.0, 1.0, 0.3])  # seldom to the floor or the ceiling
+        facing = (way * (rng.uniform(0.0, config.directivity) / np.linalg.norm(way))).tolist()
+    return tuple(swell), tuple(facing)
 
 
 def _path(

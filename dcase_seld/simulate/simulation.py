@@ -21,12 +21,12 @@ from dcase_seld.core.event_files import read_folder
 from dcase_seld.core.files import remove_unfinished, write_text
 from dcase_seld.core.work import share_work
 from dcase_seld.simulate.config import ClipCounts, PictureConfig, SceneConfig, SoundsConfig
-from dcase_seld.simulate.measured_rooms import MeasuredRoom, load_rooms
+from dcase_seld.simulate.measured_rooms import divide_rooms, load_rooms, measured_room
 from dcase_seld.simulate.pictures import PictureBank, open_pictures
-from dcase_seld.simulate.render import Heard, hear_scene, label_scene, render_scene, to_stereo
+from dcase_seld.simulate.render import Heard, hear_scene, label_scene, microphones, render_scene, to_stereo
 from dcase_seld.simulate.rooms import AnyRoom, sample_room
 from dcase_seld.simulate.scenes import Scene, plan_scene
-from dcase_seld.simulate.sound_bank import SoundBank, procedural_bank
+from dcase_seld.simulate.sound_bank import SoundBank, ambience_bank, procedural_bank
 
 PARTS = {"train": "dev-train-synth", "test": "dev-test-synth"}
 
@@ -50,6 +50,7 @@ class SimulationPlan:
         prior: (C,) class weights.
         output: "stereo" clips in the challenge's layout, or "foa" recordings in STARSS23's, for the converter.
         responses: folder of measured rooms, or None.
+        ambience: folder of recordings of ambience, or None.
         video: what the video shows, or None for sound alone.
         pictures: folder of pictures for the video, or None for drawn ones.
     """
@@ -64,6 +65,7 @@ class SimulationPlan:
     prior: tuple[float, ...]
     output: Output = "stereo"
     responses: Path | None = None
+    ambience: Path | None = None
     video: PictureConfig | None = None
     pictures: Path | None = None
 
@@ -133,7 +135,8 @@ class ClipMaker:
         self.pictures: PictureBank | None = None
         if job.video is not None:
             self.pictures = open_pictures(job.pictures, job.taxonomy, job.sound_config.split_seed)
-        self._measured = divide_measured(job)
+        self._measured = divide_rooms(load_rooms(job.responses) if job.responses else [], job.sound_config)
+        self._ambience = ambience_bank(job.ambience, job.sound_config) if job.ambience else None
         self._rooms: dict[tuple[str, int], AnyRoom] = {}
 
     def scene(self, fold: str, index: int) -> Scene:
@@ -146,14 +149,14 @@ class ClipMaker:
         return plan_scene(name, split, self.room(fold, number), self.bank, job.prior, job.scene, job.taxonomy, rng)
 
     def room(self, fold: str, number: int) -> AnyRoom:
-        """Return a room of a fold: measured rooms of its split first, simulated ones after them."""
+        """Return a room of a fold: measured rooms of its split first or in their share, else simulated ones."""
         job = self.job
         if (fold, number) not in self._rooms:
             split = job.room_split(fold, number)
             before = sum(job.room_split(fold, other) == split for other in range(number))
-            measured = self._measured[split]
-            if before < len(measured):
-                self._rooms[fold, number] = measured[before]
+            measured = measured_room(self._measured[split], before, job.scene.rooms.measured_share)
+            if measured is not None:
+                self._rooms[fold, number] = measured
             else:
                 rng = np.random.default_rng([job.seed, FOLDS[fold], number, 1])
                 self._rooms[fold, number] = sample_room(job.scene.rooms, rng)
@@ -166,8 +169,11 @@ class ClipMaker:
         job, scene = self.job, self.scene(fold, index)
         heard = hear_scene(scene, self.bank)
         channels = 2 if job.output == "stereo" else 4
-        mix = render_scene(scene, self.bank, heard, job.scene.levels.floor_db, channels)
-        write_wav(job.audio_file(fold, scene.name), to_stereo(mix) if channels == 2 else mix)
+        mix = render_scene(scene, self.bank, heard, job.scene.levels.floor_db, channels, self._ambience)
+        sound = to_stereo(mix) if channels == 2 else mix
+        if scene.microphone_db:
+            sound = microphones(sound, scene.microphone_db)
+        write_wav(job.audio_file(fold, scene.name), sound)
         if self.pictures is not None:
             self._film(fold, index, scene)
         self._label(job.label_file(fold, scene.name), scene, heard)
@@ -205,16 +211,6 @@ def open_bank(sounds: Path | None, taxonomy: Taxonomy, config: SoundsConfig, see
     from dcase_seld.simulate.folder_bank import folder_bank
 
     return folder_bank(sounds, taxonomy, config)
-
-
-def divide_measured(job: SimulationPlan) -> dict[str, list[MeasuredRoom]]:
-    """Return the measured rooms of every split: one room trains, of two one tests, of three one validates."""
-    rooms = load_rooms(job.responses) if job.responses is not None else []
-    sounds = job.sound_config
-    order = [rooms[i] for i in np.random.default_rng([sounds.split_seed, 7]).permutation(len(rooms))]
-    tests = max(1, round(sounds.test_fraction * len(order))) if len(order) > 1 and sounds.test_fraction else 0
-    validations = max(1, round(sounds.validation_fraction * len(order))) if len(order) > 2 else 0
-    return {"test": order[:tests], "val": order[tests : tests + validations], "train": order[tests + validations :]}
 
 
 FEWEST, MOST = 4, 32

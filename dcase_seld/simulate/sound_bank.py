@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.core.classes import Taxonomy
-from dcase_seld.core.files import write_bytes
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.files import visible_files, write_bytes
 from dcase_seld.simulate.config import SoundsConfig
 from dcase_seld.simulate.sources import (
     bell,
@@ -166,6 +167,68 @@ class SoundBank:
                 return sound
             write_bytes(file, sound.data)
         return np.asarray(np.memmap(file, np.int16, "r"))
+
+
+RECORDED = 0.5
+"""Share of the clips whose ambience is recorded, where there are recordings."""
+
+
+@dataclass
+class AmbienceBank:
+    """Recordings of ambience, each in one split alone; of one recording all splits take what they need.
+
+    Attributes:
+        files: the recordings of each split.
+        read: returns a file's sound at 24 kHz, (channels, S).
+    """
+
+    files: dict[str, list[Path]]
+    read: Callable[[Path], npt.NDArray[np.float32]]
+    _kept: dict[Path, npt.NDArray[np.float32]] = field(default_factory=dict, repr=False)
+
+    def stretch(self, split: str, seed: int, channels: int, samples: int) -> npt.NDArray[np.float32] | None:
+        """Return a random stretch (channels, S) of W, Y(, Z, X) of unit power in W; None: this clip has none.
+
+        Left and right become W and Y; channels that a recording lacks are other stretches of its first. What is too
+        short is repeated.
+        """
+        rng = np.random.default_rng([seed, 8])
+        if not self.files[split] or rng.random() >= RECORDED:
+            return None
+        path = self.files[split][int(rng.integers(len(self.files[split])))]
+        if path not in self._kept:
+            self._kept[path] = self.read(path)
+        sound = self._kept[path]
+        if len(sound) == 2:
+            sound = np.stack([sound[0] + sound[1], sound[0] - sound[1]]).astype(np.float32) / np.float32(2.0)
+        begins = rng.integers(sound.shape[1], size=channels)
+        rows = []
+        for channel in range(channels):
+            own = channel < len(sound)
+            start = int(begins[0 if own else channel])
+            part = np.take(sound[channel if own else 0], range(start, start + samples), mode="wrap")
+            rows.append(part if own else part * np.float32(np.sqrt(1.0 / 3.0)))
+        power = float(np.square(rows[0]).mean())
+        return np.asarray(np.stack(rows) / np.sqrt(power), dtype=np.float32) if power > 0 else None
+
+
+def ambience_bank(folder: Path, config: SoundsConfig) -> AmbienceBank:
+    """Return the recordings of ambience below a folder, divided at random as sounds are.
+
+    Raises:
+        SeldError: there is no recording.
+    """
+    from dcase_seld.media.audio import read_audio
+
+    paths = visible_files(folder, (".wav", ".flac", ".ogg", ".mp3")) if folder.is_dir() else []
+    if not paths:
+        raise SeldError(f"{folder} holds no recording of ambience.", "Give a folder of wav, flac, ogg or mp3 files.")
+    order = [sorted(paths)[i] for i in np.random.default_rng([config.split_seed, 9]).permutation(len(paths))]
+    tests, validations = (max(1, round(f * len(order))) for f in (config.test_fraction, config.validation_fraction))
+    files = {"test": order[:tests], "val": order[tests : tests + validations], "train": order[tests + validations :]}
+    if not files["train"]:
+        files = dict.fromkeys(files, order)
+    return AmbienceBank(files, lambda path: read_audio(path, channels=None, resample=True))
 
 
 def procedural_bank(taxonomy: Taxonomy, config: SoundsConfig, seed: int) -> SoundBank:

@@ -43,6 +43,11 @@ class SimulateConfig(SceneConfig):
         description="folder of measured rooms (SOFA files, or wav files and responses.csv): the first rooms of every "
         "split, simulated ones follow up to `rooms`",
     )
+    ambience: Annotated[Path | None, Outside()] = Field(
+        default=None,
+        description="folder of recordings of rooms and streets in which nothing of a class is heard, stereo or mono: a "
+        "stretch of one lies under every other clip, in place of made noise",
+    )
     video: bool = Field(default=False, description="compose a video of every clip")
     picture: PictureConfig = Field(default=PictureConfig(), description="what the video shows")
     pictures: Annotated[Path | None, Outside()] = Field(
@@ -92,6 +97,7 @@ def run_simulate(config: SimulateConfig, inputs: Inputs, out: Path, context: Con
         prior=prior,
         output=config.output,
         responses=config.responses,
+        ambience=config.ambience,
         video=config.picture if config.video else None,
         pictures=config.pictures,
     )

@@ -201,3 +201,33 @@ def test_the_command_makes_an_ensemble_and_refuses_test_clips(store: Path, tmp_p
         CliRunner().invoke(
             ensemble, [*members, "--weights", "1,1,1", "--out", str(tmp_path / "g")], catch_exceptions=False
         )
+
+
+def test_distances_that_are_too_far_on_the_whole_are_brought_nearer(store: Path) -> None:
+    """Relative error punishes "too far" more: of distances spread evenly in log around the truth, less wins."""
+    opened = Store.open(store)
+    output = answer(opened, true=(0.9, 0.9), false=(0.1, 0.1))
+    spread = torch.exp(0.5 * torch.randn(output.distance.shape, generator=torch.Generator().manual_seed(1)))
+    members = members_of(opened, [output._replace(distance=1.25 * spread * output.distance)])
+    found = tune(members, members.outputs[0])
+    assert 0.6 <= found.distance_scale < 0.8
+    error = {
+        scale: members.scores(members.events(members.outputs[0], distance_scale=scale))["relative_distance_error"]
+        for scale in (1.0, found.distance_scale)
+    }
+    assert error[found.distance_scale] < 0.8 * error[1.0]
+    assert tune(members, members.outputs[0], distance=False).distance_scale == 1.0
+
+
+def test_the_distance_factor_of_an_ensemble_is_in_what_it_predicts(store: Path, tmp_path: Path) -> None:
+    network(tmp_path / "one", 1)
+    opened = Store.open(store)
+    found = []
+    for scale in (1.0, 0.5):
+        folder = tmp_path / f"times {scale}"
+        folder.mkdir()
+        member = Member(folder="../one")
+        write_ensemble(EnsembleSettings(members=(member,), thresholds=(0.0,), distance_scale=scale), folder)
+        predictor = Predictor.load([folder])
+        found.append(predictor.events(predictor.open_store(opened, "val")).distance_m)
+    assert len(found[0]) and np.allclose(found[1], 0.5 * found[0], rtol=1e-6)

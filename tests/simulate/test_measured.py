@@ -5,7 +5,7 @@ import pytest
 
 from dcase_seld.core.errors import SeldError
 from dcase_seld.media.audio import write_wav
-from dcase_seld.simulate.measured_rooms import load_rooms
+from dcase_seld.simulate.measured_rooms import load_rooms, measured_room
 from dcase_seld.simulate.rooms import direction, response
 
 
@@ -107,3 +107,13 @@ def test_sofa_files_are_read(tmp_path):
     (tmp_path / "bad.sofa").write_bytes(b"no hdf5")
     with pytest.raises(SeldError, match="no SOFA file"):
         load_rooms(tmp_path)
+
+
+def test_a_share_of_the_rooms_is_measured_ones_in_turn():
+    """Each once and first where no share is given; else spread over the split's rooms."""
+    rooms = ["a", "b"]
+    assert [measured_room(rooms, number, None) for number in range(4)] == ["a", "b", None, None]
+    found = [measured_room(rooms, number, 0.3) for number in range(10)]
+    assert [room for room in found if room] == ["a", "b", "a"] and found[0] is None
+    assert [measured_room([], number, 0.5) for number in range(2)] == [None, None]
+    assert {measured_room(rooms, number, 1.0) for number in range(4)} == {"a", "b"}

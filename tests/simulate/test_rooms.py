@@ -5,7 +5,6 @@ import pytest
 from dcase_seld.core.task import SAMPLE_RATE
 from dcase_seld.simulate.config import RoomsConfig
 from dcase_seld.simulate.rooms import (
-    BANDS_HZ,
     MATERIALS,
     SURFACES,
     _images,
@@ -15,6 +14,7 @@ from dcase_seld.simulate.rooms import (
     sample_room,
     sample_source,
 )
+from dcase_seld.simulate.synthesis import BANDS_HZ
 
 CONFIG = RoomsConfig()
 
@@ -132,3 +132,24 @@ def test_rooms_differ_in_size_reverberation_and_materials():
     assert min(r.rt60_s[3] for r in made) < 0.4 and max(r.rt60_s[3] for r in made) > 0.6
     slopes = [room.rt60_s[5] / room.rt60_s[0] for room in made]
     assert min(slopes) < 0.7 and max(slopes) > 1.0
+
+
+def test_a_source_that_faces_the_microphone_is_louder_than_one_that_turns_its_back_and_sends_no_more_in_all():
+    (room,) = rooms(1)
+    place = at(room, 30, 2.0)
+    toward = (np.asarray(room.microphone_m) - place) / 2.0
+    plain, front, back, none = (
+        early_response(room, place, 2, facing)[0] for facing in ((), tuple(toward), tuple(-toward), (1e-9, 0.0, 0.0))
+    )
+    assert np.allclose(none, plain, atol=1e-6)
+    direct = round(2.0 / 343 * SAMPLE_RATE)
+
+    def level(sound, hz):
+        spectrum = np.abs(np.fft.rfft(sound[0, direct - 20 : direct + 20], 2400)) ** 2
+        return 10 * np.log10(spectrum[hz // 10])
+
+    assert level(front, 8000) - level(back, 8000) > 15 > 3 > level(front, 200) - level(back, 200) > 0
+    ways = np.random.default_rng(0).standard_normal((300, 3))
+    ways /= np.linalg.norm(ways, axis=1, keepdims=True)
+    power = np.mean([np.square(early_response(room, place, 2, tuple(way))[0][0]).sum() for way in ways])
+    assert power == pytest.approx(np.square(plain[0]).sum(), rel=0.1)
