@@ -102,13 +102,17 @@ def chosen_kernels(deterministic: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
-def compile_network(network: nn.Module, quiet: bool) -> None:
-    """Let the network's kernels be fused when it first runs; what was compiled is kept for later trainings."""
+def compile_network(network: nn.Module, quiet: bool, graphs: bool = False) -> None:
+    """Let the network's kernels be fused when it first runs; what was compiled is kept for later trainings.
+
+    With `graphs` a CUDA device records a pass' kernels once and replays them: inputs must keep their shape, and what a
+    pass gave is overwritten by the next one, which `torch.compiler.cudagraph_mark_step_begin` announces.
+    """
     folder = os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
     if not quiet:
         found = "those of earlier trainings are there" if Path(folder).is_dir() else "none are there yet: minutes"
         say(f"compiling: the first updates take longer; fused kernels are kept in {folder} ({found})")
-    network.compile()
+    network.compile(mode="reduce-overhead" if graphs else None)
 
 
 def open_fabric(device: str, devices: int, nodes: int, precision: str = "32-true") -> Fabric:

@@ -219,6 +219,11 @@ class TrainConfig(Config):
         description="fuse the network's kernels (torch.compile): the first updates of each shape are slow, unless the "
         "cache has them; pays on GPUs",
     )
+    cuda_graphs: Annotated[bool, RunTime()] = Field(
+        default=False,
+        description="with compile, on one CUDA device: an update's kernels are recorded once and replayed together, "
+        "where small ones wait for the program; takes more memory",
+    )
     deterministic: Annotated[bool, RunTime()] = Field(
         default=False,
         description="only kernels that give the same bits each time, also on a GPU (slower there); a CPU's always do",
@@ -244,4 +249,6 @@ class TrainConfig(Config):
             raise ValueError(f"batch_size {self.batch_size} is not divisible by accumulate {self.accumulate}")
         if self.weights is not None and (min(self.weights, default=0) < 0 or sum(self.weights) <= 0):
             raise ValueError("weights must be at least 0, and one above 0")
+        if self.cuda_graphs and (not self.compile or self.accumulate > 1):
+            raise ValueError("cuda_graphs needs compile: true and accumulate: 1")
         return self

@@ -154,7 +154,7 @@ def _train_on(
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     optimizer = make_optimizer(network, config)
     if config.compile:
-        compile_network(network, quiet)
+        compile_network(network, quiet, config.cuda_graphs)
     wrapped, optimizer = fabric.setup(network, optimizer)
     average = WeightAverage(network, config.ema) if config.ema > 0 else None
     if chief:
@@ -180,11 +180,13 @@ def _train_on(
         fabric.barrier()
 
     def evaluation_network() -> SeldNetwork:
-        if average is None:
+        if average is None and not config.compile:
             return network
-        averaged = copy.deepcopy(network)
-        averaged.load_state_dict(average.state_dict())
-        return averaged
+        # A copy is not compiled: batches of other shapes would be compiled anew, each for minutes.
+        judged = copy.deepcopy(network)
+        if average is not None:
+            judged.load_state_dict(average.state_dict())
+        return judged
 
     try:
         while position.epoch < config.epochs and not (config.patience and position.stale >= config.patience):

@@ -42,6 +42,12 @@ def make_fabric(config: TrainConfig, device: str) -> Fabric:
     on_cpu = single_device(device).type == "cpu"
     if config.precision == "fp16" and on_cpu:
         raise SeldError("precision fp16 needs a CUDA device; this training runs on a CPU.", "Use bf16 or fp32.")
+    if config.cuda_graphs and (single_device(device).type != "cuda" or config.devices * config.nodes > 1):
+        raise SeldError(
+            f"cuda_graphs needs one CUDA device; this training runs on {config.devices * config.nodes} × "
+            f"{single_device(device).type}.",
+            "Set cuda_graphs: false; compile may stay.",
+        )
     if not on_cpu:
         # What stays in float32 is rounded to TF32 where it is multiplied, as convolutions are anyway.
         torch.set_float32_matmul_precision("high")
@@ -220,16 +226,23 @@ def resident_sound(config: TrainConfig, sources: Sequence[StoreSource], device: 
         return None
     if device.type != "cuda":
         return ResidentSound(sources, device) if config.data_on == "device" else None
-    need, free = ResidentSound.size(sources), torch.cuda.mem_get_info(device)[0]
-    if need <= config.data_share * free:
-        return ResidentSound(sources, device)
-    if config.data_on == "device":
+    fits = fits_on_device(config, ResidentSound.size(sources), torch.cuda.mem_get_info(device)[0])
+    return ResidentSound(sources, device) if fits else None
+
+
+def fits_on_device(config: TrainConfig, need: int, free: int) -> bool:
+    """Return whether `need` bytes of sound may live on a device with `free` bytes.
+
+    Raises:
+        SeldError: data_on is device, and they may not.
+    """
+    if need > config.data_share * free and config.data_on == "device":
         raise SeldError(
             f"data_on is device, but the sound takes {need / 1e9:.1f} GB of {free / 1e9:.1f} GB that are free there, "
             f"more than data_share {config.data_share:g} of it.",
             "Set data_on: auto or host, or raise data_share.",
         )
-    return None
+    return need <= config.data_share * free
 
 
 def make_batches(

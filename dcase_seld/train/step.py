@@ -103,6 +103,8 @@ def training_step(
             everyone = fabric.all_reduce(everyone, reduce_op="sum")  # type: ignore[assignment]
     for number in range(config.accumulate):
         part = slice(number * len(features) // config.accumulate, (number + 1) * len(features) // config.accumulate)
+        if config.cuda_graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with fabric.no_backward_sync(wrapped, enabled=number + 1 < config.accumulate):
             piece = inputs.map(lambda t: t[part])  # noqa: B023
             output = wrapped(piece)

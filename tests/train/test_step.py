@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from tiny import MODEL, make_store
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dcase_seld.core.errors import SeldError
 from dcase_seld.core.task import TASKS, Task
 from dcase_seld.model.network import build_model
 from dcase_seld.model.types import ModelInput, SeldTarget, Tokens
@@ -22,7 +23,7 @@ from dcase_seld.train.augment import Augment
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.loop import train
 from dcase_seld.train.losses import make_loss
-from dcase_seld.train.setup import make_optimizer
+from dcase_seld.train.setup import fits_on_device, make_batches, make_optimizer, resident_sound
 from dcase_seld.train.state import WeightAverage
 from dcase_seld.train.step import training_step
 
@@ -130,6 +131,44 @@ def test_sound_on_the_device_is_that_of_the_files(tmp_path: Path) -> None:
         assert torch.equal(wave, read.input.wave)
         beyond += int((read.start > 0).sum())
     assert beyond > 0
+
+
+def test_sound_moves_to_a_device_whose_free_memory_it_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = StoreSource(Store.open(noise_store(tmp_path, 12)), np.arange(1, 12))
+    need = ResidentSound.size([source])
+    assert need == 12 * 120_000 * 2 * 2
+    for place, free, fits in (("auto", 4 * need, True), ("auto", 2 * need, False), ("device", 4 * need, True)):
+        assert fits_on_device(TrainConfig(data_on=place, data_share=0.3), need, free) is fits
+    with pytest.raises(SeldError, match=r"the sound takes 0\.0 GB of 0\.0 GB .* more than data_share 0\.3"):
+        fits_on_device(TrainConfig(data_on="device", data_share=0.3), need, 2 * need)
+
+    # A device that says it is CUDA and of whose memory so much is free; the sound itself goes to another one.
+    made, asked = [], []
+    monkeypatch.setattr("dcase_seld.train.setup.ResidentSound.__init__", lambda self, *given: made.append(given))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (asked.append(device) or 4 * need, 80 * 10**9))
+    device = torch.device("cuda", 1)
+    assert resident_sound(TrainConfig(data_share=0.2), [source], device) is None and asked == [device]
+    assert resident_sound(TrainConfig(data_on="host"), [source], device) is None and made == []
+    assert resident_sound(TrainConfig(data_share=0.3), [source], device) is not None and made == [([source], device)]
+    source.cache = object()
+    assert resident_sound(TrainConfig(data_on="device"), [source], device) is None, "features come from a cache"
+
+
+def test_processes_gather_from_the_device_what_each_would_read(tmp_path: Path) -> None:
+    """Two processes: each holds the sound on its own device, and meets its own clips."""
+    source = StoreSource(Store.open(noise_store(tmp_path, 12)), np.arange(12))
+    config, device = TrainConfig(batch_size=6), torch.device("cpu")
+    resident, met = ResidentSound([source], device), []
+    for rank in range(2):
+        fabric = SimpleNamespace(device=device, world_size=2, global_rank=rank)
+        bare, read = (make_batches(config, [source], fabric, there).epoch(0) for there in (resident, None))
+        for one, other in zip(bare, read, strict=True):
+            assert one.input.wave is None and len(one.index) == 3
+            assert torch.equal(ModelInput(wave=resident.wave(one)).floats().wave, other.input.wave)
+            met += one.index.tolist()
+    assert sorted(met) == list(range(12))
+    empty = ResidentSound([source], torch.device("meta")).wave(one)
+    assert empty.shape == (3, 2, 120_000) and empty.dtype == torch.int16 and empty.device.type == "meta"
 
 
 def test_where_the_sound_lives_and_how_it_travels_change_nothing(tmp_path: Path) -> None:
