@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from dcase_seld.core.errors import SeldError
 
 if TYPE_CHECKING:
+    from dcase_seld.core.event_files import Clips
     from dcase_seld.core.events import Events
     from dcase_seld.infer.predictor import Predictor
     from dcase_seld.recipe.stage import Stage
@@ -36,25 +37,31 @@ def read_events(
         SeldError: the path does not exist or holds no events; names file and line of what is wrong in a CSV.
     """
     from dcase_seld.core.classes import load_taxonomy, taxonomy_beside
+    from dcase_seld.core.csv_rows import Limits
+    from dcase_seld.core.event_files import read_files
+    from dcase_seld.core.events import Events
 
     path = Path(path)
     own = taxonomy or taxonomy_beside(path if path.is_dir() else path.parent)
     classes = None if own is None else load_taxonomy(Path(own))
-    return replace(_read(path, n_classes if classes is None else len(classes), frames), taxonomy=classes)
+    found = _clips(path)
+    if not isinstance(found, Events):
+        found = read_files(found, Limits(n_classes if classes is None else len(classes), frames))
+    return replace(found, taxonomy=classes)
 
 
-def _read(path: Path, n_classes: int, frames: int | None) -> Events:
-    from dcase_seld.core.event_files import read_csv, read_folder
+def _clips(given: Events | PathLike) -> Clips:
+    """Return the table in an events.npz or in the folder of a step, or the CSV files there."""
+    from dcase_seld.core.event_files import list_csv
     from dcase_seld.core.events import Events
 
-    if path.suffix == ".npz":
-        return Events.load(path)
-    if (path / "events.npz").is_file():
-        return Events.load(path / "events.npz")
-    if path.is_dir():
-        inner = path / "csv"
-        return read_folder(inner if inner.is_dir() else path, n_classes=n_classes, frames=frames)
-    return read_csv(path, n_classes=n_classes, frames=frames)
+    if isinstance(given, Events):
+        return given
+    path = Path(given)
+    for table in (path, path / "events.npz"):
+        if table.suffix == ".npz" and table.is_file():
+            return Events.load(table)
+    return list_csv(path / "csv" if (path / "csv").is_dir() else path)
 
 
 def score(
@@ -90,31 +97,22 @@ def score(
     from dcase_seld.core.classes import load_taxonomy, taxonomy_beside
     from dcase_seld.core.events import Events
     from dcase_seld.core.work import say
-    from dcase_seld.scoring.official import Remarks, edition_scores, score_events
+    from dcase_seld.scoring.official import score_clips
 
     own = taxonomy if taxonomy is not None or isinstance(reference, Events) else taxonomy_beside(Path(reference))
-    classes = n_classes if own is None else len(load_taxonomy(Path(own)))
-    if task != "dcase2025":
-        from dcase_seld.scoring.editions import count_sources, read_sources, sources_of
-
-        guess, truth = (
-            sources_of(item) if isinstance(item, Events) else read_sources(Path(item), task, reference=annotated)
-            for item, annotated in ((prediction, False), (reference, True))
-        )
-        for note in (*guess.notes_of(classes), *truth.notes_of(classes)):
-            say(f"note: {note}")
-        clips, sums = count_sources(guess, truth, task=task, n_classes=classes, protocol=protocol)
-        how = {"task": task, "average": average, "protocol": protocol}
-        return edition_scores(clips, sums, jackknife=jackknife is not None, **how)
-    tables = [
-        item if isinstance(item, Events) else _read(Path(item), classes, frames) for item in (prediction, reference)
-    ]
-    settings = {"average": average, "protocol": protocol, "track": track, "jackknife": jackknife}
-    scores = score_events(*tables, n_classes=classes, **settings)  # type: ignore[arg-type]
-    remarks = Remarks()
-    remarks.add(*tables)
-    for line in remarks.lines(protocol):
-        say(f"note: {line}")
+    scores, notes = score_clips(
+        _clips(prediction),
+        _clips(reference),
+        task=task,
+        n_classes=n_classes if own is None else len(load_taxonomy(Path(own))),
+        frames=frames,
+        average=average,
+        protocol=protocol,
+        track=track,
+        jackknife=jackknife,
+    )
+    for note in notes:
+        say(f"note: {note}")
     return scores
 
 

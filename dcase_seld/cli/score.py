@@ -92,13 +92,10 @@ def score(
     beside a jackknife interval is the real one.
     """
     from dcase_seld.core.classes import load_taxonomy, taxonomy_beside
-    from dcase_seld.core.csv_rows import Limits
-    from dcase_seld.core.event_files import labels_in, list_csv
+    from dcase_seld.core.event_files import labels_in, list_csv, names_of
     from dcase_seld.core.work import say
-    from dcase_seld.scoring.editions import count_sources, read_sources
     from dcase_seld.scoring.figures import EDITION_FIGURES
-    from dcase_seld.scoring.intervals import jackknife
-    from dcase_seld.scoring.official import Remarks, check_clips, count_files, edition_scores, format_scores, scores_of
+    from dcase_seld.scoring.official import check_clips, format_scores, score_clips
 
     named_file(json_file, r'"protocol":', (pred, ref))
     ref = labels_in(ref)
@@ -106,30 +103,27 @@ def score(
     if own is not None:
         echo(f"note: the classes are those of {own}.", err=True)
     classes = load_taxonomy(taxonomy or own)
+    if form is not None and task == "dcase2025":
+        raise SeldError("--format is for the editions before 2025.", "Leave it out, or add --task dcase2024.")
+    predicted, annotated = list_csv(pred), list_csv(ref)
+    nothing = "a file with the header alone" if task == "dcase2025" else "an empty file"
+    remedy = f"Write {nothing} where nothing was detected, or pass --allow-missing to leave them out."
     allowed = allow_missing or protocol == "complete"
-    how: dict[str, Any] = {"average": average, "protocol": protocol}
-    if task != "dcase2025":
-        found, truth = read_sources(pred, task, form=form), read_sources(ref, task, reference=True)
-        remedy = "Write an empty file where nothing was detected, or pass --allow-missing to leave them out."
-        missing = check_clips(found.clips, truth.clips, pred, ref, allowed, remedy)
-        notes = [*found.notes_of(len(classes)), *truth.notes_of(len(classes))]
-        clips, sums = count_sources(found, truth, task=task, n_classes=len(classes), protocol=protocol)
-        scores = edition_scores(clips, sums, task=task, jackknife=with_jackknife, **how)
-    else:
-        if form is not None:
-            raise SeldError("--format is for the editions before 2025.", "Leave it out, or add --task dcase2024.")
-        predicted, annotated = list_csv(pred), list_csv(ref)
-        given, known = (tuple(name for name, _ in files) for files in (predicted, annotated))
-        missing, remarks = check_clips(given, known, pred, ref, allowed), Remarks()
-        try:
-            limits = Limits(len(classes), None if isinstance(frames, str) else frames)
-            counts = count_files(predicted, annotated, limits, protocol, remarks)
-        except SeldError as error:
-            remedy = next((mend for words, mend in MENDS.items() if words in error.problem), error.remedy)
-            raise SeldError(error.problem, remedy) from error
-        notes = remarks.lines(protocol)
-        by = jackknife(counts, average=average, track=track, by=jackknife_by) if with_jackknife else None
-        scores = scores_of(counts, track=track, jackknife=by, **how)
+    missing = check_clips(names_of(predicted), names_of(annotated), pred, ref, None if allowed else remedy)
+    how: dict[str, Any] = {"average": average, "protocol": protocol, "track": track, "form": form}
+    try:
+        scores, notes = score_clips(
+            predicted,
+            annotated,
+            task=task,
+            n_classes=len(classes),
+            frames=None if isinstance(frames, str) else frames,
+            jackknife=jackknife_by if with_jackknife else None,
+            **how,
+        )
+    except SeldError as error:
+        remedy = next((mend for words, mend in MENDS.items() if words in error.problem), error.remedy)
+        raise SeldError(error.problem, remedy) from error
     if missing:
         say(f"warning: {len(missing)} clip(s) have no prediction file: {listing(missing)}.")
     for note in notes:

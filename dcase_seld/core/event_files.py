@@ -35,7 +35,7 @@ def read_csv(path: Path, *, n_classes: int = 13, frames: int | None = CLIP_FRAME
     Raises:
         SeldError: names the file, the line, what was expected and what was got.
     """
-    return _read([(path.stem, str(path))], Limits(n_classes, frames))
+    return read_files([(path.stem, str(path))], Limits(n_classes, frames))
 
 
 def read_folder(folder: Path, *, n_classes: int = 13, frames: int | None = CLIP_FRAMES) -> Events:
@@ -49,21 +49,36 @@ def read_folder(folder: Path, *, n_classes: int = 13, frames: int | None = CLIP_
     Raises:
         SeldError: the folder cannot be read or holds no CSV, a clip occurs twice, or a file is not as it must be.
     """
-    return _read(list_csv(folder), Limits(n_classes, frames))
+    return read_files(list_csv(folder), Limits(n_classes, frames))
 
 
 BATCH_CLIPS = 256
-"""Clips whose files are held in memory at a time where only sums of them are needed."""
+"""Clips whose events are held in memory at a time where only sums of them are needed."""
+
+Clips = Events | Sequence[tuple[str, str]]
+"""Where the events of clips are: in a table, or in files, each as (clip name, path)."""
 
 
-def in_batches(files: Sequence[tuple[str, str]], limits: Limits) -> Iterator[Events]:
-    """Yield the events of (clip name, path), at most BATCH_CLIPS files at a time.
+def names_of(clips: Clips) -> tuple[str, ...]:
+    """Return the names of clips."""
+    return clips.clips if isinstance(clips, Events) else tuple(name for name, _ in clips)
+
+
+def in_batches(clips: Clips, limits: Limits, names: Sequence[str] | None = None) -> Iterator[Events]:
+    """Yield the events of clips, of all or of the named ones in this order, at most BATCH_CLIPS clips at a time.
 
     Raises:
         SeldError: a file is not as it must be; how many others are not is said as well.
     """
-    for start in range(0, len(files), BATCH_CLIPS):
-        yield _read(files[start : start + BATCH_CLIPS], limits, files[start + BATCH_CLIPS :])
+    chosen = names_of(clips) if names is None else names
+    starts = range(0, len(chosen), BATCH_CLIPS)
+    if isinstance(clips, Events):
+        yield from (clips.select_clips(chosen[start : start + BATCH_CLIPS]) for start in starts)
+        return
+    paths = dict(clips)
+    files = [(name, paths[name]) for name in chosen]
+    for start in starts:
+        yield read_files(files[start : start + BATCH_CLIPS], limits, files[start + BATCH_CLIPS :])
 
 
 def labels_in(folder: Path) -> Path:
@@ -73,11 +88,13 @@ def labels_in(folder: Path) -> Path:
 
 
 def list_csv(folder: Path) -> list[tuple[str, str]]:
-    """Return (clip name, path) of all CSV files of a folder and its direct sub-folders, ordered by name.
+    """Return (clip name, path) of all CSV files of a folder and its direct sub-folders, ordered by name; or of a file.
 
     Raises:
         SeldError: the folder cannot be read, holds no CSV, or holds two files of one clip.
     """
+    if folder.is_file():
+        return [(folder.stem, str(folder))]
     files, folders = _scan(str(folder))
     for sub in sorted(folders):
         files += _scan(sub)[0]
@@ -168,8 +185,8 @@ def mistake_error(path: str, mistake: Mistake, others: int = 0) -> SeldError:
     return SeldError(f"{path}, line {mistake.line}: {mistake.problem}.{more}", mistake.remedy)
 
 
-def _read(files: Sequence[tuple[str, str]], limits: Limits, later: Sequence[tuple[str, str]] = ()) -> Events:
-    """Return the events of files; after a mistake, those in `later` files are counted too."""
+def read_files(files: Sequence[tuple[str, str]], limits: Limits, later: Sequence[tuple[str, str]] = ()) -> Events:
+    """Return the events of (clip name, path); after a mistake, those in `later` files are counted too."""
     rows, counts, mistakes = parse_files([file_content(path, limits) for _, path in files], limits)
     if mistakes:
         others = len(mistakes) - 1

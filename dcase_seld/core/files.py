@@ -167,15 +167,16 @@ def write_json(path: Path | str, data: Any, *, flush: bool = False) -> None:
     try:
         text = json.dumps(data, indent=1, allow_nan=False)
     except ValueError:
-        text = json.dumps(_finite(data), indent=1)
+        text = json.dumps(finite(data), indent=1)
     write_bytes(path, (text + "\n").encode(), flush=flush)
 
 
-def _finite(data: Any) -> Any:
+def finite(data: Any) -> Any:
+    """Return plain data with None for every number that JSON cannot hold."""
     if isinstance(data, Mapping):
-        return {key: _finite(value) for key, value in data.items()}
+        return {key: finite(value) for key, value in data.items()}
     if isinstance(data, (list, tuple)):
-        return [_finite(value) for value in data]
+        return [finite(value) for value in data]
     return None if isinstance(data, float) and not math.isfinite(data) else data
 
 

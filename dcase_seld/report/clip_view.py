@@ -191,8 +191,8 @@ def load_events(
         if file.suffix == ".csv" and file.is_file():
             if task is None and file.stat().st_size and not columns_without_header(file):
                 return read_csv(file, n_classes=len(classes), frames=None)
-            return events_of(read_sources(file, _edition(file, reference, task), reference=reference, form=form),
-                             len(classes))  # fmt: skip
+            edition, files = _edition(file, reference, task), [(name, str(file))]
+            return events_of(read_sources(files, edition, reference=reference, form=form), len(classes))
     raise SeldError(f"{path} holds no events of the clip {name!r}.", "Give events.npz, a CSV, or a folder with one.")
 
 

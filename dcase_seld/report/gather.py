@@ -167,7 +167,7 @@ def _predicted(results: Path, csv_folder: Path, n_classes: int, frames: int, tas
             return Events.load(table)
     inner = csv_folder / "csv" if (csv_folder / "csv").is_dir() else csv_folder
     if task in EDITION_FIGURES:
-        return events_of(read_sources(inner, task, form="polar"), n_classes)
+        return events_of(read_sources(list_csv(inner), task, form="polar"), n_classes)
     return read_folder(inner, n_classes=n_classes, frames=frames or None)
 
 
@@ -179,12 +179,15 @@ def _folder_of_csv(path: Path, references: Path, track: str, task: str, form: st
     taxonomy = load_taxonomy(taxonomy_beside(labels))
     size, said = len(taxonomy), []
     if task in EDITION_FIGURES:
-        found = read_sources(path, task, form=form), read_sources(labels, task, reference=True)
+        found = (
+            read_sources(list_csv(path), task, form=form),
+            read_sources(list_csv(labels), task, reference=True),
+        )
         said = [note for one in found for note in one.notes_of(size)]
         prediction, reference = (events_of(one, size) for one in found)
     else:
         prediction, reference = (read_folder(place, n_classes=size, frames=None) for place in (path, labels))
-    missing = check_clips(prediction.clips, reference.clips, path, labels, missing_allowed=True)
+    missing = check_clips(prediction.clips, reference.clips, path, labels, remedy=None)
     simulated = root is not None and is_simulated(root)
     remarks = Remarks()
     reference = reference.select_clips(prediction.clips)

@@ -16,7 +16,7 @@ from dcase_seld.recipe.provenance import FinishedStep
 from dcase_seld.scoring.counts import COUNTS, Counts, count_events
 from dcase_seld.scoring.editions import SUMS, count_sources, sources_of
 from dcase_seld.scoring.figures import EDITION_FIGURES, FIGURES, Figure, read_epochs, shown
-from dcase_seld.scoring.intervals import By, jackknife, paired_difference
+from dcase_seld.scoring.intervals import By, paired_difference
 from dcase_seld.scoring.official import Scores, edition_scores, scores_of
 
 if TYPE_CHECKING:
@@ -149,8 +149,7 @@ class Run:
         how: dict[str, Any] = {"average": self.average, "protocol": self.protocol}
         if self.task in EDITION_FIGURES:
             return edition_scores(counts.clips, counts.values, task=self.task, jackknife=intervals, **how)
-        found = jackknife(counts, average=how["average"], track=self.track, by=self.unit) if intervals else None
-        return scores_of(counts, track=self.track, jackknife=found, **how)
+        return scores_of(counts, track=self.track, jackknife=self.unit if intervals else None, **how)
 
     @cached_property
     def counts(self) -> Counts:

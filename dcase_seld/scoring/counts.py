@@ -10,7 +10,7 @@ in a frame, each further one overwrites the first track; a zero reference distan
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -129,17 +129,8 @@ PROTOCOLS = {
 """What each protocol scores."""
 
 COUNTS = (
-    "hit",
-    "hit_onscreen",
-    "match",
-    "extra",
-    "miss",
-    "azimuth_error",
-    "distance_error",
-    "relative_error",
-    "onscreen_right",
-    "azimuth_right",
-    "distance_right",
+    *("hit", "hit_onscreen", "match", "extra", "miss", "azimuth_error", "distance_error", "relative_error"),
+    *("onscreen_right", "azimuth_right", "distance_right"),
 )
 """What is summed, in degrees and centimetres: hit_onscreen are hits whose on-screen flag agrees, *_right matches of
 which one thing is right; a hit has both azimuth and distance right."""
@@ -163,6 +154,16 @@ class Counts:
     values: npt.NDArray[np.float64]
 
 
+def refuse_unknown(predicted: Sequence[str], annotated: Container[str]) -> None:
+    """Refuse predictions of clips without references, which are named."""
+    unknown = [name for name in predicted if name not in annotated]
+    if unknown:
+        raise SeldError(
+            f"{len(unknown)} predicted clip(s) have no reference: {listing(unknown)}.",
+            "Score predictions against the references of the same split.",
+        )
+
+
 def count_events(
     prediction: Events, reference: Events, *, n_classes: int = 13, protocol: Protocol = "official"
 ) -> Counts:
@@ -178,12 +179,7 @@ def count_events(
         SeldError: a predicted clip is not among the references.
     """
     place = {name: index for index, name in enumerate(reference.clips)}
-    unknown = [name for name in prediction.clips if name not in place]
-    if unknown:
-        raise SeldError(
-            f"{len(unknown)} predicted clip(s) have no reference: {listing(unknown)}.",
-            "Score predictions against the references of the same split.",
-        )
+    refuse_unknown(prediction.clips, place)
     listed = np.array([place[name] for name in prediction.clips], np.int64)
     sphere = reference.elevation_deg is not None
     made = _sphere_rows if sphere else official_rows

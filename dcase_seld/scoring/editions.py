@@ -14,20 +14,19 @@ as misses. The program's printed value beside a jackknife interval is that of it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.core.csv_rows import Limits, parse_numbers
-from dcase_seld.core.errors import SeldError, listing
-from dcase_seld.core.event_files import file_content, list_csv, mistake_error
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.event_files import file_content, mistake_error
 from dcase_seld.core.events import Events
 from dcase_seld.core.task import DOA_THRESHOLD_DEG, RELATIVE_DISTANCE_THRESHOLD
-from dcase_seld.scoring.counts import EPS, Floats, Groups, Integers, pair_rows
+from dcase_seld.scoring.counts import EPS, Floats, Groups, Integers, pair_rows, refuse_unknown
 
 FORMATS = {
     "polar": "frame, class, source, azimuth, elevation in degrees; then metres where there is a distance",
@@ -77,11 +76,13 @@ class Sources:
         return [*self.notes, *([said] if left_out else [])]
 
 
-def read_sources(folder: Path, task: str, *, reference: bool = False, form: str | None = None) -> Sources:
-    """Return the sources of all `*.csv` of a folder and its direct sub-folders.
+def read_sources(
+    files: Sequence[tuple[str, str]], task: str, *, reference: bool = False, form: str | None = None
+) -> Sources:
+    """Return the sources in CSV files.
 
     Args:
-        folder: references, or predictions of one system; or one file.
+        files: (clip name, path) of references, or of the predictions of one system, see `list_csv`.
         task: "dcase2024" or "dcase2023".
         reference: annotated files: degrees and centimetres.
         form: one of FORMATS; None: what the number of columns says, where it leaves no doubt.
@@ -96,8 +97,7 @@ def read_sources(folder: Path, task: str, *, reference: bool = False, form: str 
         widths = {width for found in allowed.values() for width in found}
     else:
         widths = set(allowed[form])
-    files = [(folder.stem, str(folder))] if folder.is_file() else list_csv(folder)
-    parts, found_forms, counts = [], set(), []
+    parts, found_forms, counts = [np.empty((0, 8))], set(), []
     for _, path in files:
         rows, mistake = parse_numbers(file_content(path, Limits(frames=None)), widths)
         if mistake is not None:
@@ -198,9 +198,7 @@ def count_sources(
         protocol: "official", or "complete": every frame of every clip, missing files are missed sources.
     """
     place = {name: index for index, name in enumerate(reference.clips)}
-    unknown = [name for name in prediction.clips if name not in place]
-    if unknown:
-        raise SeldError(f"{len(unknown)} predicted clip(s) have no reference: {listing(unknown)}.", "Remove them.")
+    refuse_unknown(prediction.clips, place)
     listed = np.array([place[name] for name in prediction.clips], np.int64)
     clips, second = len(place), 10 if task == "dcase2023" else 1
     scored, end = np.ones(clips, bool), np.full(clips, np.iinfo(np.int64).max)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -13,25 +12,21 @@ import numpy as np
 
 from dcase_seld.core.csv_rows import Limits
 from dcase_seld.core.errors import SeldError, listing
-from dcase_seld.core.event_files import in_batches
+from dcase_seld.core.event_files import Clips, in_batches, names_of
 from dcase_seld.core.events import Events
+from dcase_seld.core.files import finite
+from dcase_seld.core.task import CLIP_FRAMES
 from dcase_seld.scoring import intervals
-from dcase_seld.scoring.counts import Counts, Protocol, count_events
-from dcase_seld.scoring.editions import METRES_BELOW
+from dcase_seld.scoring.counts import Counts, Protocol, count_events, refuse_unknown
+from dcase_seld.scoring.editions import METRES_BELOW, count_sources, read_sources, sources_of
 from dcase_seld.scoring.figures import FIGURES, Average, Figure, Floats, align, edition_figures, figures, shown
 from dcase_seld.scoring.intervals import By
 
 
 def check_clips(
-    predicted: tuple[str, ...],
-    annotated: tuple[str, ...],
-    pred: Path,
-    ref: Path,
-    missing_allowed: bool = False,
-    remedy: str = "Write a file with the header alone where nothing was detected, or pass --allow-missing to leave them"
-    " out.",
+    predicted: tuple[str, ...], annotated: tuple[str, ...], pred: Path, ref: Path, remedy: str | None
 ) -> list[str]:
-    """Return the clips without predictions, which must be allowed; predictions of unknown clips never are.
+    """Return the clips without predictions; with a `remedy` there may be none. Predictions of unknown clips never may.
 
     Raises:
         SeldError: names them.
@@ -45,7 +40,7 @@ def check_clips(
         )
     given = set(predicted)
     missing = [name for name in annotated if name not in given]
-    if missing and not missing_allowed:
+    if missing and remedy is not None:
         raise SeldError(
             f"{len(missing)} of {len(annotated)} clips in {ref} have no prediction file in {pred}: {listing(missing)}.",
             remedy,
@@ -53,43 +48,40 @@ def check_clips(
     return missing
 
 
-def count_files(
-    predicted: Sequence[tuple[str, str]],
-    annotated: Sequence[tuple[str, str]],
-    limits: Limits,
-    protocol: Protocol,
-    remarks: Remarks | None = None,
+def count_clips(
+    prediction: Clips, reference: Clips, limits: Limits, protocol: Protocol, remarks: Remarks | None = None
 ) -> Counts:
-    """Return the sums of (clip name, path) of CSV files, of which only some clips are in memory at a time.
+    """Return the sums of clips, of whose files only some are in memory at a time.
 
     Args:
-        predicted: each of a clip that is annotated; clips without one count as missing files.
-        annotated: the references.
+        prediction: each of a clip of `reference`, whose other clips count as missing files.
+        reference: the annotated clips.
         limits: what a file may hold.
         protocol: "official" or "complete".
-        remarks: is told what the files look like.
+        remarks: is told what the clips look like.
 
     Raises:
-        SeldError: a file is not as it must be.
+        SeldError: a file is not as it must be, or a predicted clip is unknown.
     """
-    known = {name for name, _ in predicted}
-    # Predictions stand in the order of references, so that both are read in the same batches.
-    places = {name: place for place, (name, _) in enumerate(annotated)}
-    given = sorted(predicted, key=lambda file: places[file[0]])
-    sparse = [file for file in annotated if file[0] not in known]
-    paired = [file for file in annotated if file[0] in known]
-    lost = ((Events.empty(), truth) for truth in in_batches(sparse, limits))
+    places = {name: place for place, name in enumerate(names_of(reference))}
+    predicted = names_of(prediction)
+    refuse_unknown(predicted, places)
+    # Predictions are read in the order of references, so that both come in the same batches.
+    paired = sorted(predicted, key=places.__getitem__)
+    sparse = sorted(places.keys() - set(predicted), key=places.__getitem__)
+    both = zip(in_batches(prediction, limits, paired), in_batches(reference, limits, paired), strict=True)
+    lost = ((Events.empty(), truth) for truth in in_batches(reference, limits, sparse))
     parts = []
-    for guess, truth in chain(zip(in_batches(given, limits), in_batches(paired, limits), strict=True), lost):
+    for guess, truth in chain(both, lost):
         parts.append(count_events(guess, truth, n_classes=limits.n_classes, protocol=protocol))
         if remarks is not None:
             remarks.add(guess, truth)
+    if not parts:
+        return count_events(Events.empty(), Events.empty(), n_classes=limits.n_classes, protocol=protocol)
     clips = [name for part in parts for name in part.clips]
     values = np.concatenate([part.values for part in parts], axis=1)
     order = sorted(range(len(clips)), key=lambda index: places[clips[index]])
-    if order != list(range(len(clips))):
-        clips, values = [clips[index] for index in order], values[:, order]
-    return Counts(tuple(clips), values)
+    return Counts(tuple(clips[index] for index in order), values[:, order])
 
 
 @dataclass
@@ -180,10 +172,7 @@ class Scores:
         """Return plain data for a JSON file: every key present, NaN and infinities as None."""
         left_out = ("figures", "classwise", "jackknife", "task" if self.track else "track")
         head = {key: value for key, value in vars(self).items() if key not in left_out}
-        plain: dict[str, Any] = finite(
-            {**head, **self.figures, "classwise": self.classwise, "jackknife": self.jackknife}
-        )
-        return plain
+        return dict(finite({**head, **self.figures, "classwise": self.classwise, "jackknife": self.jackknife}))
 
 
 def score_events(
@@ -212,17 +201,8 @@ def score_events(
     Raises:
         SeldError: a predicted clip is not among the references, or a setting is none of those above.
     """
-    for name, value, known in (
-        ("average", average, get_args(Average)),
-        ("protocol", protocol, get_args(Protocol)),
-        ("track", track, ("a", "b")),
-        ("jackknife", jackknife, (*get_args(By), None)),
-    ):
-        if value not in known:
-            raise SeldError(f"{name} is {value!r}.", f"Give one of {listing(known)}.")
     counts = count_events(prediction, reference, n_classes=n_classes, protocol=protocol)
-    bounds = None if jackknife is None else intervals.jackknife(counts, average=average, track=track, by=jackknife)
-    return scores_of(counts, average=average, protocol=protocol, track=track, jackknife=bounds)
+    return scores_of(counts, average=average, protocol=protocol, track=track, jackknife=jackknife)
 
 
 def scores_of(
@@ -231,9 +211,15 @@ def scores_of(
     average: Average = "macro",
     protocol: Protocol = "official",
     track: str = "b",
-    jackknife: Mapping[str, Mapping[str, Any] | None] | None = None,
+    jackknife: By | None = None,
 ) -> Scores:
-    """Return the scores that follow from counts."""
+    """Return the scores that follow from counts, with the 95 % intervals that `jackknife` asks for.
+
+    Raises:
+        SeldError: a setting is none of those that there are.
+    """
+    _refuse_settings(average, protocol, jackknife, track)
+    bounds = None if jackknife is None else intervals.jackknife(counts, average=average, track=track, by=jackknife)
     overall, classwise = figures(counts.values.sum(axis=1), average)
     had = {figure.name for figure in shown(track)}
     return Scores(
@@ -243,8 +229,64 @@ def scores_of(
         clips=len(counts.clips),
         figures={name: float(overall[name]) if name in had else None for name in FIGURES},
         classwise={name: classwise[name].tolist() if name in had else None for name in FIGURES},
-        jackknife=jackknife,
+        jackknife=bounds,
     )
+
+
+def _refuse_settings(average: str, protocol: str, jackknife: str | None, track: str) -> None:
+    for name, value, known in (
+        ("average", average, get_args(Average)),
+        ("protocol", protocol, get_args(Protocol)),
+        ("track", track, ("a", "b")),
+        ("jackknife", jackknife, (*get_args(By), None)),
+    ):
+        if value not in known:
+            raise SeldError(f"{name} is {value!r}.", f"Give one of {listing(known)}.")
+
+
+def score_clips(
+    prediction: Clips,
+    reference: Clips,
+    *,
+    task: str = "dcase2025",
+    n_classes: int = 13,
+    frames: int | None = CLIP_FRAMES,
+    form: str | None = None,
+    average: Average = "macro",
+    protocol: Protocol = "official",
+    track: str = "b",
+    jackknife: By | None = None,
+) -> tuple[Scores, list[str]]:
+    """Return scores as an edition of the challenge computes them, and what a reader of the figures must know.
+
+    Args:
+        prediction: predicted events, in a table or in CSV files; clips that are not among them count as missing files.
+        reference: annotated events, alike.
+        task: the edition.
+        n_classes: number of classes C.
+        frames: label frames of a clip in CSV files of 2025; None: any length.
+        form: how predictions of the editions before are written, see `editions.FORMATS`; None: as their columns tell.
+        average: "macro" or "micro".
+        protocol: "official" or "complete".
+        track: "b", or "a" for no on-screen figures (2025).
+        jackknife: what is left out at a time for 95 % intervals, "clip" or "recording"; before 2025 always a clip.
+
+    Raises:
+        SeldError: a file is not as it must be, a predicted clip is unknown, or a setting is none of those above.
+    """
+    if task == "dcase2025":
+        remarks = Remarks()
+        counts = count_clips(prediction, reference, Limits(n_classes, frames), protocol, remarks)
+        scores = scores_of(counts, average=average, protocol=protocol, track=track, jackknife=jackknife)
+        return scores, remarks.lines(protocol)
+    _refuse_settings(average, protocol, jackknife, track)
+    guess, truth = (
+        sources_of(side) if isinstance(side, Events) else read_sources(side, task, reference=known, form=form)
+        for side, known in ((prediction, False), (reference, True))
+    )
+    clips, sums = count_sources(guess, truth, task=task, n_classes=n_classes, protocol=protocol)
+    scores = edition_scores(clips, sums, task=task, average=average, protocol=protocol, jackknife=jackknife is not None)
+    return scores, [*guess.notes_of(n_classes), *truth.notes_of(n_classes)]
 
 
 def format_scores(scores: Scores, class_names: Sequence[str], columns: Sequence[Figure] | None = None) -> str:
@@ -303,12 +345,3 @@ def edition_scores(
         jackknife=bounds_of,
         task=task,
     )
-
-
-def finite(value: Any) -> Any:
-    """Return plain data with None for every number that JSON cannot hold."""
-    if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -11,11 +11,6 @@ from dcase_seld.core.config import Config, Outside, Ref
 from dcase_seld.core.errors import SeldError
 from dcase_seld.recipe.stage import Context, Inputs, Stage
 from dcase_seld.scoring.figures import EDITION_FIGURES, format_table, scored_as
-
-if TYPE_CHECKING:
-    from dcase_seld.core.events import Events
-    from dcase_seld.scoring.official import Scores
-    from dcase_seld.store.store import Store
 
 
 class RowConfig(Config):
@@ -100,46 +95,36 @@ def run_score(config: ScoreConfig, inputs: Inputs, out: Path, context: Context) 
     Raises:
         SeldError: a clip of the split has no CSV file, or a CSV file no labelled clip.
     """
-    from dcase_seld.core.event_files import read_folder
+    from dcase_seld.core.event_files import list_csv, names_of
+    from dcase_seld.core.files import write_json
     from dcase_seld.core.work import say
-    from dcase_seld.scoring.counts import count_events
-    from dcase_seld.scoring.intervals import jackknife
-    from dcase_seld.scoring.official import Remarks, check_clips, scores_of
+    from dcase_seld.scoring.official import check_clips, format_scores, score_clips
     from dcase_seld.store.store import Store
 
     data, csv = inputs["data"][0], inputs["csv"][0]
     store = Store.open(data)
+    classes, task = store.taxonomy.classes, scored_as(store.task)
     indices = [index for index in store.indices(config.split) if store.labelled[index]]
     names = [store.names[index] for index in indices]
-    longest = max((int(store.frames[index]) for index in indices), default=0)
-    reference = store.events.select_clips(names)
-    if store.task.geometry == "sphere":
-        return _score_sphere(config, store, csv, reference, out)
-    prediction = read_folder(csv, n_classes=len(store.taxonomy), frames=longest or None)
     elsewhere = set(store.names) - set(names)  # clips of other splits, or without labels: not what is asked for
-    prediction = prediction.select_clips([name for name in prediction.clips if name not in elsewhere])
+    prediction = [file for file in list_csv(csv) if file[0] not in elsewhere]
     remedy = "Predict every clip of the split, or set protocol: complete, which counts them as missed."
-    check_clips(prediction.clips, reference.clips, csv, data, config.protocol == "complete", remedy)
-    remarks = Remarks()
-    remarks.add(prediction, reference)
-    for line in remarks.lines(config.protocol):
-        say(f"note: {line}")
-    counts = count_events(prediction, reference, n_classes=len(store.taxonomy), protocol=config.protocol)
-    intervals = None
-    if config.jackknife != "none":
-        intervals = jackknife(counts, average=config.average, track=config.track, by=config.jackknife)
-    scores = scores_of(
-        counts, average=config.average, protocol=config.protocol, track=config.track, jackknife=intervals
+    check_clips(names_of(prediction), tuple(names), csv, data, None if config.protocol == "complete" else remedy)
+    scores, notes = score_clips(
+        prediction,
+        store.events.select_clips(names),
+        task=task,
+        n_classes=len(classes),
+        frames=max((int(store.frames[index]) for index in indices), default=0) or None,
+        form="polar",
+        average=config.average,
+        protocol=config.protocol,
+        track=config.track,
+        jackknife=None if config.jackknife == "none" else config.jackknife,
     )
-    return _finish(scores, config, store, out)
-
-
-def _finish(scores: Scores, config: ScoreConfig, store: Store, out: Path) -> dict[str, Any]:
-    """Write scores.json and return the step's facts."""
-    from dcase_seld.core.files import write_json
-    from dcase_seld.scoring.official import format_scores
-
-    plain, classes = scores.to_json(), store.taxonomy.classes
+    for note in notes:
+        say(f"note: {note}")
+    plain = scores.to_json()
     write_json(out / "scores.json", plain)
     return {
         **({"track": config.track} if scores.track else {"task": scores.task}),
@@ -147,41 +132,8 @@ def _finish(scores: Scores, config: ScoreConfig, store: Store, out: Path) -> dic
         "clips": scores.clips,
         "classes": list(classes),
         **{name: plain[name] for name in scores.figures},
-        "show": format_scores(scores, classes, EDITION_FIGURES.get(scores.task)),
+        "show": format_scores(scores, classes, EDITION_FIGURES.get(task)),
     }
-
-
-def _score_sphere(config: ScoreConfig, store: Store, csv: Path, reference: Events, out: Path) -> dict[str, Any]:
-    """Score events all around as the edition that the store is of does: 2024, where it is of another."""
-    from dataclasses import replace
-
-    import numpy as np
-
-    from dcase_seld.core.work import say
-    from dcase_seld.scoring.editions import count_sources, read_sources, sources_of
-    from dcase_seld.scoring.official import check_clips, edition_scores
-
-    task = scored_as(store.task)
-    folder = csv / "csv" if (csv / "csv").is_dir() else csv
-    prediction = read_sources(folder, task, form="polar")
-    listed = [name in set(reference.clips) for name in prediction.clips]
-    kept = np.array(listed, bool)[prediction.clip] if len(prediction.clip) else np.zeros(0, bool)
-    place = np.cumsum(listed) - 1
-    prediction = replace(
-        prediction,
-        clips=tuple(name for name, here in zip(prediction.clips, listed, strict=True) if here),
-        **{name: getattr(prediction, name)[kept] for name in ("frame", "sound", "place")},
-        clip=place[prediction.clip[kept]],
-    )
-    remedy = "Predict every clip of the split, or set protocol: complete, which counts them as missed."
-    check_clips(prediction.clips, reference.clips, csv, store.folder, config.protocol == "complete", remedy)
-    for note in prediction.notes_of(len(store.taxonomy)):
-        say(f"note: {note}")
-    clips, sums = count_sources(
-        prediction, sources_of(reference), task=task, n_classes=len(store.taxonomy), protocol=config.protocol
-    )
-    how = {"task": task, "average": config.average, "protocol": config.protocol}
-    return _finish(edition_scores(clips, sums, jackknife=config.jackknife != "none", **how), config, store, out)
 
 
 SCORE_STAGE = Stage("score", "scores", ScoreConfig, run_score, measures=True)

@@ -139,8 +139,9 @@ def test_one_clip_in_two_split_folders_is_refused(tmp_path):
 def test_folders_that_cannot_be_read_are_refused(tmp_path):
     with pytest.raises(SeldError, match="No such file"):
         read_folder(tmp_path / "nowhere")
-    with pytest.raises(SeldError, match="Not a directory"):
-        read_folder(put(tmp_path, HEADER))
+    (tmp_path / "text").write_text("no table")
+    with pytest.raises(SeldError, match="header"):
+        read_folder(tmp_path / "text")
     (tmp_path / "empty").mkdir()
     with pytest.raises(SeldError, match="holds no CSV"):
         read_folder(tmp_path / "empty")

@@ -18,7 +18,7 @@ from dcase_seld.corpus.stats import label_stats
 from dcase_seld.scoring.counts import count_events
 from dcase_seld.scoring.figures import FIGURES
 from dcase_seld.scoring.intervals import jackknife, student_t
-from dcase_seld.scoring.official import count_files, format_scores, score_events, scores_of
+from dcase_seld.scoring.official import count_clips, format_scores, score_events, scores_of
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "scores"
 CASES = sorted(folder.name for folder in GOLDEN.iterdir())
@@ -249,7 +249,7 @@ def test_memory_grows_by_the_sums_of_a_clip_and_not_by_its_rows(many):
         return most
 
     for work in (
-        lambda part: count_files(part, part, Limits(), "official"),
+        lambda part: count_clips(part, part, Limits(), "official"),
         lambda part: label_stats(in_batches(part, Limits()), DCASE2025),
     ):
         small, large = peak(work, 500), peak(work, 2000)
@@ -268,7 +268,7 @@ def test_counting_files_in_batches_equals_counting_tables(tmp_path):
         for size in (1, 7, 1000):
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr("dcase_seld.core.event_files.BATCH_CLIPS", size)
-                found = count_files(*sides, Limits(), protocol)
+                found = count_clips(*sides, Limits(), protocol)
             whole = count_events(prediction.select_clips(kept), read_folder(tmp_path / "ref"), protocol=protocol)
             assert found.clips == whole.clips
             np.testing.assert_array_equal(found.values, whole.values)
@@ -280,4 +280,4 @@ def test_all_mistakes_are_counted_although_files_are_read_in_batches(many, tmp_p
         (tmp_path / f"clip{number:04d}.csv").write_text(text)
     files = list_csv(tmp_path)
     with pytest.raises(SeldError, match=r"clip0003.csv, line 302: frame 60 .*\(3 more file\(s\) have mistakes.\)"):
-        count_files(files, files, Limits(), "official")
+        count_clips(files, files, Limits(), "official")
