@@ -51,6 +51,11 @@ device_option: Callable[[Any], Any] = click.option(
 )
 
 
+work_option: Callable[[Any], Any] = click.option(
+    "--work", type=click.Path(path_type=Path), default=Path("work"), show_default=True, help="The folder of results."
+)
+
+
 def complete(names: Iterable[str], text: str) -> list[str]:
     """Return the names that begin with what was typed, for the shell's completion."""
     return [name for name in names if name.startswith(text)]
@@ -84,6 +89,16 @@ def complete_step(ctx: click.Context, param: click.Parameter, text: str) -> list
         return complete((f"{name}." for name in steps), text)
     paths = (key.path for group in groups(load_stage(step).config) for key in group.keys)
     return complete(dict.fromkeys(f"{text.partition('.')[0]}.{path}=" for path in paths), text)
+
+
+def complete_key(ctx: click.Context, param: click.Parameter, text: str) -> list[str]:
+    """Return the keys of all stages, and the steps of the recipe on the line, that begin so."""
+    from dcase_seld.recipe.graph import Registry
+    from dcase_seld.recipe.keys import all_keys
+    from dcase_seld.stages import load_stage, stage_names
+
+    keys = (f"{stage}.{key.path}" for stage, key in all_keys(Registry(stage_names(), load_stage)))
+    return [*(complete_step(ctx, param, text) if ctx.params.get("recipe") else ()), *complete(keys, text)]
 
 
 set_option: Callable[[Any], Any] = click.option(

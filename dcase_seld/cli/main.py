@@ -22,7 +22,7 @@ from dcase_seld.core.errors import SeldError
 COMMANDS = {
     "run": ("dcase_seld.cli.recipes:run", "Run a recipe: every step that is not up to date."),
     "status": ("dcase_seld.cli.recipes:status", "Say what is done, what would run, and why."),
-    "clean": ("dcase_seld.cli.recipes:clean", "List, and with --yes remove, results that no recipe uses."),
+    "clean": ("dcase_seld.cli.results:clean", "List, and with --yes remove, results that no recipe uses."),
     "recipes": ("dcase_seld.cli.recipes:recipes", "List the recipes that come along, or copy one to change."),
     "stages": ("dcase_seld.cli.recipes:stages", "List the stages that a recipe's steps may name, or the keys of one."),
     "explain": ("dcase_seld.cli.recipes:explain", "Say what a key of a recipe means, and what it may hold."),

@@ -1,17 +1,19 @@
-"""`dcase-seld run`, `status`, `clean`, and what recipes are written with: `recipes`, `stages`, `explain`, `schema`."""
+"""`dcase-seld run`, `status`, and what recipes are written with: `recipes`, `stages`, `explain`, `schema`."""
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dcase_seld.cli import (
     complete,
+    complete_key,
     complete_recipe,
     complete_step,
     device_option,
@@ -20,6 +22,7 @@ from dcase_seld.cli import (
     named_file,
     plugin_option,
     set_option,
+    work_option,
 )
 from dcase_seld.core.errors import SeldError, near_names
 from dcase_seld.core.work import say
@@ -45,21 +48,14 @@ def registry() -> Registry:
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path), shell_complete=complete_recipe)
 @click.option("--until", metavar="STEP", shell_complete=complete_step, help="Run only STEP and the steps it reads.")
-@click.option(
-    "--from",
-    "since",
-    metavar="STEP",
-    shell_complete=complete_step,
-    help="Run only STEP and the steps that read it; others must be done.",
-)
+@click.option("--from", "since", metavar="STEP", shell_complete=complete_step,
+              help="Run only STEP and the steps that read it; others must be done.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Make the selected steps again, though they are done.")
 @set_option
 @click.option("--dry-run", is_flag=True, help="Say what would run, and why; run nothing.")
 @device_option
 @click.option("--workers", type=click.IntRange(0), default=0, help="Processes a step may use; 0: one per core.")
-@click.option(
-    "--work", type=click.Path(path_type=Path), default=Path("work"), show_default=True, help="Results go here."
-)
+@work_option
 @plugin_option
 @click.option("--quiet", is_flag=True, help="No progress, only the results.")
 def run(
@@ -82,13 +78,15 @@ def run(
     """
     from dcase_seld.core.work import duration
     from dcase_seld.recipe.plan import make_plan
-    from dcase_seld.recipe.run import RunOptions, choose, run_recipe, seconds, select
+    from dcase_seld.recipe.run import RunOptions, choose, fetch_all, run_recipe, seconds, select
 
     options = RunOptions(until, since, force, device, workers, quiet)
     if dry_run:
         plan = make_plan(recipe, registry(), work, overrides, quiet)
         print_states(plan, select(plan, until, since), force)
-        choose(plan, options)
+        _, todo = choose(plan, options)
+        for line in fetch_all(plan, todo, now=False):
+            echo(f"would pull {line}")
         return
     plan, made = run_recipe(recipe, registry(), work, overrides, options)
     chosen = select(plan, until, since)
@@ -137,9 +135,7 @@ def _short(path: Path) -> str:
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path), shell_complete=complete_recipe)
 @set_option
-@click.option(
-    "--work", type=click.Path(path_type=Path), default=Path("work"), show_default=True, help="Where results are."
-)
+@work_option
 @plugin_option
 def status(recipe: Path, overrides: tuple[str, ...], work: Path) -> None:
     """Say for every step of RECIPE whether it is done, and why it would run if not.
@@ -148,6 +144,7 @@ def status(recipe: Path, overrides: tuple[str, ...], work: Path) -> None:
     environment that are not set have the values of the last run.
     """
     from dcase_seld.recipe.plan import make_plan
+    from dcase_seld.recipe.run import fetch_all
 
     plan = make_plan(recipe, registry(), work, overrides, recall=True)
     if plan.about:
@@ -155,35 +152,11 @@ def status(recipe: Path, overrides: tuple[str, ...], work: Path) -> None:
     for note in plan.notes:
         say(f"note: {note}")
     print_states(plan, set(plan.steps))
-
-
-@click.command()
-@click.option(
-    "--work", type=click.Path(path_type=Path), default=Path("work"), show_default=True, help="Where results are."
-)
-@click.option("--forget", "recipe", metavar="NAME", help="First give up the recipe NAME: its results count as unused.")
-@click.option("--yes", is_flag=True, help="Remove what is listed.")
-def clean(work: Path, recipe: str | None, yes: bool) -> None:
-    """List the results under WORK that no recipe uses any more.
-
-    In use is what WORK/<recipe>/<step> leads to, and everything that was made from, unfinished results included.
-    Nothing is removed without --yes.
-    """
-    from dcase_seld.recipe.results import forget, leftovers, remove
-
-    if not work.is_dir():
-        raise SeldError(f"There is no work directory {work}.", "Give it with --work.")
-    if recipe is not None:
-        echo(f"gave up {forget(work, recipe)} links of {recipe}")
-    found = leftovers(work)
-    for item in found:
-        echo(f"{item.size / 1e6:10,.1f} MB  {item.folder.name}  {item.step or '(unfinished)'}")
-    total = sum(item.size for item in found) / 1e6
-    if yes:
-        remove(found)
-        echo(f"removed {len(found)} results, {total:,.1f} MB")
-    else:
-        echo(f"{len(found)} unused results, {total:,.1f} MB" + ("; --yes removes them" if found else ""))
+    try:
+        for line in fetch_all(plan, [name for name, planned in plan.steps.items() if planned.receipt is None], False):
+            echo(f"would pull {line}")
+    except SeldError as error:
+        say(f"note: {error}")
 
 
 @click.group(name="recipes", invoke_without_command=True)
@@ -272,25 +245,34 @@ def stages(stage: str | None) -> None:
 
 
 @click.command()
-@click.argument("key", shell_complete=lambda ctx, param, text: complete(_key_names(), text))
+@click.argument("key", shell_complete=complete_key)
+@click.option("--recipe", type=click.Path(path_type=Path), shell_complete=complete_recipe,
+              help="Where KEY is a step of this recipe, or a key of one: also what it has there.")  # fmt: skip
 @plugin_option
-def explain(key: str) -> None:
+def explain(key: str, recipe: Path | None) -> None:
     """Say what KEY of a recipe means, what it may hold, and its default.
 
     KEY is a path, as train.model.encoder.kind, or its end: encoder.kind, kind. A stage's name shows all its keys; a
-    value, as resnet_conformer, the keys that may have it.
+    value, as resnet_conformer, the keys that may have it. With --recipe, a step's name shows what is set there.
     """
     from dcase_seld.recipe.keys import find_keys, near_keys
+    from dcase_seld.recipe.load import load_recipe
 
     known = registry()
+    steps = {} if recipe is None else load_recipe(recipe).steps
+    step, _, path = key.partition(".")
+    if step in steps and steps[step].get("stage") in known.names:
+        if _tell_step(known, step, steps[step], path):
+            return
+        key = f"{steps[step]['stage']}.{path}"
     if key in known.names:
         _tell_stage(known, key)
         return
     found = find_keys(key, known)
     if not found:
-        near = near_keys(key, known)
+        near = [*difflib.get_close_matches(step, steps, n=2)] * (step not in steps) + near_keys(key, known)
         hint = f"Near: {', '.join(near)}." if near else "`dcase-seld stages STAGE` lists the keys of a stage."
-        raise SeldError(f"No stage has a key {key!r}.", hint)
+        raise SeldError(f"{f'{recipe} has no step, and no' if steps else 'No'} stage has a key {key!r}.", hint)
     meanings: dict[Key, dict[str, list[str]]] = {}
     for stage, one in found:
         places = meanings.setdefault(replace(one, path="", when=""), {})
@@ -300,10 +282,28 @@ def explain(key: str) -> None:
         _tell_key(", ".join(names), one, "")
 
 
-def _key_names() -> list[str]:
-    from dcase_seld.recipe.keys import all_keys
+def _tell_step(known: Registry, name: str, step: dict[str, Any], path: str) -> bool:
+    """Print what a step of a recipe sets, at a path or at all, each with what it means; whether there is such a key."""
+    from dcase_seld.recipe.keys import find_keys
+    from dcase_seld.recipe.plan import flatten
 
-    return [f"{stage}.{key.path}" for stage, key in all_keys(registry())]
+    stage = known.load(step["stage"])
+    values = {place: value for place, value in flatten(step) if place != "stage"}
+    keys = {place: [one for which, one in find_keys(f"{stage.name}.{place}", known) if which == stage.name]
+            for place in ([path] if path else values)}  # fmt: skip
+    if path and not keys[path]:
+        return False
+    if not path:
+        echo(filled(f"{name}: a step of the stage {stage.name}. {stage.about}", "", ""))
+    inside = {place: value for place, value in values.items() if place == path or place.startswith(f"{path}.")}
+    for place, found in keys.items():
+        shown = {place: values[place]} if place in values else inside
+        for one in found[:1]:
+            said = ", ".join(f"{where} = {json.dumps(value, ensure_ascii=False)}" for where, value in shown.items())
+            _tell_key(f"{f'{name}: ' * bool(path)}{said or f'{place} is not set'}", one, "" if path else "  ")
+    if not path:
+        echo(f"\n`dcase-seld stages {stage.name}` shows all keys that it may have.")
+    return True
 
 
 def groups_once(config: type[Config]) -> Iterator[tuple[Group, str | None]]:

@@ -1,4 +1,4 @@
-"""`dcase-seld report`, `runs` and `ensemble`: what finished predictions and trainings are worth."""
+"""`dcase-seld report`, `runs`, `ensemble` and `clean`: what finished work is worth, and what is not used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from dcase_seld.cli import device_option, echo, named_file, plugin_option
+from dcase_seld.cli import device_option, echo, named_file, plugin_option, work_option
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.reading import Facts, read_json
 
@@ -197,6 +197,9 @@ def runs(folders: tuple[Path, ...], sort: str, as_json: bool) -> None:
         echo(json.dumps([{key: run[key] for key in run if key != "settings"} for run in found], indent=1))
     else:
         _print_table(found)
+        for folder in places:
+            if (folder / "tensorboard").is_dir():
+                echo(f"Curves: tensorboard --logdir {folder / 'tensorboard'}")
 
 
 class TrainingJson(Facts):
@@ -301,3 +304,30 @@ def _print_table(found: list[dict[str, Any]]) -> None:
     console.print()
     console.print(names)
     console.print("\nScores: validation clips, each training's best epoch by them; test scores are those of `score`.")
+
+
+@click.command()
+@work_option
+@click.option("--forget", "recipe", metavar="NAME", help="First give up the recipe NAME: its results count as unused.")
+@click.option("--yes", is_flag=True, help="Remove what is listed.")
+def clean(work: Path, recipe: str | None, yes: bool) -> None:
+    """List the results under WORK that no recipe uses any more.
+
+    In use is what WORK/<recipe>/<step> leads to, and everything that was made from, unfinished results included.
+    Nothing is removed without --yes.
+    """
+    from dcase_seld.recipe.results import forget, leftovers, remove
+
+    if not work.is_dir():
+        raise SeldError(f"There is no work directory {work}.", "Give it with --work.")
+    if recipe is not None:
+        echo(f"gave up {forget(work, recipe)} links of {recipe}")
+    found = leftovers(work)
+    for item in found:
+        echo(f"{item.size / 1e6:10,.1f} MB  {item.folder.name}  {item.step or '(unfinished)'}")
+    total = sum(item.size for item in found) / 1e6
+    if yes:
+        remove(found)
+        echo(f"removed {len(found)} results, {total:,.1f} MB")
+    else:
+        echo(f"{len(found)} unused results, {total:,.1f} MB" + ("; --yes removes them" if found else ""))

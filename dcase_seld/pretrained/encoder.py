@@ -136,6 +136,16 @@ TokensConfig = Annotated[
 """The `model:` of an embed step; `kind` chooses the class, one of a plug-in too."""
 
 
+_MODEL_KINDS = {"clap": "clap", "owlvit": "vision", "voice": "voice"}
+
+
+def weights_of(config: Any) -> list[tuple[str, str]]:
+    """Return the name or path of the weights of an encoder and the kind of model; none of a plug-in's."""
+    if SEMANTIC_ENCODERS.plugin_of(config.kind) is not None:
+        return []
+    return [(config.source, _MODEL_KINDS.get(config.kind, "onnx"))]
+
+
 class _Holder(Config):
     model: TokensConfig = Field(description="the encoder")
 

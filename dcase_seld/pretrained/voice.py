@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dcase_seld.core.errors import SeldError, first_line
 from dcase_seld.core.files import refuse_no_weights
-from dcase_seld.pretrained.catalogue import find_model, has_random_weights, known_model, require_extra
+from dcase_seld.pretrained.catalogue import find_model, has_random_weights, known_model, require_package
 from dcase_seld.pretrained.encoder import Gives, VoiceTokensConfig, fingerprint_weights
 from dcase_seld.pretrained.transformers_models import ready_torchaudio
 
@@ -181,7 +181,7 @@ def read_network(path: Path) -> VoiceNetwork:
     Raises:
         SeldError: h5py is missing, or the file lacks an array, or holds one of another shape.
     """
-    require_extra("h5py", "The weights of voice", "voice")
+    require_package("h5py", "The weights of voice")
     import h5py
 
     remedy = "Fetch it with `dcase-seld models pull voice`."

@@ -248,6 +248,22 @@ def remove(items: Iterable[Leftover]) -> None:
         (item.folder / NAME).unlink(missing_ok=True)
         shutil.rmtree(item.folder)
         lock_path(item.folder).unlink(missing_ok=True)
+        for curves in (item.folder.parent.parent / CURVES).glob(f"**/*-{_few_digits(item.folder)}"):
+            shutil.rmtree(curves)
+
+
+CURVES = "tensorboard"
+"""Folder of the work directory with the curves of all steps."""
+
+
+def curves_folder(work: Path, recipe: str, step: str, folder: Path) -> Path:
+    """Return where the curves of a step are: at one place, by its name, though several ways lead to its result."""
+    return work / CURVES / recipe / f"{step}-{_few_digits(folder)}"
+
+
+def _few_digits(folder: Path) -> str:
+    """Return the first digits of a result's fingerprint."""
+    return folder.name.rpartition("-")[2][:6]
 
 
 def forget(work: Path, recipe: str) -> int:

@@ -17,8 +17,8 @@ from dcase_seld.core.work import core_count, duration, launcher_rank, plain_line
 from dcase_seld.recipe.graph import Registry, ancestors, descendants
 from dcase_seld.recipe.plan import Plan, look, make_plan
 from dcase_seld.recipe.provenance import listing_of
-from dcase_seld.recipe.results import NAME, drop_stale_lock, held_by, locked, write_receipt
-from dcase_seld.recipe.stage import Context
+from dcase_seld.recipe.results import NAME, curves_folder, drop_stale_lock, held_by, locked, write_receipt
+from dcase_seld.recipe.stage import Context, Fetch
 
 PAUSE_S = 0.2
 
@@ -75,6 +75,8 @@ def run_recipe(
     options = options or RunOptions()
     plan = make_plan(path, registry, work, overrides, options.quiet)
     chosen, todo = choose(plan, options)
+    if not launcher_rank():
+        fetch_all(plan, todo)
     context = Context(options.device, options.workers or core_count(), options.quiet)
     if launcher_rank():
         for name in todo:
@@ -111,6 +113,27 @@ def choose(plan: Plan, options: RunOptions) -> tuple[set[str], list[str]]:
     return chosen, todo
 
 
+def fetch_all(plan: Plan, names: Sequence[str], now: bool = True) -> list[str]:
+    """Fetch what steps need from elsewhere; return in words what was fetched, or with `now` False would be.
+
+    Raises:
+        SeldError: something is missing and cannot be fetched.
+    """
+    said = [
+        fetch([plan.steps[name].step.config for name in steps], now) for fetch, steps in _fetching(plan, names).items()
+    ]
+    return [line for line in said if line]
+
+
+def _fetching(plan: Plan, names: Sequence[str]) -> dict[Fetch, list[str]]:
+    """Return the steps that may need something from elsewhere, by what fetches it."""
+    wanting: dict[Fetch, list[str]] = {}
+    for name in names:
+        if (fetch := plan.steps[name].step.stage.fetch) is not None:
+            wanting.setdefault(fetch, []).append(name)
+    return wanting
+
+
 def select(plan: Plan, until: str | None, since: str | None) -> set[str]:
     """Return the steps that `--until` and `--from` choose: all, where neither is given.
 
@@ -145,10 +168,12 @@ def make_step(plan: Plan, name: str, context: Context, force: bool = False) -> N
         (folder / NAME).unlink(missing_ok=True)
         if force and folder.exists():
             shutil.rmtree(folder)
+            shutil.rmtree(curves_folder(plan.work, plan.name, name, folder), ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
         remove_unfinished(folder)
         link(plan.link(name), folder)
         inputs = plan.inputs(name)
+        context = replace(context, curves=curves_folder(plan.work, plan.name, name, folder))
         began = time.time()
         # Where nobody watches a terminal, a step that says nothing of its own is heard of all the same.
         silent = context.quiet or sys.stderr.isatty()
@@ -231,10 +256,25 @@ def _require_ready(plan: Plan, todo: Sequence[str]) -> None:
                 step.stage.ready(step.config)
         except SeldError as error:
             found.setdefault((error.problem, error.remedy), []).append(f"{name} ({step.stage.name})")
+    for fetch, names in _fetching(plan, todo).items():
+        try:
+            fetch([plan.steps[name].step.config for name in names], False)
+        except SeldError as error:
+            where = [f"{name} ({plan.steps[name].step.stage.name})" for name in names if _lacks(fetch, plan, name)]
+            found[error.problem, error.remedy] = where
     if found:
         lines = [f"step {', '.join(names)}: {problem}" for (problem, _), names in found.items()]
         remedies = dict.fromkeys(f"{remedy.rstrip('.')}." for _, remedy in found)
         raise SeldError("\n  ".join(lines), " ".join([*remedies, "Nothing was run."]))
+
+
+def _lacks(fetch: Fetch, plan: Plan, name: str) -> bool:
+    """Return whether a step by itself misses something that cannot be fetched."""
+    try:
+        fetch([plan.steps[name].step.config], False)
+    except SeldError:
+        return True
+    return False
 
 
 def _outside_entries(plan: Plan, name: str) -> dict[str, list[dict[str, Any]]]:

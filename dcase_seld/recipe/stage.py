@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -22,11 +22,14 @@ class Context:
         device: "auto", "cpu", "cuda", … as Lightning Fabric's accelerator names them.
         workers: processes that a stage may use, at least 1.
         quiet: no live progress (not a terminal, or asked for).
+        curves: folder for what is looked at while a step runs (TensorBoard), outside of its result, to which several
+            ways lead; None: it may lie in the result.
     """
 
     device: str = "auto"
     workers: int = 1
     quiet: bool = True
+    curves: Path | None = None
 
 
 Inputs = Mapping[str, list[Path]]
@@ -36,7 +39,13 @@ Run = Callable[[Any, Inputs, Path, Context], Mapping[str, Any] | None]
 """run(config, inputs, out, context) → facts for the receipt (JSON-able, e.g. {"parameters": 734261}) or None."""
 
 Ready = Callable[[Any], None]
-"""ready(config) raises SeldError where what the step needs beside its inputs (weights, a package) is not there."""
+"""ready(config) raises SeldError where what the step needs beside its inputs (a package, a program) is not there."""
+
+Fetch = Callable[[Sequence[Any], bool], str]
+"""fetch(configs, now) fetches what the steps need from elsewhere and returns in words what it fetched, "" nothing.
+
+With `now` False it only says it. Where something is missing and cannot be fetched it raises one SeldError for all.
+"""
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,7 @@ class Stage:
         version: raise it when the same config gives another result.
         shared: run() divides its work over the processes that torchrun or SLURM started, where the config's `devices`
             and `nodes` say so; it is then called in each of them.
+        fetch: given the configs of all steps that are to run, of all stages that have the same function.
         measures: it shows figures, those of plug-ins among them.
         ready: asked for every step that is to run before the first one starts, so it must be quick.
     """
@@ -63,6 +73,7 @@ class Stage:
     version: int = 1
     shared: bool = False
     ready: Ready | None = None
+    fetch: Fetch | None = None
     measures: bool = False
 
     @property

@@ -31,7 +31,7 @@ class TrainStageConfig(TrainConfig):
 
 
 def run_train(config: TrainStageConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
-    """Write best/, last/, epochs.csv, curves.png, summary.json and return what summary.json holds."""
+    """Write best/, last/, epochs.csv, curves, summary.json, TensorBoard's files; return what summary.json holds."""
     from dcase_seld.train.loop import train
 
     return train(
@@ -43,6 +43,7 @@ def run_train(config: TrainStageConfig, inputs: Inputs, out: Path, context: Cont
         teacher=next(iter(inputs.get("teacher", [])), None),
         device=context.device,
         quiet=context.quiet,
+        curves=context.curves,
     )
 
 

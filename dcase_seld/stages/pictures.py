@@ -11,6 +11,7 @@ from pydantic import Field
 
 from dcase_seld.core.config import LIST_OF_NAMES, Config, Outside, Ref
 from dcase_seld.recipe.stage import Context, Inputs, Stage
+from dcase_seld.stages.tokens import fetch_models
 from dcase_seld.vision.rules import DETECTED, VisualConfig
 
 if TYPE_CHECKING:
@@ -32,12 +33,10 @@ class KeypointsConfig(Config):
     )
     model: str = Field("pose", description="pose, pose-lite, pose-heavy, or a folder that holds such a model.")
 
-
-def keypoints_ready(config: KeypointsConfig) -> None:
-    """Raise where the pose model is not on this machine."""
-    from dcase_seld.pretrained.catalogue import find_model
-
-    find_model(config.model, kind="pose")
+    @property
+    def weights(self) -> list[tuple[str, str]]:
+        """Return the model that is read, and its kind."""
+        return [(self.model, "pose")]
 
 
 def run_keypoints(config: KeypointsConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
@@ -105,7 +104,7 @@ def look_at_shards(
     return done
 
 
-KEYPOINTS_STAGE = Stage("keypoints", "keypoints", KeypointsConfig, run_keypoints, ready=keypoints_ready)
+KEYPOINTS_STAGE = Stage("keypoints", "keypoints", KeypointsConfig, run_keypoints, fetch=fetch_models)
 
 
 class DetectionsConfig(Config):
@@ -123,12 +122,10 @@ class DetectionsConfig(Config):
     thresholds: dict[str, float] = Field({}, description="Class name → its own threshold.")
     batch: int = Field(4, ge=1, description="Pictures per forward pass.")
 
-
-def detections_ready(config: DetectionsConfig) -> None:
-    """Raise where OWL-ViT's weights are not on this machine."""
-    from dcase_seld.pretrained.catalogue import find_model
-
-    find_model(config.path or config.model, kind="vision")
+    @property
+    def weights(self) -> list[tuple[str, str]]:
+        """Return the model that is read, and its kind."""
+        return [(self.path or self.model, "vision")]
 
 
 def run_detections(config: DetectionsConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
@@ -180,7 +177,7 @@ def run_detections(config: DetectionsConfig, inputs: Inputs, out: Path, context:
     }
 
 
-DETECTIONS_STAGE = Stage("detections", "detections", DetectionsConfig, run_detections, ready=detections_ready)
+DETECTIONS_STAGE = Stage("detections", "detections", DetectionsConfig, run_detections, fetch=fetch_models)
 
 
 class VisualStageConfig(Config):
@@ -312,6 +309,7 @@ def people_correction(
     from dcase_seld.core.errors import SeldError
     from dcase_seld.core.task import LABEL_RATE, frames_of, sample_times
     from dcase_seld.core.work import progress
+    from dcase_seld.pretrained.catalogue import find_model
     from dcase_seld.vision.keypoints import find_in_video
     from dcase_seld.vision.people import PeopleConfig, PeopleFinder
     from dcase_seld.vision.rules import correct as apply_rules
@@ -320,7 +318,7 @@ def people_correction(
         return None
     config = KeypointsConfig(data="", split="all", mode=mode, fps=fps, model="pose")
     try:
-        keypoints_ready(config)
+        find_model(config.model, kind="pose")
     except SeldError:
         if wanted == "on":
             raise

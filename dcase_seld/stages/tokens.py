@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,7 +12,7 @@ from pydantic import Field, model_validator
 from dcase_seld.core.config import Config, Ref, RunTime
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.registry import SEMANTIC_ENCODERS
-from dcase_seld.pretrained.encoder import OwlVitTokensConfig, TokensConfig
+from dcase_seld.pretrained.encoder import OwlVitTokensConfig, TokensConfig, weights_of
 from dcase_seld.recipe.stage import Context, Inputs, Stage
 
 if TYPE_CHECKING:
@@ -67,19 +68,17 @@ class EmbedConfig(Config):
         """Return the registry's entry of the encoder."""
         return SEMANTIC_ENCODERS[self.model.kind]
 
+    @property
+    def weights(self) -> list[tuple[str, str]]:
+        """Return the model that is read, and its kind."""
+        return weights_of(self.model)
 
-def embed_ready(config: EmbedConfig) -> None:
-    """Raise where the encoder's weights, or what runs them, are not on this machine."""
-    from dcase_seld.pretrained.catalogue import find_model, require_extra
 
-    if SEMANTIC_ENCODERS.plugin_of(config.model.kind) is not None:
-        return
-    kind = {"clap": "clap", "owlvit": "vision", "voice": "voice"}.get(config.model.kind, "onnx")
-    if kind == "onnx":
-        require_extra("onnxruntime", "ONNX models", "onnx")
-    elif kind == "voice":
-        require_extra("h5py", "The weights of voice", "voice")
-    find_model(config.model.source, kind)
+def fetch_models(configs: Sequence[Any], now: bool) -> str:
+    """Fetch the models that steps read (their `weights`); see `recipe.stage.Fetch`."""
+    from dcase_seld.pretrained.fetch import bring_models
+
+    return bring_models([weights for config in configs for weights in config.weights], now)
 
 
 def run_embed(config: EmbedConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:
@@ -213,4 +212,4 @@ def _spec(config: EmbedConfig, encoder: SemanticEncoder, store: Store, frames: i
     )
 
 
-EMBED_STAGE = Stage("embed", "tokens", EmbedConfig, run_embed, shared=True, ready=embed_ready)
+EMBED_STAGE = Stage("embed", "tokens", EmbedConfig, run_embed, shared=True, fetch=fetch_models)

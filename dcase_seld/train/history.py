@@ -75,14 +75,14 @@ def draw_curves(path: Path, history: Sequence[Mapping[str, Any]], best_epoch: in
 
 
 class Curves:
-    """TensorBoard curves under out/tensorboard; does nothing where they are switched off."""
+    """TensorBoard curves in a folder; does nothing where they are switched off."""
 
-    def __init__(self, out: Path, wanted: bool, step: int) -> None:
+    def __init__(self, folder: Path, wanted: bool, step: int) -> None:
         self._writer: Any = None
         if wanted:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(str(out / "tensorboard"), purge_step=step)
+            self._writer = SummaryWriter(str(folder), purge_step=step)
 
     def add(self, values: Mapping[str, Any], step: int, group: str) -> None:
         """Add one point per finite number in `values`."""

@@ -60,6 +60,7 @@ def train(
     teacher: Path | None = None,
     device: str = "auto",
     quiet: bool = True,
+    curves: Path | None = None,
 ) -> dict[str, Any]:
     """Write a trained network to `out`: best/, last/, top/, epochs.csv, classwise.csv, curves.png, summary.json.
 
@@ -74,6 +75,7 @@ def train(
         teacher: a checkpoint that the network learns to answer like, beside the labels.
         device: as Lightning Fabric names accelerators: auto, cpu, cuda, …
         quiet: print nothing.
+        curves: folder for TensorBoard's files; None: out/tensorboard.
 
     Returns:
         What summary.json holds: best scores and epoch, parameters, seconds.
@@ -88,7 +90,9 @@ def train(
         known = parse_model_config(read_facts(model_folder(init))["config"], f"The network {init}")
         config = config.model_copy(update={"model": known})
     fabric = make_fabric(config, device)
-    run = partial(_train, config=config, stores=stores, out=out, tokens=tokens, init=init, teacher=teacher, quiet=quiet)
+    board = curves or out / "tensorboard"
+    given: dict[str, Any] = {"tokens": tokens, "init": init, "teacher": teacher, "quiet": quiet, "board": board}
+    run = partial(_train, config=config, stores=stores, out=out, **given)
     launch(fabric, run, out)
     return dict(json.loads(summary.read_text(encoding="utf-8")))
 
@@ -108,6 +112,7 @@ def _train_on(
     init: Path | None,
     teacher: Path | None,
     quiet: bool,
+    board: Path,
 ) -> None:
     chief, began = fabric.is_global_zero, time.monotonic()
     quiet = quiet or not chief
@@ -168,7 +173,7 @@ def _train_on(
     if position.step and not quiet:
         say(f"goes on at epoch {position.epoch + 1}, update {position.step} of {steps}")
     names = part_names(config, guide is not None)
-    curves = Curves(out, config.tensorboard and chief, position.step)
+    curves = Curves(board, config.tensorboard and chief, position.step)
     live = LiveLine(config.epochs, steps, position.step, quiet)
 
     def checkpoint() -> None:

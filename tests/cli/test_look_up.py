@@ -78,6 +78,7 @@ COMPLETE = "import sys; sys.argv = ['dcase-seld']; from dcase_seld.cli.main impo
         ("run gone.yaml --until x", set()),
         ("run --until x", set()),
         ("model-summary quickstart --step pretrain_", {"pretrain_data"}),
+        ("explain --recipe mine.yaml add", {"add", "adder"}),
         ("explain train.model.encoder.k", {"train.model.encoder.kind", "train.model.encoder.kernel"}),
     ],
 )
@@ -89,3 +90,17 @@ def test_the_shell_completes_commands_recipes_steps_and_keys(words, offered, tmp
         [sys.executable, "-c", COMPLETE], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **settings}
     )
     assert done.stderr == "" and {row.partition(",")[2] for row in done.stdout.split()} == offered
+
+
+def test_a_step_of_a_recipe_tells_what_it_sets_and_what_that_means():
+    said = call("explain", "--recipe", "quickstart", "finetune_1").splitlines()
+    assert said[0].startswith("finetune_1: a step of the stage train.")
+    assert any(line.startswith('  loss.distance_loss = "active"    everywhere or active') for line in said)
+    assert any(line.startswith("  model.encoder.shortcut_bands = 8 ") for line in said)
+    one = call("explain", "--recipe", "quickstart", "finetune_1.epochs").splitlines()
+    assert one == ["finetune_1: epochs = 6    whole number, ≥ 1; default 20", "    passes over the training clips"]
+    assert "finetune_1: keep_top is not set" in call("explain", "--recipe", "quickstart", "finetune_1.keep_top")
+    assert call("explain", "--recipe", "quickstart", "train.lr") == call("explain", "train.lr")
+    for key, near in (("finetun_1", "finetune_1"), ("finetune_1.eopchs", "train.epochs")):
+        with pytest.raises(SeldError, match=f"quickstart has no step, and no stage has a key .* Near: {near}"):
+            call("explain", "--recipe", "quickstart", key)

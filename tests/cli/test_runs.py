@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tiny import MODEL
 
+from dcase_seld import run_recipe
 from dcase_seld.cli.results import runs
 from dcase_seld.core.errors import SeldError
+from dcase_seld.recipe.results import forget, leftovers, remove
 
 
 def finished(folder: Path, score: float | None, lr: float, seconds: float = 75.0) -> None:
@@ -65,3 +68,22 @@ def test_the_table_fits_80_columns_and_keeps_names_whole(tmp_path: Path) -> None
     text = CliRunner().invoke(runs, [str(tmp_path)], env={"COLUMNS": "80"}, catch_exceptions=False).output
     assert max(map(len, text.splitlines())) <= 80
     assert "1  a-rather-long-recipe/first-of-two-trainings" in text and "10:00:00" in text and "lr 0.1" in text
+
+
+def test_tensorboard_finds_a_training_once_and_clean_takes_its_curves_along(tmp_path, corpus_root, monkeypatch) -> None:
+    """TensorBoard's own search through the work directory, where a link and the result lead to one training."""
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+
+    monkeypatch.chdir(tmp_path)
+    train = {"stage": "train", "data": "data", "epochs": 1, "batch_size": 4, "model": MODEL, "augment": {"swap": 0}}
+    steps = {"data": {"stage": "prepare", "corpus": str(corpus_root)}, "learn": train}
+    (tmp_path / "small.yaml").write_text(json.dumps({"steps": steps}))  # JSON is YAML
+    folder = run_recipe("small.yaml", device="cpu", quiet=True)["learn"]
+    name = f"small/learn-{folder.name.rpartition('-')[2][:6]}"
+    for place, expected in (("work", f"tensorboard/{name}"), ("work/tensorboard", name)):
+        found = EventMultiplexer().AddRunsFromDirectory(place)
+        assert list(found.Runs()) == [expected]
+    assert f"tensorboard --logdir {Path('work/tensorboard')}" in CliRunner().invoke(runs, ["work"]).output
+    forget(Path("work"), "small")
+    remove(leftovers(Path("work")))
+    assert not Path("work/tensorboard", name).exists()

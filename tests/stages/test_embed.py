@@ -86,7 +86,7 @@ def test_missing_weights_are_told_before_a_recipe_starts(tmp_path, monkeypatch, 
     monkeypatch.setenv("DCASE_SELD_CACHE", str(tmp_path))
     config = parse_config(stage.config, {"data": "data", **given}, "step")
     with pytest.raises(SeldError, match="not on this machine") as caught:
-        stage.ready(config)
+        stage.fetch([config], False)
     assert f"dcase-seld models pull {name}" in caught.value.remedy
 
 
