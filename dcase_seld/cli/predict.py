@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dcase_seld.cli import device_option, echo, plugin_option
+from dcase_seld.cli import device_option, echo, filled, plugin_option
 from dcase_seld.core.config import find_network
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.work import say
@@ -139,6 +139,7 @@ def predict(
     total = len(recordings) + failed
     read = [path for pair in recordings for path in pair if path is not None]
     notes: dict[str, list[str]] = {}
+    unseen = False
     with OutputFolder(out, read, overwrite) as folder:
         for path, video in recordings:
             try:
@@ -153,6 +154,7 @@ def predict(
                 if overlay:
                     _overlay(events, predictor, recording, folder, fov, quiet)
                 heard += recording.seconds
+                unseen = unseen or (people == "auto" and correct is None and recording.video is not None)
                 if total <= MOST_TABLES:
                     echo(f"{path}: {recording.seconds:,.1f} s")
                     echo("\n".join(heard_table(link(events), predictor.task.classes)))
@@ -169,8 +171,11 @@ def predict(
     echo(f"{total - failed} of {total} recordings ({heard:,.1f} s of sound) → {out}")
     for what, names in notes.items():
         echo(f"note: {listing(names)}: {what}")
-    for line in _belief([find_network(folder) for folder in folders]):
-        echo(line)
+    if unseen:
+        echo(filled("note: people in the pictures were not looked for; that takes the pose model: dcase-seld models "
+                    "pull pose", "", "  "))  # fmt: skip
+    for heading, *sentences in _belief([find_network(folder) for folder in folders]):
+        echo("\n".join([heading, *(filled(sentence, "  - ", "    ") for sentence in sentences)]))
     if heard:
         parts = [f"network {heard / spent.network:,.1f}× real time (overlap {overlap:.0%} counted in)"]
         parts += [f"{kind} encoder {heard / seconds:,.1f}×" for kind, seconds in spent.tokens.items()]
@@ -179,13 +184,13 @@ def predict(
         raise SeldError(f"{failed} of {total} files could not be used (see above).")
 
 
-def _belief(folders: list[Path]) -> list[str]:
+def _belief(folders: list[Path]) -> list[list[str]]:
     """Return how far networks that the package carries can be believed, as their about.json says."""
     lines = []
     for folder in folders:
         if (folder / "about.json").is_file():
             about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-            lines += [f"how far to believe it: {about['believe'][0]}", *(f"  {line}" for line in about["believe"][1:])]
+            lines.append(["how far to believe it:", *about["believe"]])
     return lines
 
 

@@ -9,7 +9,7 @@ import click
 
 from dcase_seld.cli import answer, echo, named_file
 from dcase_seld.media.recordings import _from_path
-from dcase_seld.report.clip_view import _from_store, _people, files_to_look_at, load_events, look_at, told
+from dcase_seld.report.clip_view import _from_store, _people, files_to_look_at, load_events, look_at, pictures_in, told
 
 
 @click.command()
@@ -139,26 +139,31 @@ def people(
     alone = str(target) == "-"
     config = parse_config(PeopleConfig, {"mode": mode, "model": model}, "the command line")
     entries: list[dict[str, Any]] = []
+    counts = {path: pictures_in(path, fps) for path in pictures}
     failed = 0
     with (
         PeopleFinder(config) as finder,
         OutputFolder(out, pictures, overwrite) as folder,
-        progress("people", len(pictures), "files", quiet=False) as advance,
+        progress("people", sum(counts.values()), "pictures", quiet=False) as advance,
     ):
         for path in pictures:
+            found: list[dict[str, Any]] = []
             try:
-                found = list(look_at(finder, path, fps, folder))
+                for entry in look_at(finder, path, fps, folder):
+                    found.append(entry)
+                    advance(1, path.name)
             except SeldError as error:
                 if len(pictures) == 1:
                     raise
                 echo(f"error: {error}", err=True)
                 failed += 1
                 continue
+            finally:
+                advance(counts[path] - len(found))
             entries += found
             if len(pictures) <= MOST_TOLD and not alone:
                 for line in told(path, found):
                     echo(line)
-            advance(1)
     count = sum(len(entry["people"]) for entry in entries)
     answer(f"{count} people in {len(entries)} frames of {len(pictures) - failed} files → {out}", entries, target)
     if failed:

@@ -284,6 +284,17 @@ def look_at(finder: PeopleFinder, path: Path, fps: float, out: OutputFolder) -> 
         }
 
 
+def pictures_in(path: Path, fps: float) -> int:
+    """Return how many pictures of a file are looked at; 1 too where it cannot be read."""
+    from dcase_seld.core.task import sample_times
+    from dcase_seld.media.frames import video_info
+
+    try:
+        return 1 if path.suffix.lower() in PICTURES else len(sample_times(video_info(path).duration_s, fps))
+    except SeldError:
+        return 1
+
+
 def _images(path: Path, fps: float) -> Iterator[tuple[float | None, Image]]:
     """Yield (time in seconds, picture); a still picture has no time."""
     from dcase_seld.core.task import sample_times

@@ -67,6 +67,12 @@ class Scene:
             events is not None and events.elevation_deg is not None for events in (self.prediction, self.reference)
         )
 
+    @property
+    def on_and_off(self) -> bool:
+        """Return whether anything says what is on screen: networks of sound alone do not."""
+        known = (self.prediction, self.reference)
+        return any(e is not None and (e.onscreen_probability is not None or bool(e.onscreen.any())) for e in known)
+
 
 def class_colour(index: int, count: int) -> tuple[int, int, int]:
     """Return a class's colour, red, green, blue in 0..255."""
@@ -164,11 +170,13 @@ def draw_ruler(width: int, scene: Scene, time_s: float, scale: float = 1.0) -> I
         for row in rows_at(events, time_s):
             colour = _bgr(int(events.class_index[row]), len(scene.classes))
             centre = (_along(float(events.azimuth_deg[row]), width, reach), middle)
-            filled = -1 if events.onscreen[row] or scene.all_around else max(2, round(2 * scale))
+            hollow = scene.on_and_off and not scene.all_around and not events.onscreen[row]
+            filled = max(2, round(2 * scale)) if hollow else -1
             cv2.circle(strip, centre, radius, colour, filled, cv2.LINE_AA)
     clock = f"{time_s:.1f} s"
     _text(strip, clock, (width - _mask(clock, size).shape[1] - 4, round(3 * scale)), (235, 235, 235), size)
-    legend = ["azimuth all around"] if scene.all_around else ["● on screen   ○ off screen"]
+    legend = ["● on screen   ○ off screen" if scene.on_and_off else "● where it sounds"]
+    legend = ["azimuth all around"] if scene.all_around else legend
     if scene.reference is not None:
         legend.append("dot: predicted, ring: reference" if scene.all_around else "line: predicted, dashed: reference")
     if scene.people is not None and len(scene.people.times_s):
@@ -224,7 +232,7 @@ def _draw_directions(canvas: Image, scene: Scene, time_s: float) -> None:
             assert events is not None
             index, azimuth = int(events.class_index[row]), float(events.azimuth_deg[row])
             colour = _bgr(index, len(scene.classes))
-            thick = max(1, round((3 if events.onscreen[row] else 1) * scale))
+            thick = max(1, round((3 if events.onscreen[row] else 1 if scene.on_and_off else 2) * scale))
             inside = abs(azimuth) < scene.fov_deg / 2
             x = (
                 round(float(azimuth_to_column(azimuth, width, scene.fov_deg)))

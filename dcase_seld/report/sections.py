@@ -185,7 +185,10 @@ def _curves(runs: Sequence[Run]) -> str:
             trainings.setdefault(step if len(runs) == 1 else f"{run.name} · {step}", rows)
     grid = []
     panels = [("loss", "Training loss by epoch", 1.0), ("val_loss", "Validation loss by epoch", 1.0)]
-    panels += [(name, f"{one.title} on validation clips", one.scale) for name, one in FIGURES.items() if one.brief]
+    told = [(name, one) for name, one in FIGURES.items() if one.brief]
+    if all(run.track == "a" for run in runs):
+        told = [(name, one) for name, one in told if not one.onscreen]
+    panels += [(name, f"{one.title} on validation clips", one.scale) for name, one in told]
     for key, title, factor in panels:
         points = {
             name: [(row["epoch"], row[key] * factor) for row in rows if key in row] for name, rows in trainings.items()

@@ -1,6 +1,7 @@
 """Finding people with the real models, in scenes composed of a real portrait."""
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 from scipy.optimize import linear_sum_assignment
 
 from dcase_seld.cli.main import main
+from dcase_seld.core import work
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.geometry import azimuth_to_column, column_to_azimuth
 from dcase_seld.media.writing import write_video
@@ -129,6 +131,15 @@ def test_the_command_lists_pictures_and_videos(pose_model, portrait, tmp_path):
         (person,) = entry["people"]
         assert person["nose_x"] == pytest.approx(columns[0], abs=10)
         assert set(person["keypoints"]) == set(LANDMARKS)
+
+
+def test_one_long_video_is_followed_picture_by_picture_without_a_terminal(pose_model, portrait, tmp_path, monkeypatch):
+    frame, _ = compose(portrait, [(-20.0, 200)])
+    write_video(tmp_path / "long.mp4", [frame] * 20, fps=5)
+    monkeypatch.setattr(work, "PLAIN_S", 0.02)
+    words = ["people", str(tmp_path / "long.mp4"), "--mode", "fast", "--model", str(pose_model), "--out"]
+    done = CliRunner().invoke(main, [*words, str(tmp_path / "drawn")], catch_exceptions=False)
+    assert re.search(r"people: [2-7] of 8 pictures, \d\.\d s left \(long\.mp4\) · \d\.\d s so far", done.output)
 
 
 def test_the_command_refuses_what_it_cannot_read(pose_model, tmp_path):
