@@ -18,7 +18,7 @@ from dcase_seld.pretrained.catalogue import KNOWN_MODELS, cache_folder, pulled_o
 from dcase_seld.pretrained.fetch import check_model, pull_model, wanted_model
 
 if TYPE_CHECKING:
-    from dcase_seld.model.summary import Layer, Summary
+    from dcase_seld.model.summary import Summary
 
 
 @click.group()
@@ -201,7 +201,8 @@ def _print(name: str, summary: Summary) -> None:
         for column in ("layer", "kind", "output shape (B = 1)", "parameters", "multiply-adds"):
             table.add_column(column, justify="right" if column in ("parameters", "multiply-adds") else "left")
         for layer in layers:
-            table.add_row(*_cells(layer))
+            shape = " × ".join(map(str, layer.shape))
+            table.add_row(layer.name, layer.kind, shape, f"{layer.parameters:,}", _short(layer.multiply_adds))
         console.print(table)
         console.print()
     echo(f"parameters          {summary.parameters:,}")
@@ -212,11 +213,6 @@ def _print(name: str, summary: Summary) -> None:
         f"{summary.activations_bytes / 2**30:.2f} activations"
     )
     echo()
-
-
-def _cells(layer: Layer) -> tuple[str, ...]:
-    shape = " × ".join(map(str, layer.shape))
-    return layer.name, layer.kind, shape, f"{layer.parameters:,}", _short(layer.multiply_adds)
 
 
 def _short(count: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import click
 from dcase_seld.cli import device_option, echo, filled, plugin_option
 from dcase_seld.core.config import find_network
 from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.reading import read_json
 from dcase_seld.core.work import say
 
 if TYPE_CHECKING:
@@ -189,8 +189,7 @@ def _belief(folders: list[Path]) -> list[list[str]]:
     lines = []
     for folder in folders:
         if (folder / "about.json").is_file():
-            about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-            lines.append(["how far to believe it:", *about["believe"]])
+            lines.append(["how far to believe it:", *read_json(folder / "about.json")["believe"]])
     return lines
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class SeldError(Exception):
@@ -24,6 +24,12 @@ def listing(items: Iterable[object], most: int = 5) -> str:
     names = [shown(str(item), lines=False) for item in items]
     listed = ", ".join(names[:most])
     return listed if len(names) <= most else f"{listed} and {len(names) - most} more"
+
+
+def first_lines(lines: Sequence[str], most: int, start: str = "\n  ") -> str:
+    """Return the first `most` lines, each after `start`, and a last one with the count of those left out."""
+    more = [f"… and {len(lines) - most:,} more"] if len(lines) > most else []
+    return "".join(start + line for line in (*lines[:most], *more))
 
 
 def near_names(name: str, names: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ import importlib
 import importlib.abc
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -271,7 +272,7 @@ def _is_file(place: str) -> bool:
 def _load(place: str) -> Plugin:
     if place in _loaded:
         return _loaded[place]
-    name = _module_name(place) if _is_file(place) else place
+    name = PREFIX + re.sub(r"\W", "_", Path(place).stem) if _is_file(place) else place
     try:
         if _is_file(place):
             source = Path(place).read_bytes()
@@ -290,10 +291,6 @@ def _load(place: str) -> Plugin:
         raise SeldError(f"The plug-in {place} cannot be loaded: {error}.", "Mend it, or leave it out.") from error
     _loaded[place] = plugin
     return plugin
-
-
-def _module_name(place: str) -> str:
-    return PREFIX + "".join(c if c.isalnum() else "_" for c in Path(place).stem)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.core.classes import DCASE2025, Taxonomy
-from dcase_seld.core.errors import SeldError
+from dcase_seld.core.errors import SeldError, first_lines
 from dcase_seld.core.event_files import read_csv
 from dcase_seld.core.geometry import fold
 from dcase_seld.core.task import (
@@ -123,8 +123,7 @@ def _cases(items: list[Problem], most: int) -> list[str]:
     for kind in dict.fromkeys(item.kind for item in items):
         cases = [item.text for item in items if item.kind == kind]
         out.append(f"{kind}: {len(cases):,}" + (f" ({SUSPICIOUS[kind]})" if kind in SUSPICIOUS else ""))
-        out += [f"  {case}" for case in cases[:most]]
-        out += [f"  … and {len(cases) - most:,} more"] if len(cases) > most else []
+        out += first_lines(cases, most).splitlines()[1:]
     return out
 
 

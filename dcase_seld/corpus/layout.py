@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.errors import SeldError, first_lines, listing
 from dcase_seld.core.events import name_parts
 
 KINDS = {
@@ -125,16 +125,6 @@ def index_corpus(root: Path, channels: str = "stereo") -> Corpus:
     return Corpus(root, clips, tuple(problems))
 
 
-def describe_problems(corpus: Corpus, most: int = 5) -> list[str]:
-    """Return readable lines: each kind of problem with its count and its first cases."""
-    kinds = list(dict.fromkeys(problem.kind for problem in corpus.problems))
-    lines = []
-    for kind in kinds:
-        cases = [problem.text for problem in corpus.problems if problem.kind == kind]
-        lines.append(f"{kind} ({len(cases)}): {listing(cases, most)}")
-    return lines
-
-
 def _files(folders: list[Path], root: Path, problems: list[Problem]) -> Iterator[Path]:
     """Yield the files in the sub-folders of `folders`; empty and unreadable ones become problems."""
     for folder in folders:
@@ -236,10 +226,8 @@ def usable_clips(
             )
         clips = [clip for clip in clips if clip.video is not None]
     if fatal and not skip_broken:
-        shown = "\n  ".join(problem.text for problem in fatal[:20])
-        rest = f"\n  … and {len(fatal) - 20} more" if len(fatal) > 20 else ""
         raise SeldError(
-            f"{corpus.root} has {len(fatal)} problem(s):\n  {shown}{rest}",
+            f"{corpus.root} has {len(fatal)} problem(s):{first_lines([problem.text for problem in fatal], 20)}",
             "Mend them (`dcase-seld data check` lists all), or leave such clips out with `broken: skip`.",
         )
     seen: set[str] = set()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dcase_seld.core.classes import DCASE2025, Taxonomy
-from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.errors import SeldError, first_lines, listing
 from dcase_seld.core.event_files import write_csv
 from dcase_seld.core.files import replace_folder, visible_files, write_csv_table, write_json
 from dcase_seld.core.task import SAMPLE_RATE, frames_of
@@ -292,10 +292,8 @@ def _refuse(mistakes: Sequence[SeldError], remedy: str = "") -> None:
     """Raise one error of the first of several mistakes."""
     if not mistakes:
         return
-    shown = [mistake.problem for mistake in mistakes[:MOST_SHOWN]]
-    if len(mistakes) > MOST_SHOWN:
-        shown.append(f"… and {len(mistakes) - MOST_SHOWN:,} more")
-    raise SeldError("\n  ".join(shown), remedy or mistakes[0].remedy)
+    shown = first_lines([mistake.problem for mistake in mistakes], MOST_SHOWN)
+    raise SeldError(shown.strip(), remedy or mistakes[0].remedy)
 
 
 def _divide(job: Job, sounds: Sequence[Sound], notes: list[str]) -> None:

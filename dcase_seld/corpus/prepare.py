@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dcase_seld.core.errors import SeldError
+from dcase_seld.core.errors import SeldError, first_lines
 from dcase_seld.core.event_files import read_csv
 from dcase_seld.core.events import Events, concatenate
 from dcase_seld.core.files import whole_file, write_json
@@ -70,7 +70,7 @@ def build_store(
     problems = [item for item in loaded if isinstance(item, str)]
     if problems and not skip_broken:
         raise SeldError(
-            f"{len(problems)} of {len(clips)} clips cannot be used:\n  " + "\n  ".join(_shorten(problems)),
+            f"{len(problems)} of {len(clips)} clips cannot be used:{first_lines(problems, 20)}",
             "Mend or remove these files, or leave the clips out with `broken: skip`.",
         )
     good = [index for index, item in enumerate(loaded) if not isinstance(item, str)]
@@ -198,8 +198,3 @@ def _named(events: Events, name: str) -> Events:
 def _save_table(path: Path, **columns: npt.NDArray[Any]) -> None:
     with whole_file(path) as part, part.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **columns)
-
-
-def _shorten(problems: Sequence[str], most: int = 20) -> list[str]:
-    rest = len(problems) - most
-    return [*problems[:most], *([f"… and {rest} more"] if rest > 0 else [])]

@@ -108,7 +108,8 @@ def embed_video(
 
     def look(row: int) -> list[Image | None]:
         clip, start = source.windows[row].tolist()
-        return _frames_of(source.store.videos[clip], (start / LABEL_RATE + times_s).tolist())
+        video, times = source.store.videos[clip], (start / LABEL_RATE + times_s).tolist()
+        return [None] * len(times) if video is None else list(read_frames(video, times).images)
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
         frames = _ahead(pool, look, (row for _, rows in todo for row in rows), depth=4 * max(1, workers))
@@ -128,11 +129,6 @@ def embed_video(
                         mirror[at, mask[at]] = _checked(encoder.encode(flipped).cpu().numpy(), name)
                 advance()
             writer.write(shard, tokens, mirror, mask)
-
-
-def _frames_of(video: Path | None, times_s: Sequence[float]) -> list[Image | None]:
-    """Return one picture per time, None where the clip has no video or the video no such frame."""
-    return [None] * len(times_s) if video is None else list(read_frames(video, times_s).images)
 
 
 def _ahead(

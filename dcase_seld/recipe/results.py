@@ -83,7 +83,8 @@ def package_versions() -> dict[str, str]:
     """Return the versions of Python, this package and the packages it needs, as installed."""
     versions = {"python": platform.python_version()}
     try:
-        needed = [re.split(r"[^A-Za-z0-9_.-]", line, maxsplit=1)[0] for line in _requirements()]
+        lines = [line for line in importlib.metadata.requires("dcase-seld") or () if "extra ==" not in line]
+        needed = [re.split(r"[^A-Za-z0-9_.-]", line, maxsplit=1)[0] for line in lines]
     except importlib.metadata.PackageNotFoundError:
         needed = []
     for name in ("dcase-seld", *needed):
@@ -92,10 +93,6 @@ def package_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
-
-
-def _requirements() -> list[str]:
-    return [line for line in importlib.metadata.requires("dcase-seld") or () if "extra ==" not in line]
 
 
 def _files(folder: Path) -> Iterator[tuple[str, int]]:
