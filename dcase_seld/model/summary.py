@@ -193,5 +193,5 @@ def _saved_bytes(model: SeldNetwork, inputs: ModelInput) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         output = model(inputs)
-    loss_bytes = 4 * 4 * output.distance.numel()  # of the target of every track, which has 4 float32 fields
+    loss_bytes: int = 4 * 4 * output.distance.numel()  # of the target of every track, which has 4 float32 fields
     return loss_bytes + sum(t.untyped_storage().nbytes() for storage, t in kept.items() if storage not in known)
