@@ -5,14 +5,15 @@ out other collections or speakers: nothing is heard both in training and in test
 with several seeds. DIR/split_1/quality.yaml, … are ordinary recipes, run with `dcase-seld run`: a killed run goes on,
 and a second one only prints. Scores are official, on the test scenes; every choice is made on validation scenes.
 
-A row gives the mean over its runs (a run is a split and a seed), the smallest and largest value, the jackknife interval
-by recording of the first run, the gain to the row that it builds on and in how many runs that gain is positive, and a
-training's wall-clock. Indented rows are tried and not built upon. CRNN and our system are run with every seed on every
-split, the other rows once per split, each with another seed. Ensemble rows average the seeds of a split. Left-right
-swap is in every training.
+A row gives the mean over its runs (a run is a split and a seed), the smallest and largest value, the gain to the row
+that it builds on with its 95 % interval by Student's t over the runs (runs of one split share their test scenes) and
+in how many runs it is positive, and a training's wall-clock. Indented rows are tried and not built upon. CRNN and our
+system are run with every seed on every split, the other rows once per split, each with another seed; rows that vary
+the simulator train on scenes of their own and are tested on the common ones. Ensemble rows average the seeds of a
+split. Left-right swap is in every training.
 
-The semantic encoder is YAMNet (`dcase-seld models pull yamnet`); without it give `--no-semantic`. Its time is counted
-in the comparison at the end.
+The encoders are YAMNet and the voice network (`dcase-seld models pull yamnet voice`); without them give
+`--no-semantic`. YAMNet's time is counted in the comparison at the end.
 """
 
 from __future__ import annotations
