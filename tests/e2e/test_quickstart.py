@@ -26,6 +26,7 @@ SMALL = {
     "finetune_1.batch_size": 8,
     "finetune_2.epochs": 1,
     "finetune_2.batch_size": 8,
+    "from_default.epochs": 1,
 }
 SMALL_AV = {"scenes.clips": "{train: 24, test: 6}", "scenes.rooms": "{train: 4, test: 2}", "train.epochs": 1}
 
