@@ -288,8 +288,8 @@ def print_table(results: Results, rows: dict[str, Row]) -> None:
             print(f"{row.label:42}  (not run)")
             continue
         gain = ""
-        if row.base is not None:
-            pairs = results.compared(name, row.base, "f_score")
+        pairs = results.compared(name, row.base, "f_score") if row.base is not None else []
+        if pairs:
             gains = [100 * (a - b) for a, b in pairs]
             gain = f"{statistics.mean(gains):+5.1f}"
             if len(gains) > 1:
