@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from pydantic import Field
 
 from dcase_seld.cli import device_option, echo, filled, plugin_option
 from dcase_seld.core.config import find_network
 from dcase_seld.core.errors import SeldError, listing
-from dcase_seld.core.reading import read_json
+from dcase_seld.core.reading import Facts, read_json
 from dcase_seld.core.work import say
 
 if TYPE_CHECKING:
@@ -184,12 +185,18 @@ def predict(
         raise SeldError(f"{failed} of {total} files could not be used (see above).")
 
 
+class AboutJson(Facts):
+    """What the card of a network must say here."""
+
+    believe: list[str] = Field(min_length=1)
+
+
 def _belief(folders: list[Path]) -> list[list[str]]:
     """Return how far networks that the package carries can be believed, as their about.json says."""
     lines = []
     for folder in folders:
         if (folder / "about.json").is_file():
-            lines.append(["how far to believe it:", *read_json(folder / "about.json")["believe"]])
+            lines.append(["how far to believe it:", *read_json(folder / "about.json", AboutJson)["believe"]])
     return lines
 
 

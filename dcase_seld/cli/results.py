@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import Field
 
 from dcase_seld.cli import device_option, echo, named_file, plugin_option, work_option
 from dcase_seld.core.errors import SeldError, listing
@@ -205,11 +206,13 @@ def runs(folders: tuple[Path, ...], sort: str, as_json: bool) -> None:
 class TrainingJson(Facts):
     """What the table of trainings needs of a summary.json."""
 
-    val: dict[str, Any]
+    val: dict[str, float | None]
     criterion: str
-    seconds: float
+    seconds: float = Field(ge=0, allow_inf_nan=False)
     parameters: int
     epochs: int
+    best_epoch: int = 0
+    clips_per_second: float = Field(default=0, allow_inf_nan=False)
 
 
 def find_runs(folder: Path) -> Iterator[dict[str, Any]]:

@@ -20,6 +20,7 @@ from dcase_seld.core.errors import SeldError
 from dcase_seld.core.event_files import write_csv
 from dcase_seld.core.files import remove_unfinished, write_bytes, write_text
 from dcase_seld.core.geometry import PEAK_LIMIT, foa_to_stereo, perspective_view
+from dcase_seld.core.reading import read_json
 from dcase_seld.core.task import CLIP_FRAMES, CLIP_SAMPLES, LABEL_RATE, SAMPLES_PER_FRAME
 from dcase_seld.core.work import progress, say, share_work
 from dcase_seld.corpus.ambisonic import (
@@ -119,13 +120,14 @@ def _plan(job: Job, recordings: dict[str, Recording], workers: int) -> tuple[lis
     if not kept.is_file() and any(path.name != PLAN and path.name[0] != "." for path in job.out.iterdir()):
         raise SeldError(f"{job.out} holds files that no conversion wrote.", "Choose another --out.")
     if kept.is_file() and (job.out / PLAN).is_file():
-        known = json.loads(kept.read_text(encoding="utf-8"))
-        if known.pop("discarded", None) is None or known != settings:
+        known = read_json(kept, remedy="Choose another --out, or remove the folder.")
+        discarded = known.pop("discarded", None)
+        if not isinstance(discarded, int) or known != settings:
             raise SeldError(
                 f"{job.out} holds clips of another conversion (other options or recordings).",
                 "Choose another --out, or remove the folder.",
             )
-        return read_cuts(job.out / PLAN, recordings), json.loads(kept.read_text(encoding="utf-8"))["discarded"]
+        return read_cuts(job.out / PLAN, recordings), discarded
     if job.clips is not None:
         cuts, discarded = read_cuts(job.clips, recordings), 0
     else:

@@ -142,8 +142,13 @@ class OnnxEncoder:
             short = step - len(part) if isinstance(fixed, int) else 0
             if short > 0:
                 part = np.concatenate([part, np.repeat(part[-1:], short, axis=0)])
-            answer = self._session.run([self._output], {self._input.name: part})[0]
-            return np.asarray(answer)[: len(part) - max(short, 0)]
+            try:
+                answer = np.asarray(self._session.run([self._output], {self._input.name: part})[0])
+            except Exception as error:  # onnxruntime's own exceptions share no base class but this
+                raise self._damaged(f"fails when it runs: {first_line(error)}") from error
+            if answer.ndim < 2 or len(answer) != len(part) or not answer.size or answer.dtype.kind not in "fiub":
+                raise self._damaged(f"answers {len(part)} patches with {answer.shape} of {answer.dtype}")
+            return answer[: len(part) - max(short, 0)]
 
         starts = range(0, len(values), step)
         threads = min(torch.get_num_threads(), len(starts))
@@ -155,8 +160,15 @@ class OnnxEncoder:
         result = np.concatenate(parts).astype(np.float32)
         if (quantisation := self.config.output_quantisation) is not None:
             result = (result - quantisation.zero_point) * np.float32(quantisation.scale)
+        if not np.isfinite(result).all():
+            raise self._damaged("answers with numbers that are none")
         averaged: npt.NDArray[np.float32] = result.reshape(len(result), -1, result.shape[-1]).mean(axis=1)
         return averaged
+
+    def _damaged(self, problem: str) -> SeldError:
+        return SeldError(
+            f"{self.config.path} {problem}.", "Check the file, and the name of the output or inner tensor."
+        )
 
 
 def log_mel(patches: Tensor, config: LogMelConfig, sample_rate: int) -> Tensor:

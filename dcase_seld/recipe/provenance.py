@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from dcase_seld.core.config import names_in
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.files import PART, follow, write_json
-from dcase_seld.core.reading import read_json
+from dcase_seld.core.reading import Facts, read_json
 from dcase_seld.core.registry import METRICS, used_plugins
 from dcase_seld.core.work import progress
 from dcase_seld.recipe.graph import Step
@@ -261,9 +263,21 @@ def linked_steps(folder: Path) -> Iterator[tuple[str, FinishedStep]]:
             yield place.name, step
 
 
-def load_scores(folder: Path) -> dict[str, Any]:
-    """Return what the scores.json of a folder says."""
-    return read_json(folder / "scores.json", remedy="Run the score step again.")
+class ScoresJson(Facts):
+    """What a scores.json holds: what it is of, and figures, which are numbers or null."""
+
+    __pydantic_extra__: dict[str, float | None]
+    track: str | None = None
+    task: str = ""
+    average: str = ""
+    protocol: str = ""
+    classwise: dict[str, list[float | None] | None] = Field(default={})
+    jackknife: dict[str, Any] | None = None
+
+
+def load_scores(folder: Path, remedy: str = "Run the score step again.") -> dict[str, Any]:
+    """Return what the scores.json of a folder, or a file of another name, says."""
+    return read_json(folder / "scores.json" if folder.is_dir() else folder, ScoresJson, remedy)
 
 
 def history(folder: Path) -> list[FinishedStep]:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.errors import shown as escaped
 from dcase_seld.core.event_files import columns_without_header
 from dcase_seld.core.events import Events
 from dcase_seld.core.files import OutputFolder, visible_files, whole_file
@@ -37,6 +38,7 @@ def draw_picture(path: Path, scene: Scene, frames: Frames | None, seconds: float
     import matplotlib
 
     matplotlib.use("Agg")
+    matplotlib.rcParams["text.parse_math"] = False  # a dollar in a name is a dollar
     from matplotlib import pyplot as plt
 
     shown = [] if frames is None else [i for i, image in enumerate(frames.images) if image is not None]
@@ -68,7 +70,9 @@ def draw_picture(path: Path, scene: Scene, frames: Frames | None, seconds: float
         axis.set(xlim=(0, seconds), ylim=(-reach - 2, reach + 2), yticks=range(-reach, reach + 1, reach // 3))
         axis.set(xlabel="time (s)", ylabel="azimuth (degrees, left is up)")
         marks = "" if scene.all_around else "; filled = on screen"
-        axis.set_title(f"{scene.name}: wide pale = reference, dots = prediction{marks}", fontsize=10)
+        axis.set_title(
+            f"{escaped(scene.name, lines=False)}: wide pale = reference, dots = prediction{marks}", fontsize=10
+        )
         if handles:
             axis.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9, frameon=False)
         with whole_file(path) as part:

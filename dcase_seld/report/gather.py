@@ -100,9 +100,15 @@ def _scored(folder: Path, receipt: dict[str, Any], name: str) -> Run:
 
     config = receipt["config"]
     results = folder.resolve().parent
-    csv_folder, data_folder = (results / receipt["inputs"][key][0] for key in ("csv", "data"))
+    try:
+        csv_folder, data_folder = (results / receipt["inputs"][key][0] for key in ("csv", "data"))
+        split = str(config["split"])
+    except (KeyError, IndexError) as error:
+        raise SeldError(
+            f"The receipt of {folder} is damaged: it lacks {error}.", "Run the score step again."
+        ) from error
     store = Store.open(data_folder)
-    indices = [index for index in store.indices(config["split"]) if store.labelled[index]]
+    indices = [index for index in store.indices(split) if store.labelled[index]]
     reference = store.events.select_clips([store.names[index] for index in indices])
     longest = max(map(int, store.frames[indices]), default=0)
     task = scored_as(store.task)

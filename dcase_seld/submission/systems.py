@@ -173,7 +173,7 @@ def with_scores(run: Run, place: Path, track: str) -> Run:
             )
         folder = next(iter(fitting))
     file = folder / "scores.json" if folder.is_dir() else place
-    scores = read_json(file, remedy="Name a scores.json, a score step, or the recipe's folder below work/.")
+    scores = load_scores(file, "Name a scores.json, a score step, or the recipe's folder below work/.")
     if not any(isinstance(scores.get(name), int | float) for name in ("f_score", "F")):
         raise SeldError(
             f"{file} holds no F-score.", "Name what `dcase-seld score --json FILE` or a score step of a recipe wrote."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from torch import nn
 
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.files import settle
+from dcase_seld.core.reading import read_json
 from dcase_seld.core.work import say
 from dcase_seld.infer.collect import EventCollector
 from dcase_seld.infer.devices import chosen_kernels, compile_network, kept_memory, launch
@@ -85,7 +85,7 @@ def train(
     """
     summary = out / "summary.json"
     if summary.is_file():
-        return dict(json.loads(summary.read_text(encoding="utf-8")))
+        return read_json(summary, remedy="Remove it to train again.")
     if init is not None and "model" not in config.model_fields_set:
         known = parse_model_config(read_facts(model_folder(init))["config"], f"The network {init}")
         config = config.model_copy(update={"model": known})
@@ -94,7 +94,7 @@ def train(
     given: dict[str, Any] = {"tokens": tokens, "init": init, "teacher": teacher, "quiet": quiet, "board": board}
     run = partial(_train, config=config, stores=stores, out=out, **given)
     launch(fabric, run, out)
-    return dict(json.loads(summary.read_text(encoding="utf-8")))
+    return read_json(summary, remedy="Remove it to train again.")
 
 
 @kept_memory()

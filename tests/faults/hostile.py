@@ -20,7 +20,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from submission_made import package
+from submission_made import package, work
 from tiny import MODEL, TASK
 from toy_stages import REGISTRY
 
@@ -259,18 +259,21 @@ def _read_tokens(path: Path) -> object:
 def _onnx(folder: Path) -> Path:
     from onnx_made import FLOAT, model, node
 
-    weights = {"w": np.ones((4, 3), np.float32)}
+    weights = {"w": np.ones((8, 3), np.float32)}
     (folder / "m.onnx").write_bytes(
-        model(node("MatMul", ["x", "w"], "y"), [("x", FLOAT, ["n", 4])], ("y", FLOAT, ["n", 3]), weights)
+        model(node("MatMul", ["x", "w"], "y"), [("x", FLOAT, ["n", 8])], ("y", FLOAT, ["n", 3]), weights)
     )
     return folder / "m.onnx"
 
 
 def _read_onnx(path: Path) -> object:
-    from dcase_seld.pretrained.encoder import OnnxTokensConfig
-    from dcase_seld.pretrained.onnx import _open
+    import torch
 
-    return _open(path, OnnxTokensConfig(path=str(path)))
+    from dcase_seld.pretrained.encoder import OnnxTokensConfig
+    from dcase_seld.pretrained.onnx import OnnxEncoder
+
+    encoder = OnnxEncoder(OnnxTokensConfig(path=str(path), sample_rate=8_000, patch_s=0.001, hop_s=0.001), 8_000)
+    return encoder.encode(torch.zeros(1, 2, 32))
 
 
 def _pt(folder: Path) -> Path:
@@ -319,8 +322,243 @@ def _picture(suffix: str) -> Callable[[Path], Path]:
     return make
 
 
+def read_loose(path: Path) -> object:
+    """Read a sound of any rate and number of channels, as `predict` does."""
+    return read_audio(path, channels=None, resample=True)
+
+
 def _check(path: Path) -> object:
     return check_submission(path, load_layout())
+
+
+def _state(folder: Path) -> Path:
+    import torch
+
+    from dcase_seld.train.state import Position, save_state
+
+    network = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(network.parameters())
+    network(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    save_state(folder / "state", network, optimizer, None, {"scale": 1.0}, Position(epoch=2, top=[[0.3, 1]]))
+    return next((folder / "state").glob("*.json"))
+
+
+def _read_state(path: Path) -> object:
+    import torch
+
+    from dcase_seld.train.state import load_state
+
+    network = torch.nn.Linear(3, 2)
+    return load_state(path.parent, network, torch.optim.AdamW(network.parameters()), None)
+
+
+def _seen(name: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        from people_made import clip_people
+
+        from dcase_seld.vision.keypoints import KEYPOINTS
+
+        KEYPOINTS.write(folder, ["a", "b"], lambda index: clip_people([[10.0 * index]] * 10), {"fps": 2.0})
+        return next(folder.glob(name))
+
+    return make
+
+
+def _read_seen(path: Path) -> object:
+    from dcase_seld.vision.keypoints import Keypoints
+
+    people = Keypoints([path.parent])
+    return [people[name] for name in people]
+
+
+def _summary(folder: Path) -> Path:
+    result = folder / "work" / ".results" / "train-0"
+    result.mkdir(parents=True)
+    val = {"f_score": 0.3, "f_score_onscreen": None, "doa_error_deg": 12.5, "relative_distance_error": 0.4}
+    facts = {"val": val, "criterion": "f_score", "seconds": 7.5, "parameters": 12, "epochs": 9, "best_epoch": 7}
+    (result / "epochs.csv").write_text("epoch\n")
+    (result / "receipt.json").write_text(json.dumps({"config": {"lr": 0.1}}))
+    (result / "summary.json").write_text(json.dumps({**facts, "clips_per_second": 40.2}))
+    return result / "summary.json"
+
+
+def _scores(folder: Path) -> Path:
+    return work(folder / "work").parent / ".results" / "score-1" / "scores.json"
+
+
+def _step_receipt(folder: Path) -> Path:
+    return work(folder / "work").parent / ".results" / "train-1" / "receipt.json"
+
+
+def _package(path: Path) -> object:
+    return command(
+        "package-submission", "--system", str(path.parents[2] / "demo"), "--out", f"{path.parents[2]}/o.zip"
+    )(path)
+
+
+def _around(folder: Path) -> Path:
+    """A recording of four channels and its metadata, as STARSS23 has them."""
+    for kind in ("foa", "metadata"):
+        (folder / f"{kind}_dev" / "dev-train-x").mkdir(parents=True)
+    write_wav(folder / "foa_dev" / "dev-train-x" / "a.wav", np.full((4, 48_000), 0.1, np.float32))
+    rows = "".join(f"{frame},{frame % 13},0,{9 * frame},{frame},{100 + frame}\n" for frame in range(20))
+    return _text("a.csv", rows)(folder / "metadata_dev" / "dev-train-x")
+
+
+def _read_around(path: Path) -> object:
+    from dcase_seld.corpus.ambisonic import events_of_metadata, read_metadata
+
+    rows = read_metadata(path, 13, 100)
+    return events_of_metadata("a", rows), _check_all(path.parents[2])
+
+
+def _check_all(root: Path) -> object:
+    from dcase_seld.corpus.check import check_corpus
+
+    return check_corpus(root, workers=1).lines()
+
+
+def _foa(folder: Path) -> Path:
+    return _around(folder).parents[2] / "foa_dev" / "dev-train-x" / "a.wav"
+
+
+def _corpus(name: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        from corpus_made import write_corpus
+
+        write_corpus(folder, [("dev-train-tau", 1, 1, 1), ("dev-test-tau", 4, 2, 1)], windows=1)
+        (folder / "splits.csv").write_text("name,split\nfold1_room1,train\nfold4_room2,test\n")
+        (folder / "taxonomy.yaml").write_text("classes: [A, B, C, D, E, F, G, H, I, J, K, L, M]\n")
+        return next(folder.rglob(name))
+
+    return make
+
+
+TABLE = "file,onset,offset,label,azimuth,distance,onscreen\n" + "".join(
+    f"a.wav,{n / 10},{n / 10 + 1.5},{'Speech' if n % 2 else 'Bell'},{n * 7 - 60},{1 + n / 9},{n % 2}\n"
+    for n in range(20)
+)
+
+
+def _table(folder: Path) -> Path:
+    write_wav(folder / "a.wav", np.full((2, 240_000), 0.1, np.float32))
+    return _text("t.csv", TABLE)(folder)
+
+
+def _import(path: Path) -> object:
+    import shutil
+
+    out = path.parent / "work"  # what is made may stay there
+    shutil.rmtree(out, ignore_errors=True)
+    units = ("--time", "seconds", "--direction", "degrees", "--positive", "left", "--distance", "metres")
+    return command("data", "import", "{}", "--audio", "{dir}", "--out", str(out), *units, "--own-classes", "-q")(path)
+
+
+def _audacity(folder: Path) -> Path:
+    return _text("a.txt", "0.5\t1.5\tSpeech\n\\\t100.0\t200.0\n2.0\t3.25\tBell\n")(folder)
+
+
+def _read_table(path: Path) -> object:
+    from dcase_seld.corpus.tables import TableFormat, read_rows
+
+    form = TableFormat("seconds", 0.1, "degrees", "left", "metres", {}, {"azimuth": "10", "distance": "1"})
+    return list(read_rows(path, form))
+
+
+def _cuts(folder: Path) -> Path:
+    return _text("clips.csv", "recording,angle_deg,start_frame\na,0,0\na,90,10\n")(folder)
+
+
+def _read_cuts(path: Path) -> object:
+    from dcase_seld.corpus.ambisonic import Recording, read_cuts
+
+    return read_cuts(path, {"a": Recording("a", "x", path, path, None, 100)})
+
+
+def _rooms(folder: Path) -> Path:
+    from dcase_seld.simulate.measured_rooms import TABLE as NAME
+
+    response = np.zeros((2, 2_400), np.float32)
+    response[:, 0] = 0.5
+    write_wav(folder / "r.wav", response)
+    rows = "".join(f"r.wav,{10 * n},0,1.5,kitchen\n" for n in range(5))
+    return _text(NAME, "file,azimuth,elevation,distance,room\n" + rows)(folder)
+
+
+def _read_rooms(path: Path) -> object:
+    from dcase_seld.simulate.measured_rooms import load_rooms
+
+    return load_rooms(path.parent)
+
+
+def _real_recipe(folder: Path) -> Path:
+    recipes = Path(__file__).parent.parent.parent / "recipes"
+    return _text("q.yaml", (recipes / "quickstart.yaml").read_text(encoding="utf-8"))(folder)
+
+
+def _plan(path: Path) -> object:
+    from dcase_seld.cli.recipes import registry
+
+    return make_plan(path, registry(), path.parent / "work")
+
+
+def _track(suffix: str, codec: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        import av
+
+        path = folder / f"a.{suffix}"
+        with av.open(str(path), "w", format="adts" if suffix == "aac" else None) as out:
+            track = out.add_stream(codec, rate=48_000)
+            track.layout = "stereo"
+            for number in range(50):
+                block = np.random.default_rng(number).normal(0, 0.1, (2, 960)).astype(np.float32)
+                if codec == "pcm_s16le":
+                    block = (block.T.reshape(1, -1) * 32_767).astype(np.int16)
+                form = {"pcm_s16le": "s16", "libopus": "flt"}.get(codec, "fltp")
+                block = np.ascontiguousarray(block.T.reshape(1, -1)) if form == "flt" else block
+                frame = av.AudioFrame.from_ndarray(block, format=form, layout="stereo")
+                frame.sample_rate, frame.pts = 48_000, 960 * number
+                out.mux(track.encode(frame))
+            out.mux(track.encode(None))
+        return path
+
+    return make
+
+
+def _other_sound(suffix: str, **how: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        import soundfile
+
+        sound = np.random.default_rng(0).normal(0, 0.1, (48_000, 2)).astype(np.float32)
+        soundfile.write(folder / f"a.{suffix}", sound, 48_000, **how)
+        return folder / f"a.{suffix}"
+
+    return make
+
+
+PLUGIN = """from dcase_seld import Config, stage
+
+
+class Mine(Config):
+    count: int = 1
+    names: list[str] = []
+
+
+@stage("mine", produces="numbers", config=Mine)
+def mine(config: Mine, inputs, out, context):
+    return {}
+"""
+
+
+def _with_plugin(folder: Path) -> Path:
+    from dcase_seld.core.registry import load_plugins
+    from dcase_seld.stages import stage_names
+
+    file = _text("hostile_plugin.py", PLUGIN)(folder)
+    if "mine" not in stage_names():
+        load_plugins([str(file)])
+    return _text("r.yaml", "steps:\n  a: {stage: mine, count: 3, names: [x, y]}\n")(folder)
 
 
 TAXONOMY = "name: mine\nclasses: [Speech, Music, 'Bell, small']\nfolders: [speech, music, bell]\n"
@@ -358,6 +596,36 @@ KINDS = {
     "clips.npz": Kind(_store("clips.npz"), damaged_bytes, (_read_store,)),
     "tokens.json": Kind(_tokens, damaged_json, (_read_tokens,)),
     "onnx": Kind(_onnx, damaged_bytes, (_read_onnx,), heavy=True),
+    "state": Kind(_state, damaged_json, (_read_state,), heavy=True),
+    "keypoints.json": Kind(_seen("*.json"), damaged_json, (_read_seen,)),
+    "keypoints.npz": Kind(_seen("*.npz"), damaged_bytes, (_read_seen,)),
+    "summary.json": Kind(_summary, damaged_json, (command("runs", "{dir}"), command("runs", "--json", "{dir}"))),
+    "scores.json": Kind(_scores, damaged_json, (_package,)),
+    "step receipt": Kind(_step_receipt, damaged_json, (_package,)),
+    "foa labels": Kind(_around, damaged_text, (_read_around,)),
+    "foa": Kind(_foa, damaged_bytes, (lambda p: _check_all(p.parents[2]),)),
+    "corpus labels": Kind(_corpus("*_start*.csv"), damaged_text, (lambda p: _check_all(p.parents[2]),)),
+    "splits.csv": Kind(_corpus("splits.csv"), damaged_text, (lambda p: _check_all(p.parent),)),
+    "corpus taxonomy": Kind(_corpus("taxonomy.yaml"), damaged_text, (command("data", "stats", "{dir}"),)),
+    "table": Kind(_table, damaged_text, (_import,)),
+    "audacity": Kind(_audacity, damaged_text, (_read_table,)),
+    "cuts": Kind(_cuts, damaged_text, (_read_cuts,)),
+    "rooms": Kind(_rooms, damaged_text, (_read_rooms,)),
+    "real recipe": Kind(_real_recipe, damaged_text, (_plan,)),
+    "recipe with plug-in": Kind(_with_plugin, damaged_text, (_plan,)),
+    "mkv": Kind(_track("mkv", "pcm_s16le"), damaged_bytes, (audio_info, read_loose), heavy=True),
+    "webm": Kind(_track("webm", "libopus"), damaged_bytes, (audio_info, read_loose), heavy=True),
+    "avi": Kind(_track("avi", "pcm_s16le"), damaged_bytes, (audio_info, read_loose), heavy=True),
+    "aac": Kind(_track("aac", "aac"), damaged_bytes, (audio_info, read_loose), heavy=True),
+    "m4a": Kind(_track("m4a", "aac"), damaged_bytes, (audio_info, read_loose), heavy=True),
+    "rf64": Kind(_other_sound("wav", format="RF64"), damaged_bytes, (audio_info, read_loose)),
+    "float wav": Kind(_other_sound("wav", subtype="FLOAT"), damaged_bytes, (audio_info, read_loose)),
+    "aiff": Kind(_other_sound("aiff"), damaged_bytes, (audio_info, read_loose)),
+    "mp3": Kind(_other_sound("mp3"), damaged_bytes, (audio_info, read_loose)),
+    "opus": Kind(_other_sound("opus", format="OGG", subtype="OPUS"), damaged_bytes, (audio_info, read_loose)),
+    "webp": Kind(_picture("webp"), damaged_bytes, (read_picture,)),
+    "bmp": Kind(_picture("bmp"), damaged_bytes, (read_picture,)),
+    "tiff": Kind(_picture("tiff"), damaged_bytes, (read_picture,)),
     "pt": Kind(_pt, damaged_bytes, (_read_pt,), heavy=True),
     "wav": Kind(_sound("wav"), damaged_bytes, (audio_info, read_audio)),
     "flac": Kind(_sound("flac"), damaged_bytes, (audio_info, read_audio)),

@@ -29,7 +29,10 @@ MOST_MB = 1_024
 RECIPE = """
 steps:
   scenes: {stage: simulate, clips: {train: 8, test: 2}, rooms: {train: 3, test: 1}}
+  around: {stage: simulate, output: foa, clips: {train: 2, test: 1}, rooms: {train: 2, test: 1}, seed: 3}
+  views: {stage: convert, source: around, count: 6, video: false}
   data: {stage: prepare, corpus: scenes}
+  heard: {stage: embed, data: data, model: {kind: onnx, path: MODEL, sample_rate: 8000, patch_s: 0.5, hop_s: 0.5}}
   train:
     stage: train
     data: data
@@ -45,7 +48,9 @@ steps:
   events: {stage: predict, data: data, members: tuned}
   csv: {stage: export, events: events, track: a}
   score: {stage: score, csv: csv, data: data, split: test, track: a}
+  table: {stage: compare, rows: [{label: one, score: score}]}
   page: {stage: report, scores: [score]}
+  zip: {stage: package, csv: [csv], tracks: [a], scores: [score]}
 """
 RECORDS = {"receipt.json", "summary.json", "report.html", "scores.json", "epochs.csv", "model.json", "ensemble.json"}
 """Files that hold times or paths; what they say of the data is compared through the files beside them."""
@@ -125,9 +130,15 @@ def reached(process: subprocess.Popen[bytes], stage: str | None, results: Path, 
 
 def kills(wanted: int, seed: int, folder: Path, state: dict, save) -> None:
     """Kill runs in one stage after another, resume them, and compare what is done at last with an undisturbed run."""
+    import numpy as np
+    from onnx_made import FLOAT, model, node
+
     folder.mkdir(parents=True, exist_ok=True)
     recipe = folder / "tiny.yaml"
-    recipe.write_text(RECIPE)
+    weights = {"w": np.random.default_rng(0).normal(size=(4_000, 6)).astype(np.float32)}
+    onnx = model(node("MatMul", ["x", "w"], "y"), [("x", FLOAT, ["n", 4_000])], ("y", FLOAT, ["n", 6]), weights)
+    (folder / "m.onnx").write_bytes(onnx)
+    recipe.write_text(RECIPE.replace("MODEL", str((folder / "m.onnx").absolute())))
     began = time.monotonic()
     assert start(recipe, folder / "whole").wait() == 0, "the undisturbed run failed"
     whole = contents(folder / "whole" / ".results")
