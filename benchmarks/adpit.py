@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from itertools import product
 
 import torch
@@ -48,15 +49,18 @@ def main() -> None:
     target = SeldTarget(number, source[..., :2], source[..., 2], source[..., 3])
     xy, distance = torch.randn(*shape, 3, 2, generator=generator), torch.rand(*shape, 3, generator=generator)
     output = SeldOutput(xy.requires_grad_(), distance.requires_grad_(), None)
-    ways = {"ours": lambda: adpit_loss(output, target).total, "one by one": lambda: one_by_one(output, target)}
+    ways: dict[str, Callable[[], Tensor]] = {
+        "ours": lambda: adpit_loss(output, target).total,
+        "one by one": lambda: one_by_one(output, target),
+    }
     times: dict[str, list[float]] = {name: [] for name in ways}
-    results = {}
+    results: dict[str, tuple[float, Tensor]] = {}
     for _ in range(arguments.rounds):
         for name, loss in ways.items():
             xy.grad = distance.grad = None
             start = time.perf_counter()
             value = loss()
-            value.backward()
+            value.backward()  # type: ignore[no-untyped-call]
             times[name].append(time.perf_counter() - start)
             assert xy.grad is not None
             results[name] = (value.item(), xy.grad.clone())

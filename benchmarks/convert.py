@@ -20,11 +20,11 @@ from dcase_seld.media.audio import write_wav
 from dcase_seld.media.writing import VideoWriter
 
 
-def make_source(root, seconds=30):
+def make_source(root: Path, seconds: int, width: int) -> Path:
     rng = np.random.default_rng(0)
     for kind in ("foa", "metadata", "video"):
         (root / f"{kind}_dev" / "dev-train-made").mkdir(parents=True)
-    rows, columns = np.indices((960, 1920))
+    rows, columns = np.indices((width // 2, width))
     for number in range(2):
         name = f"fold3_room{number}_mix001"
         foa = (rng.normal(0, 0.05, (4, seconds * 24_000))).astype(np.float32)
@@ -39,7 +39,7 @@ def make_source(root, seconds=30):
     return root
 
 
-def measure(title, source, workers, rows, video):
+def measure(title: str, source: Path, workers: int, rows: list[str], video: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder) / "clips.csv"
         listed.write_text("recording,angle_deg,start_frame\n" + "\n".join(rows))
@@ -53,17 +53,21 @@ def measure(title, source, workers, rows, video):
     print(f"{title:44} {facts['clips']:5} clips  {by_clock:7.1f} x clock  {by_processor:7.1f} x processor")
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", type=Path, default=None, help="folder in STARSS23's layout")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seconds", type=int, default=30, help="length of each recording, at least 5")
+    parser.add_argument("--width", type=int, default=1920, help="of the video that is made")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        source = arguments.source or make_source(Path(folder))
+        source = arguments.source or make_source(Path(folder), arguments.seconds, arguments.width)
         names = sorted(path.stem for path in (source / "foa_dev").rglob("*.wav"))[:2]
-        apart = [f"{name},{37 * start % 360},{start}" for name in names for start in range(0, 251, 50)]
-        shared = [f"{name},{angle},{start}" for name in names for start in (0, 100) for angle in range(0, 360, 60)]
-        sound = [f"{name},{angle},{start}" for name in names for start in range(0, 250) for angle in (0, 90)]
+        last = 10 * arguments.seconds - 50  # label frame
+        apart = [f"{name},{37 * start % 360},{start}" for name in names for start in range(0, last + 1, 50)]
+        twice = range(0, min(last, 100) + 1, 100)
+        shared = [f"{name},{angle},{start}" for name in names for start in twice for angle in range(0, 360, 60)]
+        sound = [f"{name},{angle},{start}" for name in names for start in range(last + 1) for angle in (0, 90)]
         measure("sound and video, each second once", source, arguments.workers, apart, True)
         measure("sound and video, six views of one decode", source, arguments.workers, shared, True)
         measure("sound alone", source, arguments.workers, sound, False)

@@ -9,6 +9,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "made"))
 from noise import noise_store
 
 
-def rate(work, count, repeat=3):
+def rate(work: Callable[[], object], count: int, repeat: int = 3) -> float:
     """Return items per second of the fastest of some runs."""
     best = 0.0
     for _ in range(repeat):
@@ -34,17 +35,17 @@ def rate(work, count, repeat=3):
     return best
 
 
-def whole(store):
+def whole(store: Store) -> StoreSource:
     """Return all clips of a store as a source."""
     return StoreSource(store, store.indices("all"))
 
 
-def resident_mb():
+def resident_mb() -> float:
     fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(fields["VmRSS"].split()[0]) / 1024
 
 
-def access(store, size=64):
+def access(store: Store, size: int = 64) -> None:
     rng = np.random.default_rng(0)
     chosen = rng.permutation(len(store))
     batches = [chosen[i : i + size] for i in range(0, len(store) - size + 1, size)]
@@ -59,13 +60,13 @@ def access(store, size=64):
     one = rate(lambda: [store.read_many(b, samples=CLIP_SAMPLES, out=out) for b in batches], count)
     outs = [np.empty_like(out) for _ in range(2)]
 
-    def half(number):
+    def half(number: int) -> None:
         for batch in batches[number::2]:
             store.read_many(batch, samples=CLIP_SAMPLES, out=outs[number])
 
     with ThreadPoolExecutor(2) as pool:
         two = rate(lambda: list(pool.map(half, range(2))), count)
-    copy = rate(lambda: [np.copyto(out, source) for _ in batches], count)
+    copy = rate(lambda: [out.__setitem__(..., source) for _ in batches], count)
     print(f"clips/s, views of single clips (no copy)           {views:10,.0f}")
     print(f"clips/s, the same and one sample touched           {first:10,.0f}")
     print(
@@ -77,7 +78,7 @@ def access(store, size=64):
     print(f"         (plain memory copy of as many bytes: {copy * CLIP_SAMPLES * 4 / 1e9:.1f} GB/s)")
 
 
-def waiting(store, step_seconds, size=32):
+def waiting(store: Store, step_seconds: float, size: int = 32) -> float:
     """Return the share of time that a training step of `step_seconds` waits for its batch."""
     batches = Batches(whole(store), size, shuffle_seed=0)
     waited = total = 0.0
@@ -96,7 +97,7 @@ def waiting(store, step_seconds, size=32):
         total += time.perf_counter() - start
 
 
-def loading(store):
+def loading(store: Store) -> None:
     batches = Batches(whole(store), 32, shuffle_seed=0)
     speed = rate(lambda: [None for _ in batches.epoch(0)], len(store), 2)
     print(f"clips/s, whole batches (float waveforms, targets)  {speed:10,.0f}")
@@ -105,7 +106,7 @@ def loading(store):
         print(f"waiting for data at {clips_per_second} clips/s of training: {share:.2%} of a step")
 
 
-def memory(store):
+def memory(store: Store) -> None:
     print(f"resident memory, {len(store):,} clips: opened {resident_mb():.0f} MB", end="")
     seen = 0
     for batch in Batches(whole(store), 32, shuffle_seed=0):
@@ -117,7 +118,7 @@ def memory(store):
     print()
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=None, help="where to make the stores; default: temporary")
     parser.add_argument("--clips", type=int, default=2000, help="clips of the store of noise (480 kB each)")

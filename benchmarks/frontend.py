@@ -30,7 +30,7 @@ def plain_log_mel(wave: Tensor) -> Tensor:
     )
     power = spectrum.abs().square().mT[:, :800]
     levels: Tensor = 10 * torch.log10((power @ bank).clamp(min=1e-10))
-    return levels.unflatten(0, (-1, 2))
+    return levels.view(-1, 2, *levels.shape[1:])
 
 
 def plain_stpacc(mono: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ def plain_stpacc(mono: Tensor) -> Tensor:
     lags = (lags / lags.amax(-1, keepdim=True)).square()
     kernel = torch.hann_window(8, periodic=False)[None, None]
     padded = functional.pad(lags.flatten(0, 1)[:, None], (4, 3))
-    smooth = functional.conv1d(padded, kernel)[:, 0].unflatten(0, lags.shape[:2])
+    smooth = functional.conv1d(padded, kernel).view(*lags.shape[:2], -1)
     smooth = smooth / smooth.amax(-1, keepdim=True)
     kept = torch.fft.rfft(smooth)[..., :33].clone()
     kept[..., -1] *= 2

@@ -2,8 +2,11 @@
 
 Bare steps (waveform to update, nothing else) of the full-size audio network, the trainer with its augmentation and
 weight average and how busy it keeps the device, kernel time by kind, the front end alone, the baseline in the trainer;
-then what the cores beside it do: embedding and simulation by numbers of processes. Sound, tokens and labels are noise.
-What would begin after `--budget` seconds is left out, and said. Without a GPU the same runs on the CPU (`--small`).
+then what the cores beside it do: embedding and simulation by numbers of processes. Last what deterministic kernels
+cost, whether they give the same weights twice, whether bf16 learns like fp32, and recorded kernels (CUDA graphs).
+Sound, tokens and labels are noise. A part that fails or takes longer than `--part` seconds says so and the next one
+follows; what would begin after `--budget` seconds is left out. The JSON is written after every part. Without a GPU the
+same runs on the CPU (`--small`).
 
 Run: python benchmarks/gpu.py [--json gpu.json] [--batch 64] [--clips 2048] [--no-compile] [--device cuda|cpu] [--small]
 """
@@ -11,13 +14,16 @@ Run: python benchmarks/gpu.py [--json gpu.json] [--batch 64] [--clips 2048] [--n
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import platform
 import re
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,8 +31,9 @@ from typing import Any
 import numpy as np
 import torch
 from embed import core_rates
-from model import NETWORKS, PEAK_BF16, batch_of, seconds
+from model import NETWORKS, PEAK_BF16, batch_of
 from model import training_step as bare_step
+from safetensors.torch import load_file
 from simulate import job
 from torch.profiler import ProfilerActivity, profile
 
@@ -34,7 +41,7 @@ from dcase_seld.core.config import parse_config
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.files import write_json
 from dcase_seld.core.task import Task
-from dcase_seld.infer.devices import compile_network
+from dcase_seld.infer.devices import chosen_kernels, compile_network
 from dcase_seld.model.network import build_model
 from dcase_seld.model.summary import summarise
 from dcase_seld.scoring.figures import read_epochs
@@ -55,11 +62,11 @@ from noise import noise_store
 
 KINDS = {
     "fused": r"triton",
-    "convolution": r"conv|fprop|dgrad|wgrad|implicit|xmma",
+    "convolution": r"conv|fprop|dgrad|wgrad|implicit",
     "normalisation": r"norm|bn_",
     "pooling": r"pool",
     "attention": r"flash|fmha|attention|softmax",
-    "matrix product": r"gemm|cutlass|addmm|::mm|::bmm|linear|splitk",
+    "matrix product": r"gemm|nvjet|xmma|cutlass|addmm|::mm|::bmm|linear|splitk",
     "Fourier transform": r"fft",
     "optimizer and average": r"multi_tensor|foreach|adam|lerp",
     "copy": r"memcpy|memset|copy|nchw|nhwc|cat",
@@ -67,14 +74,21 @@ KINDS = {
     "elementwise": r"elementwise|vectorized|::mul|::add|relu|sigmoid|where",
 }
 """Kind of a kernel → what its name holds; the first that fits counts."""
-SMALL_ENCODER = {"channels": [8, 8], "layers": 1, "d_model": 16, "heads": 2, "feed_forward": 16, "kernel": 3}
+SMALL: dict[str, Any] = {
+    "kind": "conformer",
+    "frontend": {"features": ["log_mel"], "hop": 600},
+    "encoder": {"channels": [8, 8], "layers": 1, "d_model": 16, "heads": 2, "feed_forward": 16, "kernel": 3},
+    "cross_modal": {"layers": 1, "heads": 2, "feed_forward": 16, "kernel": 3},
+}
+"""A network of a few thousand parameters."""
 AUGMENTATION = {"swap": 0.5, "gain": 0.5, "mask": 0.5, "filter": 0.5}
 
 
 def described(arguments: argparse.Namespace, model: dict[str, Any], **changes: Any) -> TrainConfig:
     """Return the configuration of a training of so many clips a batch, all that costs something switched on."""
     fields = {"model": model, "batch_size": arguments.batch, "augment": AUGMENTATION, "ema": 0.999, "epochs": 2,
-              "precision": "bf16", "cache_features": "no", "tensorboard": False, "validate_every": 2}  # fmt: skip
+              "precision": "bf16", "cache_features": "no", "tensorboard": False, "validate_every": 2,
+              "epoch_clips": 3 * arguments.clips}  # fmt: skip
     return parse_config(TrainConfig, {**fields, **changes}, "config")
 
 
@@ -132,19 +146,39 @@ def write_tokens(store: Path, folder: Path) -> Path:
     return folder
 
 
-def bare(arguments: argparse.Namespace, compiled: bool) -> dict[str, float]:
+def steady(work: Callable[[], object], rounds: int, device: str) -> float:
+    """Return the mean seconds of a call where the next one need not wait for the device, as in a training."""
+    for _ in range(2):
+        work()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    for _ in range(rounds):
+        work()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return (time.perf_counter() - began) / rounds
+
+
+def bare(arguments: argparse.Namespace, compiled: bool = False, graphs: bool = False) -> dict[str, float]:
     """Return clips per second of bare bf16 steps, the share of the card's peak, and the peak of memory in GB."""
     device = arguments.device
     network = build_model(arguments.network, Task()).to(device).train()
     inputs, target = batch_of(network, arguments.batch, device)
     optimizer = torch.optim.AdamW(network.parameters(), fused=True)
     if compiled:
-        compile_network(network, quiet=True)
-    step = partial(bare_step, network, optimizer, inputs, target, True)
+        compile_network(network, True, graphs)
+
+    def step() -> None:
+        if graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        bare_step(network, optimizer, inputs, target, True)
+
+    began = time.perf_counter()
     step()
-    step()
-    rate = arguments.batch / seconds(step, arguments.rounds, device)
-    found = {"clips_per_s": rate}
+    found = {"first_step_s": time.perf_counter() - began}
+    rate = arguments.batch / steady(step, arguments.rounds, device)
+    found["clips_per_s"] = rate
     if device == "cuda":
         name = torch.cuda.get_device_name()
         done = 6 * rate * summarise(arguments.network, Task(), clips=1).multiply_adds
@@ -167,9 +201,31 @@ def front_end(arguments: argparse.Namespace) -> dict[str, float]:
     """Return clips per second of the front end alone."""
     network = build_model(arguments.network, Task()).to(arguments.device)
     wave = batch_of(network, arguments.batch, arguments.device)[0].wave
+    assert wave is not None
     with torch.no_grad():
-        taken = seconds(partial(network.frontend.extract, wave), arguments.rounds, arguments.device)
+        taken = steady(partial(network.frontend.extract, wave), arguments.rounds, arguments.device)
     return {"clips_per_s": arguments.batch / taken}
+
+
+def deterministic(arguments: argparse.Namespace) -> dict[str, float]:
+    """Return what `bare` finds with kernels that give the same bits each time."""
+    with chosen_kernels(True):
+        return bare(arguments)
+
+
+def alike(arguments: argparse.Namespace, store: Path, folder: Path) -> dict[str, Any]:
+    """Return whether two deterministic trainings give the same weights, and losses in bf16 and in fp32."""
+    found: dict[str, Any] = {}
+    weights = []
+    for name, precision in (("once", "bf16"), ("again", "bf16"), ("whole", "fp32")):
+        changes = {"batch_size": 4, "epoch_clips": 64, "precision": precision, "deterministic": True}
+        out = folder / name
+        out.mkdir()
+        train(described(arguments, SMALL, **changes), [store], out, device=arguments.device)
+        weights.append(load_file(out / "last" / "model.safetensors"))
+        found[f"{precision}_loss"] = read_epochs(out / "epochs.csv")[-1]["loss"]
+    same = [bool(torch.equal(weights[0][key], weights[1][key])) for key in weights[0]]
+    return {"same_weights_twice": all(same), **found}
 
 
 def embedding(arguments: argparse.Namespace) -> dict[str, float]:
@@ -190,6 +246,28 @@ def simulation(arguments: argparse.Namespace, folder: Path) -> dict[str, float]:
     return found
 
 
+@contextmanager
+def limited(most: float) -> Iterator[None]:
+    """Raise TimeoutError in this block after so many seconds.
+
+    Again every second until the block is left: what is raised while an object is deleted is lost.
+    """
+    left = False
+
+    def stop(*given: object) -> None:
+        if not left:
+            raise TimeoutError(f"more than {most:g} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, max(most, 1e-3), 1.0)
+    try:
+        yield
+    finally:
+        left = True
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda" if torch.cuda.is_available() else "cpu")
@@ -197,6 +275,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=2048, help="clips of the store (480 kB each)")
     parser.add_argument("--rounds", type=int, default=20, help="steps that are timed")
     parser.add_argument("--budget", type=float, default=210, help="seconds after which nothing more is begun")
+    parser.add_argument("--part", type=float, default=100, help="most seconds of a part")
     parser.add_argument("--no-compile", action="store_true", help="leave compiled steps out")
     parser.add_argument("--small", action="store_true", help="a small network and a few clips: a trial without a GPU")
     parser.add_argument("--json", type=Path, help="file to write")
@@ -205,11 +284,12 @@ def main() -> None:
     arguments.cores, arguments.network = sorted({1, max(1, (os.cpu_count() or 1) // 2), os.cpu_count() or 1}), None
     if arguments.small:
         arguments.batch, arguments.clips, arguments.rounds, arguments.cores = 4, 10, 1, [1]
-        model |= {"frontend": {"features": ["log_mel"], "hop": 600}, "encoder": SMALL_ENCODER,
-                  "cross_modal": {"layers": 1, "heads": 2, "feed_forward": 16, "kernel": 3}}  # fmt: skip
+        model |= SMALL
     config = described(arguments, model)
     arguments.network = config.model if arguments.small else NETWORKS["track a"]
     cuda = arguments.device == "cuda"
+    if cuda:
+        torch.set_float32_matmul_precision("high")  # as the trainer does
     began = time.perf_counter()
     results: dict[str, Any] = {
         "card": torch.cuda.get_device_name() if cuda else "CPU", "cores": os.cpu_count(), "batch": arguments.batch,
@@ -222,9 +302,19 @@ def main() -> None:
             results[title] = {"left_out": "budget"}
         else:
             try:
-                results[title] = work()
+                with limited(min(arguments.part, arguments.budget + 25 + began - time.perf_counter())):
+                    gc.collect()
+                    if cuda:
+                        torch.cuda.empty_cache()
+                        torch.cuda.reset_peak_memory_stats()
+                    results[title] = work()
             except SeldError as error:
                 results[title] = {"left_out": str(error)}
+            except Exception as error:
+                # Whatever one part dies of, the others are still worth their time on a lent card.
+                results[title] = {"failed": f"{type(error).__name__}: {error}"[:500]}
+        if arguments.json:
+            write_json(arguments.json, results)
         shown = (f"{k} {v:.3g}" if isinstance(v, float) and v < 10 else f"{k} {v:,.0f}" if isinstance(v, (int, float))
                  else f"{k} {v}" for k, v in results[title].items())  # fmt: skip
         print(f"{title:34} " + ", ".join(shown), flush=True)
@@ -233,11 +323,17 @@ def main() -> None:
         folder = Path(scratch)
         store = noise_store(folder / "store", arguments.clips)
         tokens = [write_tokens(store, folder / "clap")]
-        section("bare step", lambda: bare(arguments, False))
+        section("bare step", lambda: bare(arguments))
         section("trainer", lambda: trained(arguments, config, store, tokens, folder / "plain"))
-        kinds, busy = kernel_times(updates(config, store, tokens, arguments.device), arguments.rounds, arguments.device)
-        section("kernel time by kind", lambda: kinds)
-        section("kernels' share of the clock", lambda: {"share": busy})
+        busy: dict[str, Any] = {}
+
+        def kinds() -> dict[str, float]:
+            made = updates(config, store, tokens, arguments.device)
+            found, busy["share"] = kernel_times(made, arguments.rounds, arguments.device)
+            return found
+
+        section("kernel time by kind", kinds)
+        section("kernels' share of the clock", lambda: busy)
         section("front end alone", lambda: front_end(arguments))
         crnn = described(arguments, {"kind": "crnn"})
         section("baseline in the trainer", lambda: trained(arguments, crnn, store, [], folder / "crnn"))
@@ -247,6 +343,10 @@ def main() -> None:
             section("trainer, compiled", lambda: trained(arguments, fused, store, tokens, folder / "fused"))
         section("simulation", lambda: simulation(arguments, folder))
         section("embedding by YAMNet", lambda: embedding(arguments))
+        section("bare step, deterministic", lambda: deterministic(arguments))
+        section("trainings alike", lambda: alike(arguments, store, folder))
+        if cuda and not arguments.no_compile:
+            section("bare step, compiled, CUDA graphs", lambda: bare(arguments, True, True))
     pairs = {"": ("trainer", "bare step"), ", compiled": ("trainer, compiled", "bare step, compiled")}
     for word, (one, other) in pairs.items():
         rates = [results.get(name, {}).get("clips_per_s") for name in (one, other)]

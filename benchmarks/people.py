@@ -30,7 +30,7 @@ def from_folder(folder: Path) -> list[tuple[str, Image, list[float]]]:
     return [(row["file"], read_picture(folder / row["file"]), own) for row, own in zip(rows, noses, strict=True)]
 
 
-def composed(count: int = 16) -> list[tuple[str, Image, list[float]]]:
+def composed(count: int) -> list[tuple[str, Image, list[float]]]:
     """Return 640×360 scenes with 0 to 4 people of different sizes on a textured wall."""
     portrait = read_picture(Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg")
     rng = np.random.default_rng(0)
@@ -54,8 +54,9 @@ def composed(count: int = 16) -> list[tuple[str, Image, list[float]]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path)
-    folder = parser.parse_args().folder
-    pictures = from_folder(folder) if folder else composed()
+    parser.add_argument("--scenes", type=int, default=16, help="scenes that are composed without a folder")
+    given = parser.parse_args()
+    pictures = from_folder(given.folder) if given.folder else composed(given.scenes)
     pull_pose("full")
     print(f"{'mode':10} {'people':>7} {'found':>6} {'recall':>7} {'false':>6} {'a picture':>10} {'in empty':>9} "
           f"{'ms median':>10} {'ms most':>8} {'CPU ms':>7} {'CPU most':>8}")  # fmt: skip

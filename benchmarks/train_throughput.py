@@ -18,20 +18,24 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from lightning_fabric import Fabric
+from torch import Tensor
 
 from dcase_seld.core.config import parse_config
 from dcase_seld.infer.devices import kept_memory
 from dcase_seld.model.network import build_model
 from dcase_seld.model.types import ModelInput
 from dcase_seld.scoring.figures import read_epochs
-from dcase_seld.store.source import open_sources
+from dcase_seld.store.source import StoreSource, open_sources
 from dcase_seld.train.augment import Augment
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.loop import train
@@ -52,8 +56,10 @@ from noise import noise_store
 
 TURN = 4
 
+Seconds = npt.NDArray[np.float64]
 
-def our_steps(config, sources, fabric):
+
+def our_steps(config: TrainConfig, sources: list[StoreSource], fabric: Fabric) -> Iterator[Seconds]:
     """Yield the seconds of each update of our trainer, data included."""
     network = build_model(config.model, sources[0].task, 0)
     set_statistics(network, sources, 64, fabric.device)
@@ -63,14 +69,14 @@ def our_steps(config, sources, fabric):
     augment = Augment(config.augment, network.frontend)
     batches = make_batches(config, sources, fabric)
     training_mode(network, config)
-    step, epoch, sums = 0, 0, 0
+    step, epoch, sums = 0, 0, torch.zeros(())
     while True:
         reader = batches.epoch(epoch)
         for _ in range(len(batches)):
             start = now()
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, 10_000, config.lr, config.schedule)
-            sums += training_step(fabric, wrapped, optimizer, next(reader), loss, augment, config, step)
+            sums = sums + training_step(fabric, wrapped, optimizer, next(reader), loss, augment, config, step)
             if average is not None:
                 average.update(network, step)
             if step % 10 == 0:
@@ -80,12 +86,18 @@ def our_steps(config, sources, fabric):
         epoch += 1
 
 
-def plain_steps(config, sources, fabric, change=lambda network: network):
+def plain_steps(
+    config: TrainConfig,
+    sources: list[StoreSource],
+    fabric: Fabric,
+    change: Callable[[Any], Any] = lambda network: network,
+) -> Iterator[Seconds]:
     """Yield the seconds of each update of a plain loop: everything in memory, no augmentation, no clipping."""
     network = change(build_model(config.model, sources[0].task, 0))
     set_statistics(network, sources, 64, fabric.device)
     everything = make_batches(config.model_copy(update={"batch_size": len(sources[0].clips)}), sources, fabric)
     whole = next(everything.epoch(0))
+    assert whole.input.features is not None and whole.target is not None
     features = network.frontend.standardise(whole.input.features.float())
     network.frontend.standardise = lambda standardised: standardised
     target = whole.target
@@ -99,17 +111,17 @@ def plain_steps(config, sources, fabric, change=lambda network: network):
             output = network(ModelInput(features=features[chosen]))
             parts = adpit_loss(output, type(target)(*(field[chosen] for field in target)), positive_weight=3.0)
             optimizer.zero_grad()
-            parts.total.backward()
+            parts.total.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             yield now() - start
 
 
-def now():
+def now() -> Seconds:
     """Return the clock's and the processor's seconds (2,)."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
-def as_usually_written(network):
+def as_usually_written(network: Any) -> Any:
     """Return the network with its convolution blocks channels first and ReLU before pooling."""
     for block in network.encoder.convolutions:
         block[2], block[3] = block[3], block[2]
@@ -118,8 +130,8 @@ def as_usually_written(network):
     return network
 
 
-def _contiguous_forward(encoder, features, tokens=None):
-    x = encoder.convolutions(features).transpose(1, 2).flatten(2)
+def _contiguous_forward(encoder: Any, features: Tensor, tokens: object = None) -> Tensor:
+    x: Tensor = encoder.convolutions(features).transpose(1, 2).flatten(2)
     x = torch.tanh(encoder.gru(x)[0])
     half = x.shape[-1] // 2
     x = x[..., half:] * x[..., :half]
@@ -136,7 +148,7 @@ RUNS: dict[str, Any] = {
 }
 
 
-def work(pipe, name, config, store, threads):
+def work(pipe: Any, name: str, config: TrainConfig, store: Path, threads: int) -> None:
     """Send, whenever asked, the seconds of a turn's updates (TURN, 2) and the peak of this process' memory in GB."""
     torch.set_num_threads(threads)
     fabric = make_fabric(config, "cpu")
@@ -150,16 +162,19 @@ def work(pipe, name, config, store, threads):
             pipe.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))
 
 
-def in_turns(config, store, threads, turns):
-    """Return for every run the seconds of its updates (turns · TURN, 2), and its peak of memory in GB."""
+def in_turns(
+    names: list[str], config: TrainConfig, store: Path, threads: int, turns: int
+) -> tuple[dict[str, list[Seconds]], dict[str, float]]:
+    """Return for each of the RUNS named the seconds of its updates (turns · TURN, 2), and its peak of memory in GB."""
     context = multiprocessing.get_context("spawn")
-    pipes, seconds, memory = {}, {name: [] for name in RUNS}, {}
-    for name in RUNS:
+    pipes: dict[str, Any] = {}
+    seconds: dict[str, list[Seconds]] = {name: [] for name in names}
+    memory: dict[str, float] = {}
+    for name in names:
         pipes[name], other = context.Pipe()
         context.Process(target=work, args=(other, name, config, store, threads), daemon=True).start()
     for turn in range(turns + 1):
-        names = list(RUNS) if turn % 2 else list(RUNS)[::-1]
-        for name in names:
+        for name in names if turn % 2 else names[::-1]:
             pipes[name].send(True)
             made, memory[name] = pipes[name].recv()
             if turn:  # the first one warms up
@@ -169,12 +184,13 @@ def in_turns(config, store, threads, turns):
     return seconds, memory
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=480)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=4, help=f"turns of {TURN} updates each")
+    parser.add_argument("--runs", type=int, default=len(RUNS), help="so many of the loops: ours first, then the plain")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     described = {
@@ -191,7 +207,7 @@ def main():
         sources = open_sources([store], [], ["train"], frozenset())
         frontend = build_model(config.model, sources[0].task).frontend
         add_cached_features(sources, frontend, make_fabric(config, "cpu"), True)
-        seconds, memory = in_turns(config, store, arguments.threads, arguments.turns)
+        seconds, memory = in_turns(list(RUNS)[: arguments.runs], config, store, arguments.threads, arguments.turns)
         speed = {name: arguments.batch / np.median(found, axis=0) for name, found in seconds.items()}
         print(f"baseline CRNN, batch {arguments.batch}, {arguments.threads} thread(s); at least 1 is wanted of ratios")
         print("                                          clips/s  ours / it, clock   processor   peak GB")

@@ -85,11 +85,12 @@ def main() -> None:
     frames = moving()
     print(f"{'clip (5 s, 640×360)':34} {'ours':>8} {'OpenCV':>8} {'ratio':>6} {'inexact: ours':>13} {'OpenCV':>7}")
     with tempfile.TemporaryDirectory() as scratch:
-        for name, write in (
+        ways: tuple[tuple[str, Callable[[Path], object]], ...] = (
             ("H.264, key frame a second", lambda p: write_video(p, frames, FPS)),
             ("H.264, one key frame", lambda p: write_long_gop(p, frames)),
             ("MPEG-4", lambda p: write_mpeg4(p, frames)),
-        ):
+        )
+        for name, write in ways:
             path = Path(scratch) / f"{len(name)}.mp4"
             write(path)
             expected = [int(np.floor(t * FPS + 1e-6)) for t in TIMES_S]

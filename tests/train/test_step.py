@@ -73,12 +73,13 @@ AUGMENT = {"swap": 0.9, "frame_swap": 0.9, "gain": 0.9, "mixup": 0.9, "mask": 0.
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 @pytest.mark.parametrize("name", ["dcase2025", "dcase2024"])
 def test_nothing_in_an_update_waits(tmp_path: Path, name: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On `meta` tensors have no numbers: whatever looked at one would fail."""
+    """On `meta` tensors have no numbers: whatever looked at one would fail; there with several processes and parts."""
+    several = device == "meta"
     task = TASKS[name]
     features = ["log_mel", "ild", "stpacc"] if task.channels == "stereo" else ["log_mel", "intensity_vector"]
     model = {**MODEL, "track": "b", "frontend": {**MODEL["frontend"], "features": features}, "fusion": ["clap"]}
     chosen = {**AUGMENT, "rotate": 0.9} if task.channels == "foa" else AUGMENT
-    config = TrainConfig(model=model, augment=chosen, ema=0.9, accumulate=1, tensorboard=False)
+    config = TrainConfig(model=model, augment=chosen, ema=0.9, accumulate=1 + several, tensorboard=False)
     network = build_model(config.model, task).to(device)
     optimizer, average = make_optimizer(network, config), WeightAverage(network, 0.9)
     source = StoreSource(Store.open(noise_store(tmp_path / "store", 10, task=task)), np.arange(10))
@@ -86,8 +87,9 @@ def test_nothing_in_an_update_waits(tmp_path: Path, name: str, device: str, monk
     # Fabric knows no device "meta"; of it an update needs this.
     fabric = SimpleNamespace(
         device=torch.device(device),
-        world_size=1,
+        world_size=1 + several,
         global_rank=0,
+        all_reduce=lambda tensor, reduce_op: 2 * tensor,
         no_backward_sync=lambda *_, **__: nullcontext(),
         backward=lambda total: total.backward(),
         clip_gradients=lambda wrapped, *_, max_norm, **__: torch.nn.utils.clip_grad_norm_(
@@ -97,12 +99,15 @@ def test_nothing_in_an_update_waits(tmp_path: Path, name: str, device: str, monk
     if device == "meta":
         monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     batch = batch_on(task, 4, 2 if task.channels == "stereo" else 4)
+    resident = ResidentSound([source], torch.device(device)) if several else None
+    if several:
+        batch = batch._replace(input=batch.input.replace(wave=None))
     call = type("Wrapped", (), {"__call__": lambda self, inputs: network(inputs), "module": network})()
-    training_step(fabric, call, optimizer, batch, loss, augment, config, 0)
+    training_step(fabric, call, optimizer, batch, loss, augment, config, 0, resident=resident)
     average.update(network, 0)
     with Waits(device) as waits:
         for step in (1, 2):
-            sums = training_step(fabric, call, optimizer, batch, loss, augment, config, step)
+            sums = training_step(fabric, call, optimizer, batch, loss, augment, config, step, resident=resident)
             average.update(network, step)
     assert waits.found == []
     assert sums.device.type == device and (device == "meta" or bool(torch.isfinite(sums).all()))
