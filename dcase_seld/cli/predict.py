@@ -220,9 +220,11 @@ def _overlay(
     events: Events, predictor: Predictor, recording: Recording, out: OutputFolder, fov: float, quiet: bool
 ) -> None:
     """Write the recording as a video with its events drawn in, and its sound."""
+    from dcase_seld.media.recordings import LongSound
     from dcase_seld.report.clip_view import write_overlay
     from dcase_seld.report.drawing import Scene
 
     path = out.file(f"{recording.name}.mp4")
     scene = Scene(recording.name, predictor.networks[0].taxonomy.classes, events, None, None, None, fov)
-    write_overlay(path, scene, recording.video, recording.seconds, OVERLAY_FPS, recording.sound, recording.rate, quiet)
+    sound = recording.sound.whole() if isinstance(recording.sound, LongSound) else recording.sound
+    write_overlay(path, scene, recording.video, recording.seconds, OVERLAY_FPS, sound, recording.rate, quiet)

@@ -22,6 +22,9 @@ KINDS = {
 }
 """What a clip has → the folders that hold it, and its file extensions."""
 
+FLAT = frozenset({"foa_eval", "video_eval"})
+"""Folders that may hold recordings without a sub-folder."""
+
 OFFICIAL_PART = re.compile(r"eval|dev-(train|test)-(tau|sony|synth)")
 """Parts of the challenge's sets, whose clips have names and a length of their own; other parts may hold any."""
 
@@ -91,6 +94,9 @@ def index_corpus(root: Path, channels: str = "stereo") -> Corpus:
     for kind, (folders, suffixes) in KINDS.items():
         for path in _files([root / folder.replace("stereo", channels) for folder in folders], root, problems):
             part, stem, suffix = path.parent.name, path.stem, path.suffix.lower()
+            part = (
+                "eval" if path.parent.parent == root else part
+            )  # STARSS' evaluation recordings lie in foa_eval itself
             where = str(path.relative_to(root))
             if suffix not in suffixes:
                 problems.append(Problem("stray-file", where, f"{where}: expected {' or '.join(suffixes)} files here"))
@@ -126,10 +132,14 @@ def index_corpus(root: Path, channels: str = "stereo") -> Corpus:
 
 
 def _files(folders: list[Path], root: Path, problems: list[Problem]) -> Iterator[Path]:
-    """Yield the files in the sub-folders of `folders`; empty and unreadable ones become problems."""
+    """Yield the files in the sub-folders of `folders`; empty and unreadable ones become problems.
+
+    Evaluation recordings of the editions before 2025 lie in the folder itself.
+    """
     for folder in folders:
         if not folder.exists():
             continue
+        flat: list[os.DirEntry[str]] = []
         for part in _scan(folder, root, problems):
             try:
                 is_folder = part.is_dir()
@@ -137,24 +147,33 @@ def _files(folders: list[Path], root: Path, problems: list[Problem]) -> Iterator
                 where = f"{folder.name}/{part.name}"
                 problems.append(Problem("unreadable", where, f"{where}: {error.strerror}"))
                 continue
+            if not is_folder and folder.name in FLAT:
+                flat.append(part)
+                continue
             if not is_folder:
                 problems.append(
                     Problem("stray-file", part.name, f"{folder.name}/{part.name}: expected sub-folders such as eval")
                 )
                 continue
-            for entry in _scan(Path(part.path), root, problems):
-                path = Path(entry.path)
-                where = str(path.relative_to(root))
-                try:
-                    size = entry.stat().st_size if entry.is_file() else -1
-                except OSError:
-                    size = -1
-                if size < 0:
-                    problems.append(Problem("unreadable", where, f"{where}: not a readable file"))
-                    continue
-                if size == 0:
-                    problems.append(Problem("empty-file", where, f"{where}: the file is empty"))
-                yield path
+            yield from _readable(_scan(Path(part.path), root, problems), root, problems)
+        yield from _readable(flat, root, problems)
+
+
+def _readable(entries: list[os.DirEntry[str]], root: Path, problems: list[Problem]) -> Iterator[Path]:
+    """Yield the files among entries of a folder; empty and unreadable ones become problems."""
+    for entry in entries:
+        path = Path(entry.path)
+        where = str(path.relative_to(root))
+        try:
+            size = entry.stat().st_size if entry.is_file() else -1
+        except OSError:
+            size = -1
+        if size < 0:
+            problems.append(Problem("unreadable", where, f"{where}: not a readable file"))
+            continue
+        if size == 0:
+            problems.append(Problem("empty-file", where, f"{where}: the file is empty"))
+        yield path
 
 
 def _scan(folder: Path, root: Path, problems: list[Problem]) -> list[os.DirEntry[str]]:

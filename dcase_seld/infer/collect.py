@@ -49,6 +49,34 @@ def average_outputs(outputs: Sequence[SeldOutput], weights: Sequence[float] | No
     return sorted_tracks(mean.result())
 
 
+def average_turns(outputs: Sequence[SeldOutput]) -> SeldOutput:
+    """Return the mean of outputs of equal rank, whose order changes nothing: turns of one recording, turned back.
+
+    A turned recording gives the same outputs in another order. So tracks are aligned, in each frame and class, to the
+    output of most activity there, and once more to the mean that this gives.
+    """
+    loudest = torch.stack([output.activity().float().sum(-1) for output in outputs]).argmax(0)
+
+    def chosen(name: str) -> Tensor | None:
+        fields = [getattr(output, name) for output in outputs]
+        if fields[0] is None:
+            return None
+        stacked = torch.stack(fields)
+        index = loudest.view(1, *loudest.shape, *[1] * (stacked.ndim - 1 - loudest.ndim)).expand_as(stacked[:1])
+        return stacked.gather(0, index)[0]
+
+    direction, distance = chosen("direction"), chosen("distance")
+    assert direction is not None and distance is not None
+    mean = SeldOutput(direction, distance, chosen("onscreen"))
+    for _ in range(2):
+        aligned = [align(output, mean) for output in outputs]
+        total = _Sum(aligned[0], 1.0)
+        for output in aligned[1:]:
+            total.add(output, 1.0)
+        mean = total.result()
+    return sorted_tracks(mean)
+
+
 def align(output: SeldOutput, reference: SeldOutput) -> SeldOutput:
     """Return `output` with its tracks in the order that is nearest to the reference's, per frame and class.
 

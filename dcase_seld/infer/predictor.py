@@ -16,7 +16,7 @@ from dcase_seld.core.events import Events
 from dcase_seld.core.geometry import CHANNELS, ROTATIONS
 from dcase_seld.core.task import Task
 from dcase_seld.core.work import progress
-from dcase_seld.infer.collect import EventCollector, average_outputs, swap_output, turn_back
+from dcase_seld.infer.collect import EventCollector, average_outputs, average_turns, swap_output, turn_back
 from dcase_seld.infer.devices import kept_memory
 from dcase_seld.infer.recording_source import ComputeTime, Embedder, RecordingSource, open_embedders
 from dcase_seld.infer.settings import EnsembleSettings, Member, check_leakage, read_ensemble
@@ -156,7 +156,7 @@ class Predictor:
                     pattern = torch.full((len(made[key]),), number)
                     seen = few.replace(features=network.frontend.rotate(made[key], pattern))
                     turned.append(turn_back(network(seen), rotation))
-                output = average_outputs(turned)
+                output = average_turns(turned)
             outputs.append(output)
         return outputs
 

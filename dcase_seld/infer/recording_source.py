@@ -17,7 +17,6 @@ from torch import Tensor
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.task import LABEL_RATE, Task, sample_times
 from dcase_seld.core.work import say
-from dcase_seld.media.audio import to_int16
 from dcase_seld.media.frames import read_frames
 from dcase_seld.media.recordings import Recording
 from dcase_seld.model.types import SeldTarget, Tokens
@@ -185,7 +184,6 @@ class RecordingSource:
         spent: ComputeTime | None = None,
     ) -> None:
         self.recording, self.task, self.embedders, self.spent = recording, task, embedders, spent
-        self.pcm = to_int16(recording.sound)  # as a store keeps it
         self.clips = np.zeros(1, np.int64)
         self.names: Sequence[str] = [recording.name]
         self.frames = task.frames_of([recording.sound.shape[1]])
@@ -196,9 +194,13 @@ class RecordingSource:
 
     def sound(self, rows: Ints) -> npt.NDArray[np.int16]:
         """Return (B, S, channels) of windows, zeros beyond the recording's end."""
-        out = np.zeros((len(rows), self.task.window_samples, len(self.pcm)), np.int16)
-        for item, start in zip(out, self.windows[rows, 1] * self.task.samples_per_frame, strict=True):
-            part = self.pcm[:, start : start + len(item)].T
+        length, starts = self.task.window_samples, self.windows[rows, 1] * self.task.samples_per_frame
+        out = np.zeros((len(rows), length, self.recording.sound.shape[0]), np.int16)
+        # One piece for all of them: a long file is read from front to back.
+        first = int(starts.min()) if len(starts) else 0
+        piece = self.recording.read(first, int(starts.max(initial=first)) + length - first)
+        for item, start in zip(out, starts - first, strict=True):
+            part = piece[:, start : start + length].T
             item[: len(part)] = part
         return out
 

@@ -122,18 +122,28 @@ def read_audio(
         SeldError: the file is missing, broken, cut short, or has another rate or channel count and no option allows it.
     """
     raw, file_rate = _read(path, start_sample, samples, "float32")
-    sound = np.ascontiguousarray(raw, dtype=np.float32)
-    if not np.isfinite(sound).all():
-        raise SeldError(f"{path} holds samples that are not numbers.", "Write the file again.")
-    if sound.size and (peak := float(np.abs(sound).max())) > LOUDEST:
-        raise SeldError(
-            f"{path} has samples up to {f'{peak:,.0f}' if peak < 1e12 else f'{peak:.1e}'} times full scale.",
-            "Write it with samples in [-1, 1]: where they are 16-bit numbers stored as float, divide by 32768 (of 24 "
-            "bits by 8388608, of 32 bits by 2147483648).",
-        )
-    sound = _match_channels(sound, channels, mono, path)
+    sound = _checked(np.ascontiguousarray(raw, dtype=np.float32), path)
+    sound = match_channels(sound, channels, mono, path)
     _check_rate(file_rate, rate, resample, path)
     return sound if file_rate == rate else resample_audio(sound, file_rate, rate)
+
+
+def read_pieces(path: Path, size: int = PIECE, tell: bool = False) -> Iterator[Float32]:
+    """Yield the sound of a file that libsndfile opens, (channels, at most `size`) at its own rate, front to back.
+
+    With `tell`, what is missing at its end is said, as `read_audio` does.
+
+    Raises:
+        SeldError: the file is missing or broken.
+    """
+    _require(path)
+    with _open_sound(path) as file:
+        done = 0
+        while len(piece := file.read(size, dtype="float32", always_2d=True)):
+            done += len(piece)
+            yield _checked(np.ascontiguousarray(piece.T), path)
+        if tell:
+            _tell_end(path, int(file.frames), done, int(file.samplerate))
 
 
 def read_int16(
@@ -208,12 +218,31 @@ def _read(path: Path, start: int, samples: int | None, dtype: str) -> tuple[npt.
         while 0 < sum(map(len, parts)) < wanted and len(parts[-1]) == piece:
             parts.append(file.read(min(piece, wanted - sum(map(len, parts))), dtype=dtype, always_2d=True))
     sound = parts[0] if len(parts) == 1 else np.concatenate(parts)
-    if samples is None and len(sound) + CUT_S * rate < wanted:
-        missing = f"its header promises {wanted / rate:,.1f} s, {len(sound) / rate:,.1f} s are there"
-        say(f"note: {path} is cut short: {missing}")
-    elif samples is None and (problem := end_of_stream(path)):
-        say(f"note: {path} {problem}; {len(sound) / rate:,.1f} s are there")
+    if samples is None:
+        _tell_end(path, wanted, len(sound), rate)
     return sound.T, rate
+
+
+def _tell_end(path: Path, wanted: int, got: int, rate: int) -> None:
+    """Say where a file ends before its header promises, or goes on with another recording."""
+    if got + CUT_S * rate < wanted:
+        missing = f"its header promises {wanted / rate:,.1f} s, {got / rate:,.1f} s are there"
+        say(f"note: {path} is cut short: {missing}")
+    elif problem := end_of_stream(path):
+        say(f"note: {path} {problem}; {got / rate:,.1f} s are there")
+
+
+def _checked(sound: Float32, path: Path) -> Float32:
+    """Return sound whose samples are numbers of a believable size, or refuse."""
+    if not np.isfinite(sound).all():
+        raise SeldError(f"{path} holds samples that are not numbers.", "Write the file again.")
+    if sound.size and (peak := float(np.abs(sound).max())) > LOUDEST:
+        raise SeldError(
+            f"{path} has samples up to {f'{peak:,.0f}' if peak < 1e12 else f'{peak:.1e}'} times full scale.",
+            "Write it with samples in [-1, 1]: where they are 16-bit numbers stored as float, divide by 32768 (of 24 "
+            "bits by 8388608, of 32 bits by 2147483648).",
+        )
+    return sound
 
 
 @contextmanager
@@ -250,8 +279,8 @@ def _container_info(path: Path) -> AudioInfo:
         )
 
 
-def _match_channels(sound: Float32, channels: int | None, mono: Mono, path: Path) -> Float32:
-    """Return sound with `channels` channels, or refuse."""
+def match_channels(sound: Float32, channels: int | None, mono: Mono, path: Path) -> Float32:
+    """Return sound with `channels` channels (None: as it is), or refuse."""
     got = sound.shape[0]
     if channels is None or got == channels:
         return sound

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from glob import escape
+from math import ceil, gcd
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,14 +15,101 @@ import numpy.typing as npt
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.files import visible_files
 from dcase_seld.core.geometry import foa_to_stereo
-from dcase_seld.media.audio import CONTAINERS, SOUNDS, VIDEOS, Mono, read_audio
+from dcase_seld.media.audio import (
+    CONTAINERS,
+    MOST_UNPACKED,
+    SOUNDS,
+    VIDEOS,
+    Int16,
+    Mono,
+    audio_info,
+    match_channels,
+    read_audio,
+    read_pieces,
+    resample_audio,
+    to_int16,
+)
 
 if TYPE_CHECKING:
     import numpy as np
 
 
+Float32 = npt.NDArray[np.float32]
+
 SILENT = 1e-4
 """A recording whose largest sample is below this share of full scale is silent."""
+
+
+LONG_BYTES = 1 << 26
+"""Sound that would take more memory as floats is decoded window by window."""
+
+
+class LongSound:
+    """The sound of a long file, decoded anew front to back as windows ask for it: memory holds the windows alone.
+
+    Attributes:
+        shape: channels and samples at the networks' rate, as of an array.
+        peak: largest sample as a share of full scale.
+        equal: its channels are equal.
+    """
+
+    def __init__(
+        self, path: Path, from_rate: int, rate: int, channels: int, mono: Mono, foa_angle_deg: float | None
+    ) -> None:
+        """Read the file once, to its real end.
+
+        Raises:
+            SeldError: it is broken or has another number of channels.
+        """
+        self.path, self._channels, self._mono, self._angle = path, channels, mono, foa_angle_deg
+        common = gcd(from_rate, rate)
+        self._up, self._down = rate // common, from_rate // common
+        self._pieces: Iterator[Float32] | None = None
+        self._kept, self._first = np.zeros((channels, 0), np.float32), 0
+        self.peak, self.equal, self._count = 0.0, channels > 1, 0
+        for piece in read_pieces(path, tell=True):
+            sound = self._heard(piece)
+            self.peak = max(self.peak, float(np.abs(sound).max()))
+            self.equal = self.equal and all(np.array_equal(sound[0], other) for other in sound[1:])
+            self._count += sound.shape[1]
+        self.shape = (channels, ceil(self._count * self._up / self._down))
+
+    def read(self, start: int, samples: int) -> Int16:
+        """Return (channels, at most `samples`) from sample `start` on; going back costs reading from the beginning."""
+        stop = min(start + samples, self.shape[1])
+        if self._up == self._down:
+            return to_int16(self._between(start, stop))
+        # A margin of the filter's length on both sides: what stands beyond it has no part in these samples.
+        margin = 10 * max(self._up, self._down) // self._up + 2
+        block = max(0, start // self._up - ceil(margin / self._down))
+        raw = self._between(block * self._down, min(self._count, ceil(stop * self._down / self._up) + margin))
+        return to_int16(
+            resample_audio(raw, self._down, self._up)[:, start - block * self._up : stop - block * self._up]
+        )
+
+    def whole(self) -> Float32:
+        """Return all of it in memory, float32 in [-1, 1]."""
+        return np.asarray(self.read(0, self.shape[1]) / 32768.0, np.float32)
+
+    def _heard(self, sound: Float32) -> Float32:
+        if self._angle is not None:
+            return foa_to_stereo(sound, self._angle)
+        return match_channels(sound, self._channels, self._mono, self.path)
+
+    def _between(self, start: int, stop: int) -> Float32:
+        """Return samples at the file's own rate; what is before `start` is forgotten."""
+        if self._pieces is None or start < self._first:
+            self._pieces, self._kept, self._first = read_pieces(self.path, 1 << 18), self._kept[:, :0], 0
+        parts, end = [self._kept], self._first + self._kept.shape[1]
+        while end < stop and (piece := next(self._pieces, None)) is not None:
+            end += piece.shape[1]
+            parts.append(self._heard(piece))
+            while len(parts) > 1 and self._first + parts[0].shape[1] <= start:
+                self._first += parts.pop(0).shape[1]
+        joined = np.concatenate(parts, axis=1)
+        drop = min(max(0, start - self._first), joined.shape[1])
+        self._kept, self._first = joined[:, drop:].copy(), self._first + drop
+        return self._kept[:, : max(0, stop - self._first)]
 
 
 @dataclass(frozen=True)
@@ -31,16 +119,22 @@ class Recording:
     Attributes:
         name: the file's stem.
         path: the file.
-        sound: (channels, S) float32 at the networks' sample rate.
+        sound: (channels, S) float32 at the networks' sample rate, or a long file's, which is read as windows need it.
         rate: that sample rate.
         video: the file with its pictures, or None.
     """
 
     name: str
     path: Path
-    sound: npt.NDArray[np.float32]
+    sound: Float32 | LongSound
     rate: int
     video: Path | None
+
+    def read(self, start: int, samples: int) -> Int16:
+        """Return (channels, at most `samples`) from sample `start` on, as a store keeps sound."""
+        if isinstance(self.sound, LongSound):
+            return self.sound.read(start, samples)
+        return to_int16(self.sound[:, start : start + samples])
 
     @property
     def seconds(self) -> float:
@@ -50,9 +144,15 @@ class Recording:
     @property
     def without_direction(self) -> str | None:
         """Return why no direction can be heard in it, or None."""
-        if not np.abs(self.sound).max() > SILENT:
+        sound = self.sound
+        if isinstance(sound, LongSound):
+            peak, equal = sound.peak, sound.equal
+        else:
+            peak = float(np.abs(sound).max())
+            equal = len(sound) > 1 and all(np.array_equal(sound[0], other) for other in sound[1:])
+        if not peak > SILENT:
             return "silence"
-        if len(self.sound) > 1 and all(np.array_equal(self.sound[0], other) for other in self.sound[1:]):
+        if equal:
             return "its channels are equal (mono): nothing tells a direction, so all seems to come from the middle"
         return None
 
@@ -132,13 +232,28 @@ def read_recording(
     Raises:
         SeldError: the file is broken, mono, or has another number of channels.
     """
-    if foa_angle_deg is None:
+    sound: Float32 | LongSound
+    if (info := _long(path, 4 if foa_angle_deg is not None else channels, rate)) is not None:
+        sound = LongSound(path, info, rate, channels, mono, foa_angle_deg)
+    elif foa_angle_deg is None:
         sound = read_audio(path, rate=rate, channels=channels, resample=True, mono=mono)
     else:
         sound = foa_to_stereo(read_audio(path, rate=rate, channels=None, resample=True), foa_angle_deg)
     if not sound.shape[1]:
         raise SeldError(f"{path} holds no sound (0 samples).", "Give a longer recording.")
     return Recording(path.stem, path, sound, rate, video)
+
+
+def _long(path: Path, channels: int, rate: int) -> int | None:
+    """Return the sample rate of a file whose sound is not to be held in memory as a whole; None: it may be.
+
+    Sound tracks of containers are held; so is what a small file cannot promise, and is then refused.
+    """
+    if path.suffix.lower() in CONTAINERS:
+        return None
+    info = audio_info(path)
+    held = 4 * info.samples * max(info.channels, channels * rate // info.rate)
+    return info.rate if LONG_BYTES < held <= MOST_UNPACKED * path.stat().st_size else None
 
 
 class Clip(NamedTuple):

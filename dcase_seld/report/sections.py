@@ -9,8 +9,19 @@ from html import escape
 
 import numpy as np
 
+from dcase_seld.core.geometry import wrap
 from dcase_seld.report.charts import Series, bars, heatmap, lines
-from dcase_seld.report.errors import BUDGET, Pairs, budget, calibration, confusion, errors_by, onscreen_table, pair
+from dcase_seld.report.errors import (
+    BUDGET,
+    Pairs,
+    budget,
+    calibration,
+    confusion,
+    directions,
+    errors_by,
+    onscreen_table,
+    pair,
+)
 from dcase_seld.report.examples import chosen_clips, example
 from dcase_seld.report.run import Run
 from dcase_seld.scoring.figures import FIGURES, Figure
@@ -129,10 +140,39 @@ def _errors(found: Sequence[tuple[Run, Pairs]]) -> str:
             shown = f"{y_title} by {what}"
             grid.append(lines(shown, places, series, title, 100.0 if key == "recall" else None, ticks))
     counts = errors_by(*found[0], "azimuth").count
-    return _grid(grid) + (
-        f'<p class="note">Found: the right class within 20° {"on the sphere" if sphere else "of azimuth"}'
-        f"{' and within the annotated distance' if far else ''}, frame by frame. Azimuth bins "
-        f"hold {int(counts.min()):,} to {int(counts.max()):,} annotated source frames.</p>"
+    return (
+        _grid(grid)
+        + (_two_angles(found) if sphere else "")
+        + (
+            f'<p class="note">Found: the right class within 20° {"on the sphere" if sphere else "of azimuth"}'
+            f"{' and within the annotated distance' if far else ''}, frame by frame. Azimuth bins "
+            f"hold {int(counts.min()):,} to {int(counts.max()):,} annotated source frames.</p>"
+        )
+    )
+
+
+def _two_angles(found: Sequence[tuple[Run, Pairs]]) -> str:
+    """Return a table of errors of azimuth and of elevation alone, beside those of answers without hearing."""
+    rows = []
+    for run, pairs in found:
+        truth, guess = directions(run.reference, run.reference), directions(run.prediction, run.reference)
+        truth, guess = truth[pairs.reference], guess[pairs.prediction]
+        if not len(truth):
+            continue
+        # The same answers in another order: what a network that knows how directions are spread, and hears none, says.
+        dealt = guess[np.random.default_rng(0).permutation(len(guess))]
+        azimuth, chance = (np.abs(wrap(answers[:, 0] - truth[:, 0])).mean() for answers in (guess, dealt))
+        elevation, blind = (np.abs(answers[:, 1] - truth[:, 1]).mean() for answers in (guess, dealt))
+        median = np.abs(truth[:, 1] - np.median(truth[:, 1])).mean()
+        numbers = (azimuth, chance, elevation, blind, median)
+        cells = "".join(f"<td>{value:.1f}</td>" for value in numbers)
+        rows.append(f'<tr><th scope="row">{escape(run.name)}</th><td>{len(truth):,}</td>{cells}</tr>')
+    heads = ("matched source frames", "azimuth °", "dealt out at random", "elevation °", "dealt out at random",
+             "always the median")  # fmt: skip
+    titles = "".join(f"<th>{head}</th>" for head in heads)
+    return (
+        '<h3>Mean errors of the two angles</h3><div class="scroll"><table><thead><tr><th></th>'
+        f"{titles}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 

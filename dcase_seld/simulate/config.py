@@ -38,6 +38,11 @@ class RoomsConfig(Config):
     source_height_m: Interval = Field(
         default=(0.2, 2.2), description="height above the floor of sources whose class has no typical height"
     )
+    elevation_deg: tuple[float, float] | None = Field(
+        default=None,
+        description="lowest and highest elevation of sources, -80 to 80 degrees, all alike often whatever the class; "
+        "null: heights decide, and most sources are near the horizon",
+    )
     reflections: int = Field(default=8, ge=1, le=20, description="image-source order of the early part")
     measured_share: float | None = Field(
         default=None,
@@ -52,6 +57,13 @@ class RoomsConfig(Config):
     def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
         if not 0 < value[0] <= value[1]:
             raise ValueError("write [smallest, largest], both above 0")
+        return value
+
+    @field_validator("elevation_deg")
+    @classmethod
+    def _elevations(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not -80 <= value[0] <= value[1] <= 80:
+            raise ValueError("write [lowest, highest], within -80 and 80")
         return value
 
     @model_validator(mode="after")

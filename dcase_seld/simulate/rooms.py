@@ -133,12 +133,15 @@ def sample_source(
 ) -> Floats:
     """Return a source position (3,): every azimuth alike, distances as far as the walls allow; or a measured one.
 
-    Heights above the floor are from `height_m`, or from the config where it is None.
+    Heights above the floor are from `height_m`, or from the config where it is None; where the config names
+    elevations, those count and no height.
     """
     if isinstance(room, MeasuredRoom):
         return np.asarray(room.places_m[int(rng.integers(len(room.places_m)))])
     size, microphone = np.asarray(room.size_m), np.asarray(room.microphone_m)
     nearest, farthest = config.distance_m
+    if config.elevation_deg is not None:
+        return _at_elevation(room, config.elevation_deg, nearest, farthest, rng)
     low = np.asarray([MARGIN_M, MARGIN_M, min(MARGIN_M, (height_m or config.source_height_m)[0])])
     best, best_miss = microphone, np.inf
     for _ in range(200):
@@ -159,6 +162,25 @@ def sample_source(
             return point
     if best_miss == np.inf:
         return np.asarray(np.clip([microphone[0] + nearest, *microphone[1:]], MARGIN_M, size - MARGIN_M))
+    return best
+
+
+def _at_elevation(
+    room: Room, elevation_deg: tuple[float, float], nearest: float, farthest: float, rng: np.random.Generator
+) -> Floats:
+    """Return a source position (3,) in a direction drawn first, so that walls and ceiling shorten distances alone."""
+    microphone = np.asarray(room.microphone_m)
+    best, best_reach = microphone, -np.inf
+    for _ in range(50):
+        azimuth, elevation = rng.uniform(-np.pi, np.pi), np.radians(rng.uniform(*elevation_deg))
+        level = np.cos(elevation)
+        ray = np.asarray([level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation)])
+        free = np.where(ray > 0, np.asarray(room.size_m) - MARGIN_M - microphone, MARGIN_M - microphone)
+        reach = float((free / np.where(ray == 0, 1e-12, ray)).min())
+        if reach > best_reach:
+            best, best_reach = microphone + min(reach, nearest) * ray, reach
+        if reach >= nearest:
+            return np.asarray(microphone + rng.uniform(nearest, min(reach, farthest)) * ray)
     return best
 
 

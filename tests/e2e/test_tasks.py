@@ -87,8 +87,9 @@ def test_four_channels_and_the_whole_sphere(tmp_path: Path, direction: str) -> N
     assert np.unique(events.elevation_deg).size > 1
 
 
-def test_turning_a_recording_turns_its_predictions_with_tta(tmp_path: Path) -> None:
-    model = {**FOA, "head": {"hidden": 16, "tracks": 1}}
+@pytest.mark.parametrize("tracks", [1, 3])
+def test_turning_a_recording_turns_its_predictions_with_tta(tmp_path: Path, tracks: int) -> None:
+    model = {**FOA, "head": {"hidden": 16, "tracks": tracks}}
     network = build_model(TrainConfig(model=model).model, TASKS["dcase2024"], seed=1)
     wave = 0.05 * torch.randn(2, 4, 24_000, generator=torch.Generator().manual_seed(0))
     wave[1, 1:] = wave[1, :1] * torch.tensor([0.5, -0.3, 0.81])[:, None]
