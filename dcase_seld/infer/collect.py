@@ -6,7 +6,7 @@ Letters: B clips, T label frames, C classes, N tracks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise, permutations
 from typing import Any
@@ -159,14 +159,15 @@ def _orders(tracks: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return orders, pairs.flatten(1).T.contiguous()
 
 
-def stitch(outputs: Sequence[SeldOutput], starts: Sequence[int], frames: int) -> SeldOutput:
-    """Return one output (1, frames, …) of windows' outputs (1, T, …), given in the order of `starts`.
+def stitch(outputs: Sequence[SeldOutput], starts: Sequence[int], frames: int, first: int = 0) -> SeldOutput:
+    """Return one output (1, frames - first, …), from frame `first` on, of windows' outputs (1, T, …) in time order.
 
     A stretch of frames that several windows cover is their average; a window counts less the closer the stretch is to
     the window's edge, where the network has heard less of what comes before or after.
     """
     length = outputs[0].distance.shape[1]
-    edges = sorted({0, frames, *starts, *(min(start + length, frames) for start in starts)})
+    inner = {*starts, *(start + length for start in starts)}
+    edges = sorted({first, frames, *(edge for edge in inner if first < edge < frames)})
     parts = []
     for begin, end in pairwise(edges):
         over = [(s, o) for s, o in zip(starts, outputs, strict=True) if s <= begin and end <= s + length]
@@ -186,6 +187,25 @@ def joined(parts: Sequence[SeldOutput], axis: int = 0) -> SeldOutput:
 def cut_output(output: SeldOutput, clips: slice = slice(None), frames: slice = slice(None)) -> SeldOutput:
     """Return some clips and label frames of an output, on the CPU."""
     return output.map(lambda field: field[clips, frames].cpu())
+
+
+MOST_WAITING = 16
+"""Windows of a clip that are kept before what they have settled is decoded: memory does not grow with a recording."""
+
+
+@dataclass
+class _Waiting:
+    """The windows of a clip that later ones may still overlap.
+
+    Attributes:
+        windows: their first frames and outputs.
+        seen: windows that came so far.
+        done: frames that are decoded.
+    """
+
+    windows: list[tuple[int, SeldOutput]]
+    seen: int = 0
+    done: int = 0
 
 
 class EventCollector:
@@ -217,7 +237,7 @@ class EventCollector:
             first += len(source.clips)
         windows = [place[source.windows[:, 0]] for place, source in zip(self._place, self.sources, strict=True)]
         self._windows = np.bincount(np.concatenate(windows), minlength=len(self.clips))
-        self._waiting: dict[int, list[tuple[int, SeldOutput]]] = {}
+        self._waiting: dict[int, _Waiting] = {}
         self._parts: list[Events] = []
 
     def reference(self) -> Events:
@@ -244,11 +264,25 @@ class EventCollector:
             rows = torch.from_numpy(np.flatnonzero(alone))
             self._keep(output.map(lambda field: field[rows.to(field.device)]), clip[alone])
         for row in np.flatnonzero(~alone).tolist():
-            windows = self._waiting.setdefault(int(clip[row]), [])
-            windows.append((int(batch.start[row]), cut_output(output, clips=slice(row, row + 1))))
-            if len(windows) == self._windows[clip[row]]:
-                starts, outputs = zip(*self._waiting.pop(int(clip[row])), strict=True)
-                self._keep(stitch(outputs, starts, int(self.frames[clip[row]])), clip[row : row + 1])
+            number, start = int(clip[row]), int(batch.start[row])
+            waiting = self._waiting.setdefault(number, _Waiting([]))
+            waiting.windows.append((start, cut_output(output, clips=slice(row, row + 1))))
+            waiting.seen += 1
+            if waiting.seen == self._windows[number]:
+                self._finish(number, int(self.frames[number]))
+                del self._waiting[number]
+            elif len(waiting.windows) >= MOST_WAITING:
+                self._finish(number, start)
+
+    def _finish(self, clip: int, end: int) -> None:
+        """Decode the frames of a clip before `end`, which no further window covers."""
+        waiting = self._waiting[clip]
+        if end > waiting.done:
+            starts, outputs = zip(*waiting.windows, strict=True)
+            self._keep(stitch(outputs, starts, end, waiting.done), np.array([clip], np.int32), waiting.done)
+            length = outputs[0].distance.shape[1]
+            waiting.windows = [one for one in waiting.windows if one[0] + length > end]
+            waiting.done = end
 
     def events(self, fabric: Fabric | None = None) -> Events:
         """Return all events of all processes, sorted."""
@@ -257,10 +291,10 @@ class EventCollector:
             table = _gather(fabric, table, GEOMETRIES[self.options["geometry"]].columns)
         return table.sorted()
 
-    def _keep(self, output: SeldOutput, clip: npt.NDArray[np.int32]) -> None:
-        """Decode outputs of whole clips."""
+    def _keep(self, output: SeldOutput, clip: npt.NDArray[np.int32], first: int = 0) -> None:
+        """Decode outputs of whole clips, or of a clip from frame `first` on."""
         events = decode(output, [str(number) for number in range(len(clip))], **self.options)
-        moved = replace(events, clips=self.clips, clip=clip[events.clip])
+        moved = replace(events, clips=self.clips, clip=clip[events.clip], frame=events.frame + np.int32(first))
         # What lies beyond a clip's end was padding.
         self._parts.append(moved.take(moved.frame < self.frames[moved.clip]))
 

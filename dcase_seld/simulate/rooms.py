@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from dcase_seld.core.geometry import GEOMETRIES
 from dcase_seld.core.task import SAMPLE_RATE
 from dcase_seld.simulate.config import RoomsConfig
 from dcase_seld.simulate.measured_rooms import MeasuredRoom
@@ -133,15 +134,14 @@ def sample_source(
 ) -> Floats:
     """Return a source position (3,): every azimuth alike, distances as far as the walls allow; or a measured one.
 
-    Heights above the floor are from `height_m`, or from the config where it is None; where the config names
-    elevations, those count and no height.
+    Heights above the floor are from `height_m`, or from the config where it is None, unless it names elevations.
     """
     if isinstance(room, MeasuredRoom):
         return np.asarray(room.places_m[int(rng.integers(len(room.places_m)))])
     size, microphone = np.asarray(room.size_m), np.asarray(room.microphone_m)
-    nearest, farthest = config.distance_m
     if config.elevation_deg is not None:
-        return _at_elevation(room, config.elevation_deg, nearest, farthest, rng)
+        return _at_elevation(room, config, config.elevation_deg, rng)
+    nearest, farthest = config.distance_m
     low = np.asarray([MARGIN_M, MARGIN_M, min(MARGIN_M, (height_m or config.source_height_m)[0])])
     best, best_miss = microphone, np.inf
     for _ in range(200):
@@ -165,23 +165,18 @@ def sample_source(
     return best
 
 
-def _at_elevation(
-    room: Room, elevation_deg: tuple[float, float], nearest: float, farthest: float, rng: np.random.Generator
-) -> Floats:
+def _at_elevation(room: Room, config: RoomsConfig, span_deg: tuple[float, float], rng: np.random.Generator) -> Floats:
     """Return a source position (3,) in a direction drawn first, so that walls and ceiling shorten distances alone."""
-    microphone = np.asarray(room.microphone_m)
-    best, best_reach = microphone, -np.inf
+    microphone, (nearest, farthest) = np.asarray(room.microphone_m), config.distance_m
+    best, longest = np.zeros(3), 0.0
     for _ in range(50):
-        azimuth, elevation = rng.uniform(-np.pi, np.pi), np.radians(rng.uniform(*elevation_deg))
-        level = np.cos(elevation)
-        ray = np.asarray([level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation)])
-        free = np.where(ray > 0, np.asarray(room.size_m) - MARGIN_M - microphone, MARGIN_M - microphone)
+        ray = GEOMETRIES["sphere"].to_vector(rng.uniform(-180.0, 180.0), rng.uniform(*span_deg))
+        free = np.where(ray > 0, np.asarray(room.size_m) - MARGIN_M, MARGIN_M) - microphone
         reach = float((free / np.where(ray == 0, 1e-12, ray)).min())
-        if reach > best_reach:
-            best, best_reach = microphone + min(reach, nearest) * ray, reach
         if reach >= nearest:
             return np.asarray(microphone + rng.uniform(nearest, min(reach, farthest)) * ray)
-    return best
+        best, longest = max((best, longest), (ray, reach), key=lambda one: one[1])
+    return np.asarray(microphone + longest * best)
 
 
 def direction(room: AnyRoom, source_m: Floats) -> tuple[float, float, float]:
