@@ -6,9 +6,11 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+import dcase_seld
 from dcase_seld.cli.main import told_to_end
 from dcase_seld.core.work import deaf_to_ctrl_c
 
@@ -64,3 +66,16 @@ def test_what_is_ignored_from_the_start_stays_so():
     finally:
         signal.signal(signal.SIGHUP, before)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def test_ctrl_c_while_the_commands_are_imported_ends_in_a_sentence(tmp_path):
+    """The signal comes while click is being imported: a click of its own sends it from there."""
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "dcase_seld", "--help"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(dcase_seld.__file__).parents[1])])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted: nothing was begun.\n")
