@@ -145,11 +145,9 @@ def sample_source(
     low = np.asarray([MARGIN_M, MARGIN_M, min(MARGIN_M, (height_m or config.source_height_m)[0])])
     best, best_miss = microphone, np.inf
     for _ in range(200):
-        azimuth = rng.uniform(-np.pi, np.pi)
-        distance = rng.uniform(nearest, farthest)
+        azimuth, distance = rng.uniform(-np.pi, np.pi), rng.uniform(nearest, farthest)
         height = min(rng.uniform(*(height_m or config.source_height_m)), size[2] - MARGIN_M)
-        rise = height - microphone[2]
-        if abs(rise) >= distance * STEEPEST:
+        if abs(rise := height - microphone[2]) >= distance * STEEPEST:
             continue
         ground = np.sqrt(distance**2 - rise**2)
         point = np.asarray([microphone[0] + ground * np.cos(azimuth), microphone[1] + ground * np.sin(azimuth), height])
@@ -160,9 +158,8 @@ def sample_source(
             best, best_miss = inside, miss
         if miss == 0.0:
             return point
-    if best_miss == np.inf:
-        return np.asarray(np.clip([microphone[0] + nearest, *microphone[1:]], MARGIN_M, size - MARGIN_M))
-    return best
+    beside = np.clip([microphone[0] + nearest, *microphone[1:]], MARGIN_M, size - MARGIN_M)
+    return best if best_miss < np.inf else np.asarray(beside)
 
 
 def _at_elevation(room: Room, config: RoomsConfig, span_deg: tuple[float, float], rng: np.random.Generator) -> Floats:
@@ -175,7 +172,7 @@ def _at_elevation(room: Room, config: RoomsConfig, span_deg: tuple[float, float]
         reach = float((free / np.where(ray == 0, 1e-12, ray)).min())
         if reach >= nearest:
             return np.asarray(microphone + rng.uniform(nearest, min(reach, farthest)) * ray)
-        best, longest = max((best, longest), (ray, reach), key=lambda one: one[1])
+        best, longest = (ray, reach) if reach > longest else (best, longest)
     return np.asarray(microphone + longest * best)
 
 
