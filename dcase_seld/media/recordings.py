@@ -44,6 +44,10 @@ LONG_BYTES = 1 << 26
 """Sound that would take more memory as floats is decoded window by window."""
 
 
+PIECE = 1 << 17
+"""Samples of a long file that are decoded at once."""
+
+
 class LongSound:
     """The sound of a long file, decoded anew front to back as windows ask for it: memory holds the windows alone.
 
@@ -67,7 +71,7 @@ class LongSound:
         self._pieces: Iterator[Float32] | None = None
         self._kept, self._first = np.zeros((channels, 0), np.float32), 0
         self.peak, self.equal, self._count = 0.0, channels > 1, 0
-        for piece in read_pieces(path, tell=True):
+        for piece in read_pieces(path, PIECE, tell=True):
             sound = self._heard(piece)
             self.peak = max(self.peak, float(np.abs(sound).max()))
             self.equal = self.equal and all(np.array_equal(sound[0], other) for other in sound[1:])
@@ -99,7 +103,7 @@ class LongSound:
     def _between(self, start: int, stop: int) -> Float32:
         """Return samples at the file's own rate; what is before `start` is forgotten."""
         if self._pieces is None or start < self._first:
-            self._pieces, self._kept, self._first = read_pieces(self.path, 1 << 18), self._kept[:, :0], 0
+            self._pieces, self._kept, self._first = read_pieces(self.path, PIECE), self._kept[:, :0], 0
         parts, end = [self._kept], self._first + self._kept.shape[1]
         while end < stop and (piece := next(self._pieces, None)) is not None:
             end += piece.shape[1]

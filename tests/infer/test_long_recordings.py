@@ -99,4 +99,4 @@ def test_memory_does_not_grow_with_the_length_of_a_recording(tmp_path: Path, cha
     save_model(network, tmp_path / f"net{channels}")
     short, long = peak_mb(tmp_path, channels, 4), peak_mb(tmp_path, channels, 12)
     # As floats 8 more minutes of four channels take 184 MB.
-    assert long - short < 40, (short, long)
+    assert long - short < 80, (short, long)

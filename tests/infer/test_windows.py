@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -62,3 +63,36 @@ def test_a_window_counts_less_near_its_edge():
 def test_a_recording_shorter_than_a_window_loses_the_padding():
     window = random_output(50, 1)
     torch.testing.assert_close(stitch([window], [0], 12).direction, sorted_tracks(cut(window, 0, 12)).direction)
+
+
+def test_a_long_recording_is_decoded_as_it_comes_and_as_if_it_had_come_at_once(monkeypatch):
+    """Windows that a later one may overlap wait; all others are settled."""
+    from types import SimpleNamespace
+
+    from dcase_seld.core.task import Task
+    from dcase_seld.infer import collect
+
+    starts, frames = list(range(0, 1000, 20)), 1030
+    rng = torch.Generator().manual_seed(0)
+    outputs = [
+        SeldOutput(torch.randn(1, 50, 3, 3, 2, generator=rng), torch.rand(1, 50, 3, 3, generator=rng), None)
+        for _ in starts
+    ]
+    source = SimpleNamespace(
+        names=["long"], frames=np.array([frames]), clips=np.zeros(1, np.int64), task=Task(),
+        windows=np.stack([np.zeros(len(starts), np.int64), starts], 1),
+    )  # fmt: skip
+    tables, most = [], 0
+    for waiting in (10_000, 4):
+        monkeypatch.setattr(collect, "MOST_WAITING", waiting)
+        collector = collect.EventCollector([source], thresholds=1.5)
+        for start, output in zip(starts, outputs, strict=True):
+            batch = SimpleNamespace(
+                source=torch.zeros(1, dtype=int), index=torch.zeros(1, dtype=int), start=torch.tensor([start])
+            )
+            collector.add(output, batch)
+            most = max([most if waiting == 4 else 0, *(len(one.windows) for one in collector._waiting.values())])
+        tables.append(collector.events())
+    assert most <= 4 and len(tables[0]) > 1000
+    for name in ("frame", "class_index", "source", "azimuth_deg", "distance_m", "activity"):
+        assert np.array_equal(getattr(tables[0], name), getattr(tables[1], name)), name
