@@ -78,7 +78,7 @@ def test_an_unreachable_index_is_told_in_a_sentence(tmp_path, monkeypatch):
     for name in ("PIP_NO_INDEX", "PIP_DISABLE_PIP_VERSION_CHECK"):
         monkeypatch.setenv(name, "1")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-    with pytest.raises(SeldError, match="cannot be fetched: ERROR: No matching distribution"):
+    with pytest.raises(SeldError, match="cannot be fetched: No matching distribution"):
         pull_pose("full", publisher=False)
 
 
