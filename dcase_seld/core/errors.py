@@ -26,10 +26,9 @@ def listing(items: Iterable[object], most: int = 5) -> str:
     return listed if len(names) <= most else f"{listed} and {len(names) - most} more"
 
 
-def first_lines(lines: Sequence[str], most: int, start: str = "\n  ") -> str:
-    """Return the first `most` lines, each after `start`, and a last one with the count of those left out."""
-    more = [f"… and {len(lines) - most:,} more"] if len(lines) > most else []
-    return "".join(start + line for line in (*lines[:most], *more))
+def first_lines(lines: Sequence[str], most: int) -> list[str]:
+    """Return the first `most` lines, and a last one with the count of those left out."""
+    return [*lines[:most], *([f"… and {len(lines) - most:,} more"] if len(lines) > most else [])]
 
 
 def near_names(name: str, names: Iterable[str]) -> str:

@@ -28,7 +28,7 @@ from dcase_seld.core.work import progress
 from dcase_seld.corpus.ambisonic import NEAR_CM, is_all_around, read_metadata
 from dcase_seld.corpus.layout import OFFICIAL_PART, Clip, Problem, index_corpus
 from dcase_seld.corpus.splits import SPLIT_FILE, SplitConfig, assign
-from dcase_seld.media.audio import audio_info, read_audio
+from dcase_seld.media.audio import audio_info, equal_channels, read_audio
 
 VIDEO_TOLERANCE_S = 0.1
 """Video and sound of a clip may differ in length by this."""
@@ -123,7 +123,7 @@ def _cases(items: list[Problem], most: int) -> list[str]:
     for kind in dict.fromkeys(item.kind for item in items):
         cases = [item.text for item in items if item.kind == kind]
         out.append(f"{kind}: {len(cases):,}" + (f" ({SUSPICIOUS[kind]})" if kind in SUSPICIOUS else ""))
-        out += first_lines(cases, most).splitlines()[1:]
+        out += [f"  {line}" for line in first_lines(cases, most)]
     return out
 
 
@@ -168,18 +168,18 @@ def oddities(sound: npt.NDArray[np.floating] | None, rows: npt.NDArray[np.intege
     """
     found: dict[str, str] = {}
     if sound is not None and sound.size:
-        peak, share = float(np.abs(sound).max()), float((np.abs(sound) >= 32767 / 32768).mean())
+        size = np.abs(sound)
+        peaks, share = size.max(axis=1), float((size >= 32767 / 32768).mean())
+        peak = float(peaks.max())
         mean = float(np.abs(sound.mean(axis=1)).max())
         if peak < SILENT:
             found["silent"] = f"its largest sample is {peak:.2g} of full scale"
             if len(rows):
                 found["labels-of-silence"] = f"{len(rows)} label rows"
-        elif len(sound) > 1 and all(np.array_equal(sound[0], other) for other in sound[1:]):
+        elif equal_channels(sound):
             found["equal-channels"] = "the channels are equal"
-        elif float(np.abs(sound).max(axis=1).min()) < SILENT:
-            found["dead-channel"] = "the largest samples are " + ", ".join(
-                f"{x:.2g}" for x in np.abs(sound).max(axis=1)
-            )
+        elif float(peaks.min()) < SILENT:
+            found["dead-channel"] = "the largest samples are " + ", ".join(f"{x:.2g}" for x in peaks)
         if share > CLIPPED:
             found["clipped"] = f"{share:.0%} of its samples"
         if mean > OFFSET:

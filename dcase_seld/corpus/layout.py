@@ -93,10 +93,9 @@ def index_corpus(root: Path, channels: str = "stereo") -> Corpus:
     parts: dict[str, set[str]] = {kind: set() for kind in KINDS}
     for kind, (folders, suffixes) in KINDS.items():
         for path in _files([root / folder.replace("stereo", channels) for folder in folders], root, problems):
-            part, stem, suffix = path.parent.name, path.stem, path.suffix.lower()
-            part = (
-                "eval" if path.parent.parent == root else part
-            )  # STARSS' evaluation recordings lie in foa_eval itself
+            # STARSS' evaluation recordings lie in foa_eval itself.
+            part = "eval" if path.parent.parent == root else path.parent.name
+            stem, suffix = path.stem, path.suffix.lower()
             where = str(path.relative_to(root))
             if suffix not in suffixes:
                 problems.append(Problem("stray-file", where, f"{where}: expected {' or '.join(suffixes)} files here"))
@@ -246,7 +245,7 @@ def usable_clips(
         clips = [clip for clip in clips if clip.video is not None]
     if fatal and not skip_broken:
         raise SeldError(
-            f"{corpus.root} has {len(fatal)} problem(s):{first_lines([problem.text for problem in fatal], 20)}",
+            "\n  ".join([f"{corpus.root} has {len(fatal)} problem(s):", *first_lines([one.text for one in fatal], 20)]),
             "Mend them (`dcase-seld data check` lists all), or leave such clips out with `broken: skip`.",
         )
     seen: set[str] = set()

@@ -293,7 +293,7 @@ def _refuse(mistakes: Sequence[SeldError], remedy: str = "") -> None:
     if not mistakes:
         return
     shown = first_lines([mistake.problem for mistake in mistakes], MOST_SHOWN)
-    raise SeldError(shown.strip(), remedy or mistakes[0].remedy)
+    raise SeldError("\n  ".join(shown), remedy or mistakes[0].remedy)
 
 
 def _divide(job: Job, sounds: Sequence[Sound], notes: list[str]) -> None:

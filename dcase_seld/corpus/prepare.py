@@ -70,7 +70,7 @@ def build_store(
     problems = [item for item in loaded if isinstance(item, str)]
     if problems and not skip_broken:
         raise SeldError(
-            f"{len(problems)} of {len(clips)} clips cannot be used:{first_lines(problems, 20)}",
+            "\n  ".join([f"{len(problems)} of {len(clips)} clips cannot be used:", *first_lines(problems, 20)]),
             "Mend or remove these files, or leave the clips out with `broken: skip`.",
         )
     good = [index for index, item in enumerate(loaded) if not isinstance(item, str)]

@@ -247,12 +247,9 @@ def summary(stats: LabelStats) -> str:
 
 def draw(stats: LabelStats, path: Path) -> None:
     """Write a picture (PNG) of the figures: classes, azimuth, distance, polyphony."""
-    import matplotlib
+    from dcase_seld.media.writing import open_pyplot
 
-    matplotlib.use("Agg")
-    matplotlib.rcParams["text.parse_math"] = False  # a dollar in a name is a dollar
-    import matplotlib.pyplot as plt
-
+    plt = open_pyplot()
     figure, axes = plt.subplots(2, 2, figsize=(13, 9), constrained_layout=True)
     place = np.arange(len(stats.classes))
     seen = np.nan_to_num(stats.onscreen) * stats.source_frames

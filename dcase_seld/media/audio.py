@@ -279,6 +279,11 @@ def _container_info(path: Path) -> AudioInfo:
         )
 
 
+def equal_channels(sound: npt.NDArray[np.floating]) -> bool:
+    """Return whether sound (channels, S) has several channels and all are the same: nothing tells a direction."""
+    return len(sound) > 1 and all(np.array_equal(sound[0], other) for other in sound[1:])
+
+
 def match_channels(sound: Float32, channels: int | None, mono: Mono, path: Path) -> Float32:
     """Return sound with `channels` channels (None: as it is), or refuse."""
     got = sound.shape[0]

@@ -1,4 +1,4 @@
-"""Sound tracks of video containers, in time with the pictures; and opening containers at all.
+"""Sound tracks of video containers, in time with the pictures; opening containers; what headers of sound files promise.
 
 A container's zero is where its first track begins; pictures (`media.frames`) and sound are counted from there.
 """

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from glob import escape
 from math import ceil, gcd
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.files import visible_files
@@ -20,9 +19,11 @@ from dcase_seld.media.audio import (
     MOST_UNPACKED,
     SOUNDS,
     VIDEOS,
+    Float32,
     Int16,
     Mono,
     audio_info,
+    equal_channels,
     match_channels,
     read_audio,
     read_pieces,
@@ -30,19 +31,11 @@ from dcase_seld.media.audio import (
     to_int16,
 )
 
-if TYPE_CHECKING:
-    import numpy as np
-
-
-Float32 = npt.NDArray[np.float32]
-
 SILENT = 1e-4
 """A recording whose largest sample is below this share of full scale is silent."""
 
-
 LONG_BYTES = 1 << 26
 """Sound that would take more memory as floats is decoded window by window."""
-
 
 PIECE = 1 << 17
 """Samples of a long file that are decoded at once."""
@@ -74,7 +67,7 @@ class LongSound:
         for piece in read_pieces(path, PIECE, tell=True):
             sound = self._heard(piece)
             self.peak = max(self.peak, float(np.abs(sound).max()))
-            self.equal = self.equal and all(np.array_equal(sound[0], other) for other in sound[1:])
+            self.equal = self.equal and equal_channels(sound)
             self._count += sound.shape[1]
         self.shape = (channels, ceil(self._count * self._up / self._down))
 
@@ -152,8 +145,7 @@ class Recording:
         if isinstance(sound, LongSound):
             peak, equal = sound.peak, sound.equal
         else:
-            peak = float(np.abs(sound).max())
-            equal = len(sound) > 1 and all(np.array_equal(sound[0], other) for other in sound[1:])
+            peak, equal = float(np.abs(sound).max()), equal_channels(sound)
         if not peak > SILENT:
             return "silence"
         if equal:

@@ -24,6 +24,17 @@ from dcase_seld.core.geometry import foa_to_stereo
 from dcase_seld.media.frames import Image
 
 
+def open_pyplot() -> Any:
+    """Return matplotlib's pyplot for pictures that are written and not shown; a dollar in a name is a dollar."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["text.parse_math"] = False
+    from matplotlib import pyplot
+
+    return pyplot
+
+
 def write_video(
     path: Path,
     frames: Iterable[Image],

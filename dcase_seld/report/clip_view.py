@@ -19,7 +19,7 @@ from dcase_seld.core.work import progress
 from dcase_seld.media.audio import VIDEOS
 from dcase_seld.media.frames import Frames, iterate_frames
 from dcase_seld.media.recordings import Clip
-from dcase_seld.media.writing import write_video
+from dcase_seld.media.writing import open_pyplot, write_video
 from dcase_seld.report.drawing import Image, Scene, class_colour, draw_body, draw_frame, draw_ruler, scale_of
 
 if TYPE_CHECKING:
@@ -35,12 +35,7 @@ EMPTY_GREY = 40
 
 def draw_picture(path: Path, scene: Scene, frames: Frames | None, seconds: float) -> None:
     """Write a PNG: a row of annotated frames above azimuth over time, reference and prediction per class."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams["text.parse_math"] = False  # a dollar in a name is a dollar
-    from matplotlib import pyplot as plt
-
+    plt = open_pyplot()
     shown = [] if frames is None else [i for i, image in enumerate(frames.images) if image is not None]
     columns = max(len(shown), 1)
     ratios = [*([1.0] if shown else []), 1.9, *([1.9] if scene.all_around else [])]

@@ -20,7 +20,7 @@ from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.files import visible_files
 from dcase_seld.core.work import say
 from dcase_seld.simulate.config import SoundsConfig
-from dcase_seld.simulate.sound_bank import LONGEST_S, Recording, SoundBank
+from dcase_seld.simulate.sound_bank import LONGEST_S, SUFFIXES, Recording, SoundBank
 from dcase_seld.simulate.synthesis import Sound
 
 
@@ -91,9 +91,6 @@ def _rows(table: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
         raise SeldError(f"{table} lacks {', '.join(lacking) or 'rows'}.", f"Expected columns {', '.join(columns)}.")
     return rows
 
-
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-"""Sound files that are taken."""
 
 PASSED_OVER = (".m4a", ".aac", ".wma", ".aif", ".aiff", ".opus", ".mp4", ".mov", ".mkv", ".webm", ".amr", ".caf")
 """Files that hold sound too, and are named where they are passed over."""

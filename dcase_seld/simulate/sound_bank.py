@@ -169,6 +169,9 @@ class SoundBank:
         return np.asarray(np.memmap(file, np.int16, "r"))
 
 
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+"""Sound files that are taken."""
+
 RECORDED = 0.5
 """Share of the clips whose ambience is recorded, where there are recordings."""
 
@@ -220,10 +223,10 @@ def ambience_bank(folder: Path, config: SoundsConfig) -> AmbienceBank:
     """
     from dcase_seld.media.audio import read_audio
 
-    paths = visible_files(folder, (".wav", ".flac", ".ogg", ".mp3")) if folder.is_dir() else []
+    paths = visible_files(folder, SUFFIXES) if folder.is_dir() else []
     if not paths:
         raise SeldError(f"{folder} holds no recording of ambience.", "Give a folder of wav, flac, ogg or mp3 files.")
-    order = [sorted(paths)[i] for i in np.random.default_rng([config.split_seed, 9]).permutation(len(paths))]
+    order = [paths[i] for i in np.random.default_rng([config.split_seed, 9]).permutation(len(paths))]
     tests, validations = (max(1, round(f * len(order))) for f in (config.test_fraction, config.validation_fraction))
     files = {"test": order[:tests], "val": order[tests : tests + validations], "train": order[tests + validations :]}
     if not files["train"]:
