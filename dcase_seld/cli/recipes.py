@@ -96,7 +96,9 @@ def run(
     for name in plan.steps:
         if name in chosen:
             state = "made in" if name in made else "up to date, took"
-            echo(f"{name:{width}}  {_short(plan.link(name))}  ({state} {duration(seconds(plan, name))})")
+            link = plan.link(name)
+            link = link.relative_to(Path.cwd()) if link.is_relative_to(Path.cwd()) else link
+            echo(f"{name:{width}}  {link}  ({state} {duration(seconds(plan, name))})")
     for name in plan.steps:
         receipt = plan.steps[name].receipt if name in chosen else None
         text = (receipt or {}).get("facts", {}).get("show")
@@ -123,13 +125,6 @@ def print_states(plan: Plan, chosen: set[str], force: bool = False) -> None:
             state = f"done ({duration(seconds(plan, name))})"
         echo(f"{name:{width}}  {planned.step.stage.name:10}  {state}")
     echo(f"{len(rerun)} of {len(chosen)} steps would run" if rerun else f"all {len(chosen)} steps are up to date")
-
-
-def _short(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
 
 
 @click.command()
@@ -170,7 +165,8 @@ def recipes(context: click.Context) -> None:
             about = re.search(
                 r"^about:\s*(?:>-?\s*)?(.+?)(?=\n\S|\n\n|\Z)", file.read_text(encoding="utf-8"), re.M | re.S
             )
-            echo(f"{name:{width}}  {' '.join(about[1].split()) if about else ''}")
+            echo(filled(" ".join(about[1].split()) if about else "", f"{name:{width}}  ", " " * (width + 2)))
+        echo("\n`dcase-seld run NAME` runs one, `dcase-seld recipes copy NAME` copies it here.")
 
 
 @recipes.command(name="copy")
@@ -193,7 +189,9 @@ def copy_recipe(name: str, target: Path | None) -> None:
     write_text(target, text)
     if not schema_file.exists():
         _write_schema(schema_file)
-    echo(f"{target}    (run it with: dcase-seld run {target})")
+    # Its first comment says what it needs: "# Run: SOUNDS=path/to/recordings dcase-seld run …", on one line or two.
+    told = re.match(r"# Run: (.*?) *dcase-seld run ", re.sub(r"\\\n# *", "", text))
+    echo(f"{target}    (run it with: {f'{told[1]} '.lstrip() if told else ''}dcase-seld run {target})")
 
 
 SCHEMA_FILE = "recipe.schema.json"

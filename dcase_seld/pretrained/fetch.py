@@ -112,7 +112,7 @@ def bring_models(wanted: Iterable[tuple[str, str]], now: bool = True) -> str:
         try:
             pull_model(left[0], options=_FEW_TRIES)
         except SeldError as error:
-            raise _missing_error(left, f", and cannot be fetched: {error.problem}") from error
+            raise _missing_error(left, f", and fetching failed: {error.problem}") from error
         del left[0]
     return sentence
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from dcase_seld.cli.main import main
 from dcase_seld.core.errors import SeldError
 from dcase_seld.recipe.keys import recipe_schema
+from dcase_seld.recipe.load import shipped_recipes
 from dcase_seld.stages import STAGE_MODULES
 
 
@@ -62,6 +64,21 @@ def test_a_copied_recipe_has_its_schema_beside_it(tmp_path):
     (tmp_path / "recipe.schema.json").write_text("mine")
     call("recipes", "copy", "quickstart", str(tmp_path))
     assert (tmp_path / "recipe.schema.json").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_a_copy_says_with_which_variables_it_runs(tmp_path, name):
+    said = call("recipes", "copy", name, str(tmp_path))
+    text = next(tmp_path.glob("*.yaml")).read_text(encoding="utf-8")
+    for variable in re.findall(r"\$\{(\w+)\}", text):
+        assert f"{variable}=" in said
+    assert said.count("dcase-seld run") == 1 and "\\" not in said
+
+
+def test_recipes_are_listed_in_the_width_of_the_terminal():
+    lines = call("recipes").splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert set(shipped_recipes()) <= {line.partition(" ")[0] for line in lines}
 
 
 COMPLETE = "import sys; sys.argv = ['dcase-seld']; from dcase_seld.cli.main import entry; entry()"

@@ -111,7 +111,7 @@ def test_where_nothing_can_be_fetched_one_error_names_all(online, tmp_path, monk
     assert isinstance(done.exception, SeldError)
     problem, remedy = done.exception.problem, done.exception.remedy
     if how == "half an index":
-        assert "The model yamnet is not on this machine, and cannot be fetched" in problem
+        assert "The model yamnet is not on this machine, and fetching failed" in problem
         assert "`dcase-seld models pull yamnet`" in remedy
     else:
         assert "The models voice and yamnet are not on this machine" in problem
