@@ -14,7 +14,7 @@ from dcase_seld.core.reading import KeyPath
 from dcase_seld.recipe.graph import Registry, Step, build
 from dcase_seld.recipe.load import load_recipe
 from dcase_seld.recipe.provenance import OutsideData, fingerprint, identity, outside_data
-from dcase_seld.recipe.results import broken_files, held_by, read_receipt
+from dcase_seld.recipe.results import broken_files, held_by, read_receipt, refuse_other_recipe
 
 MOST = 6
 
@@ -202,11 +202,12 @@ def make_plan(
     With `recall`, variables of the environment that are not set have the values of the last run.
 
     Raises:
-        SeldError: the recipe has errors, or outside data is missing.
+        SeldError: the recipe has errors, outside data is missing, or WORK has results of another recipe of its name.
     """
     recipe = load_recipe(path, overrides, recall=partial(recorded_value, Path(work)) if recall else None)
     steps = build(recipe, registry, check_outside=True)
     plan = Plan(recipe.name, recipe.path, recipe.about, Path(work).absolute(), tuple(recipe.notes))
+    refuse_other_recipe(plan.work / plan.name, plan.path)
     plan.outside = _look_outside(steps, plan.work, quiet)
     fingerprints: dict[str, str] = {}
     for name, step in steps.items():

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from dcase_seld.core.errors import SeldError, near_names
-from dcase_seld.core.files import PART, RESULTS, follow, is_link, write_json
+from dcase_seld.core.files import PART, RESULTS, follow, is_link, write_bytes, write_json
 from dcase_seld.core.reading import Facts, read_json
 
 NAME = "receipt.json"
@@ -242,11 +242,19 @@ def leftovers(work: Path) -> list[Leftover]:
 def remove(items: Iterable[Leftover]) -> None:
     """Remove result folders; the receipt goes first, so that an interrupted removal leaves nothing that looks done."""
     for item in items:
-        (item.folder / NAME).unlink(missing_ok=True)
-        shutil.rmtree(item.folder)
+        remove_result(item.folder)
         lock_path(item.folder).unlink(missing_ok=True)
         for curves in (item.folder.parent.parent / CURVES).glob(f"**/*-{_few_digits(item.folder)}"):
             shutil.rmtree(curves)
+
+
+def remove_result(folder: Path) -> None:
+    """Remove one; of a result that its user keeps elsewhere, the link to it alone."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        (folder / NAME).unlink(missing_ok=True)
+        shutil.rmtree(folder)
 
 
 CURVES = "tensorboard"
@@ -274,11 +282,40 @@ def forget(work: Path, recipe: str) -> int:
     if not places:
         names = sorted({place.parent.name for place in _links(work)})
         raise SeldError(f"{work} holds no results of a recipe {recipe!r}.", near_names(recipe, names))
-    for place in places:
-        place.unlink()
+    for place in (*places, folder / OWNER):
+        place.unlink(missing_ok=True)
     if not any(folder.iterdir()):
         folder.rmdir()
     return len(places)
+
+
+OWNER = ".recipe"
+"""File in `work/<recipe>/` that names the recipe's file: two of one name shall not take each other's links."""
+
+
+def refuse_other_recipe(folder: Path, recipe: Path) -> None:
+    """Refuse `work/<recipe>/` where it holds the links of another recipe file, which is still there and says otherwise.
+
+    Raises:
+        SeldError: it does; what the other's links lead to would count as unused.
+    """
+    try:
+        owner = Path(os.fsdecode((folder / OWNER).read_bytes()))
+        other = not owner.samefile(recipe) and owner.read_bytes() != recipe.read_bytes()
+    except (OSError, ValueError):
+        return
+    if other:
+        raise SeldError(
+            f"{folder} holds the results of another recipe of this name, {owner}.",
+            f"Rename one of the two files, give another --work, or give those results up with "
+            f"`dcase-seld clean --work {folder.parent} --forget {folder.name}`.",
+        )
+
+
+def note_recipe(folder: Path, recipe: Path) -> None:
+    """Note whose links `work/<recipe>/` holds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / OWNER, os.fsencode(recipe.absolute()))
 
 
 def _links(work: Path) -> list[Path]:

@@ -17,7 +17,16 @@ from dcase_seld.core.work import core_count, duration, launcher_rank, plain_line
 from dcase_seld.recipe.graph import Registry, ancestors, descendants
 from dcase_seld.recipe.plan import Plan, look, make_plan
 from dcase_seld.recipe.provenance import listing_of
-from dcase_seld.recipe.results import NAME, curves_folder, drop_stale_lock, held_by, locked, write_receipt
+from dcase_seld.recipe.results import (
+    NAME,
+    curves_folder,
+    drop_stale_lock,
+    held_by,
+    locked,
+    note_recipe,
+    remove_result,
+    write_receipt,
+)
 from dcase_seld.recipe.stage import Context, Fetch
 
 PAUSE_S = 0.2
@@ -82,6 +91,7 @@ def run_recipe(
         for name in todo:
             follow_step(plan, name, replace(context, quiet=True))
         return plan, todo
+    note_recipe(plan.work / plan.name, plan.path)
     for note in plan.notes if not options.quiet else ():
         say(f"note: {note}")
     for name in plan.steps:
@@ -165,10 +175,10 @@ def make_step(plan: Plan, name: str, context: Context, force: bool = False) -> N
         if look(plan, name) and not force:  # another process finished it while this one was at earlier steps
             link(plan.link(name), folder)
             return
-        (folder / NAME).unlink(missing_ok=True)
-        if force and folder.exists():
-            shutil.rmtree(folder)
+        if force:
+            remove_result(folder)
             shutil.rmtree(curves_folder(plan.work, plan.name, name, folder), ignore_errors=True)
+        (folder / NAME).unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         remove_unfinished(folder)
         link(plan.link(name), folder)
@@ -222,7 +232,7 @@ def _require_unchanged(plan: Plan, name: str) -> None:
         except SeldError:
             same = False
         if not same:
-            shutil.rmtree(planned.folder)
+            remove_result(planned.folder)
             raise SeldError(
                 f"step {name} ({planned.step.stage.name}): {path} changed while the recipe ran; nothing was kept.",
                 "Run the recipe again when the data no longer changes.",

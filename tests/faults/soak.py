@@ -14,11 +14,13 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -115,10 +117,10 @@ def start(recipe: Path, place: Path) -> subprocess.Popen[bytes]:
     )  # fmt: skip
 
 
-def reached(process: subprocess.Popen[bytes], stage: str | None, results: Path, then: float) -> bool:
-    """Wait until a run is so many seconds into a stage; False where it ends before. None lets it end."""
-    while stage is not None and process.poll() is None:
-        if any(results.glob(f"{stage}-*.lock")):
+def reached(process: subprocess.Popen[bytes], lock: Path | None, then: float) -> bool:
+    """Wait until a run is so many seconds into a step; False where it ends before. None lets it end."""
+    while lock is not None and process.poll() is None:
+        if lock.exists():
             try:
                 process.wait(then)
             except subprocess.TimeoutExpired:
@@ -128,8 +130,28 @@ def reached(process: subprocess.Popen[bytes], stage: str | None, results: Path, 
     return False
 
 
+def receipts(place: Path) -> dict[str, dict]:
+    """Return the receipts of a work folder by the step that made them, each with its folder's name."""
+    found = [(path.parent.name, json.loads(path.read_text())) for path in (place / ".results").glob("*/receipt.json")]
+    return {receipt["step"]: {**receipt, "folder": folder} for folder, receipt in found}
+
+
+def following(step: str, done: dict[str, dict]) -> set[str]:
+    """Return a step and all that comes from it."""
+    chosen, before = {step}, set()
+    while chosen != before:
+        before = set(chosen)
+        folders = {done[name]["folder"] for name in chosen}
+        chosen |= {name for name, of in done.items() if folders & {f for read in of["inputs"].values() for f in read}}
+    return chosen
+
+
 def kills(wanted: int, seed: int, folder: Path, state: dict, save) -> None:
-    """Kill runs in one stage after another, resume them, and compare what is done at last with an undisturbed run."""
+    """Kill runs in one step after another, resume them, and compare what is done at last with an undisturbed run.
+
+    A trial begins from a copy of the undisturbed run in which the step that is to be hit, and all that comes from it,
+    are taken away. On its way to the end the resumed run is killed again, at times.
+    """
     import numpy as np
     from onnx_made import FLOAT, model, node
 
@@ -139,43 +161,62 @@ def kills(wanted: int, seed: int, folder: Path, state: dict, save) -> None:
     onnx = model(node("MatMul", ["x", "w"], "y"), [("x", FLOAT, ["n", 4_000])], ("y", FLOAT, ["n", 6]), weights)
     (folder / "m.onnx").write_bytes(onnx)
     recipe.write_text(RECIPE.replace("MODEL", str((folder / "m.onnx").absolute())))
+    place, kept = folder / "work", folder / "whole"
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.rmtree(kept, ignore_errors=True)
     began = time.monotonic()
-    assert start(recipe, folder / "whole").wait() == 0, "the undisturbed run failed"
-    whole = contents(folder / "whole" / ".results")
-    results = {path.parent.name.rpartition("-")[0]: path for path in (folder / "whole").rglob("receipt.json")}
-    lengths = {stage: json.loads(path.read_text())["seconds"] for stage, path in results.items()}
+    assert start(recipe, place).wait() == 0, "the undisturbed run failed"
+    whole, files, made = contents(place / ".results"), listing(place), receipts(place)
+    place.rename(kept)
+    lengths = {step: receipt["seconds"] for step, receipt in made.items()}
     print(f"the undisturbed run took {time.monotonic() - began:.0f} s: {lengths}", flush=True)
     problems = state["kill_faults"]  # saved with every kill
     rng = random.Random(f"{seed} {state['kills']}")
-    place, stages = folder / "killed", state.setdefault("stages", {})
+    hit = state.setdefault("stages", {})
+
+    def least_hit(steps: Iterable[str]) -> str:
+        # The steps take turns: left to chance alone, nearly every kill would hit the training.
+        return min(sorted(steps), key=lambda step: (hit.get(step, 0), rng.random()))
+
     while state["kills"] < wanted:
-        # The stages take turns: left to chance alone, nearly every kill would hit the training.
-        done = {path.parent.name.rpartition("-")[0] for path in (place / ".results").glob("*/receipt.json")}
-        to_come = [stage for stage in lengths if stage not in done]
-        aim = min(to_come, key=lambda stage: (stages.get(stage, 0), rng.random())) if rng.random() < 0.8 else None
-        process = start(recipe, place)
-        if reached(process, aim, place / ".results", rng.uniform(0, 1.05) * lengths.get(aim, 0)):
+        shutil.copytree(kept, place, symlinks=True)
+        aim: str | None = least_hit(made)
+        for step in following(aim, made):
+            shutil.rmtree(place / ".results" / made[step]["folder"])
+        while True:
+            lock = None if aim is None else place / ".results" / f"{made[aim]['folder']}.lock"
+            process = start(recipe, place)
+            if not reached(process, lock, rng.uniform(0, 1.05) * lengths.get(aim, 0)):
+                break
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            locks = sorted(p.name.rpartition("-")[0] for p in (place / ".results").glob("*.lock"))
-            for stage in locks or ["between steps"]:
-                stages[stage] = stages.get(stage, 0) + 1
+            held = {path.stem for path in (place / ".results").glob("*.lock")}
+            for step in [step for step, of in made.items() if of["folder"] in held] or ["between steps"]:
+                hit[step] = hit.get(step, 0) + 1
+                print(f"kill {state['kills'] + 1}: {step}", flush=True)
             state["kills"] += 1
-            print(f"kill {state['kills']}: {locks or 'between steps'}", flush=True)
             save()
-            continue
+            to_come = made.keys() - receipts(place).keys()
+            aim = least_hit(to_come) if to_come and rng.random() < 0.6 else None
         if process.returncode != 0:
             problems.append(f"kill {state['kills']}: the resumed run ended with {process.returncode}")
         now = contents(place / ".results")
         if now != whole:
             differ = sorted(name for name in {*now, *whole} if now.get(name) != whole.get(name))
             problems.append(f"kill {state['kills']}: results differ: {differ[:5]}")
-        left = [str(p) for p in place.rglob("*") if p.name.endswith((".part", ".lock", ".new", ".old"))]
-        if left:
-            problems.append(f"kill {state['kills']}: left behind: {left[:5]}")
-        subprocess.run(["rm", "-r", str(place)], check=True)
+        if listing(place) != files:
+            problems.append(f"kill {state['kills']}: other files: {sorted(listing(place) ^ files)[:5]}")
+        for problem in problems[state.setdefault("told", 0) :]:
+            print(f"FAULT {problem}", flush=True)
+        state["told"] = len(problems)
+        shutil.rmtree(place)
         state["resumed"] = state.get("resumed", 0) + 1
         save()
+
+
+def listing(place: Path) -> set[str]:
+    """Return the names of all files, folders and links of a work folder: nothing may be left or be missing."""
+    return {path.relative_to(place).as_posix() for path in place.rglob("*")}
 
 
 def main() -> None:

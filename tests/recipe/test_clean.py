@@ -2,6 +2,7 @@ import pytest
 from toy_stages import REGISTRY
 
 from dcase_seld.core.errors import SeldError
+from dcase_seld.recipe.plan import make_plan
 from dcase_seld.recipe.results import forget, leftovers, locked, remove
 from dcase_seld.recipe.run import RunOptions, run_recipe
 
@@ -52,3 +53,47 @@ def test_a_recipe_can_be_given_up(recipe, tmp_path):
         forget(tmp_path, "ading")
     assert forget(tmp_path, "adding") == 4
     assert len(leftovers(tmp_path)) == 4 and not (tmp_path / "adding").exists()
+
+
+def test_two_recipes_of_one_name_leave_each_other_their_results(recipe, tmp_path):
+    work, other = tmp_path / "work", tmp_path / "b" / recipe.name
+    other.parent.mkdir()
+    other.write_text(recipe.read_text().replace("b:", "d:").replace("[a, b]", "[a, d]"))
+    run_recipe(recipe, REGISTRY, work, (), QUIET)
+    for act in (make_plan, lambda *given: run_recipe(*given, (), QUIET)):  # status and --dry-run, run
+        with pytest.raises(SeldError, match=f"another recipe of this name, {recipe}"):
+            act(other, REGISTRY, work)
+    assert leftovers(work) == [] and run_recipe(recipe, REGISTRY, work, (), QUIET)[1] == []
+    forget(work, recipe.stem)  # as the error says
+    run_recipe(other, REGISTRY, work, (), QUIET)
+    # A recipe that was moved, or copied as it is, goes on with its results.
+    run_recipe(other.rename(tmp_path / "adding.yaml"), REGISTRY, work, (), QUIET)
+    copied = tmp_path / "b" / "adding.yaml"
+    copied.write_text((tmp_path / "adding.yaml").read_text())
+    assert run_recipe(copied, REGISTRY, work, (), QUIET)[1] == []
+
+
+def test_of_results_that_are_kept_elsewhere_the_links_alone_are_removed(recipe, tmp_path):
+    work, elsewhere = tmp_path / "work", tmp_path / "elsewhere"
+    plan, _ = run_recipe(recipe, REGISTRY, work, (), QUIET)
+    folder = plan.steps["a"].folder
+    folder.rename(elsewhere)
+    folder.symlink_to(elsewhere)
+    assert run_recipe(recipe, REGISTRY, work, (), QUIET)[1] == []
+    kept = {path.name: path.read_bytes() for path in elsewhere.iterdir()}
+    forget(work, recipe.stem)
+    remove(leftovers(work))
+    assert leftovers(work) == [] and not folder.is_symlink()
+    folder.symlink_to(elsewhere)
+    run_recipe(recipe, REGISTRY, work, (), RunOptions(force=True, quiet=True))
+    assert {path.name: path.read_bytes() for path in elsewhere.iterdir()} == kept and not folder.is_symlink()
+
+
+@pytest.mark.parametrize(
+    "name", [".a.yaml", "..a.yaml", "a b .yaml", "ü\u0301.yaml", "...yaml", "a\nb\x1b[31m.yaml", "-x"]
+)
+def test_recipes_of_odd_names_have_their_results(name, recipe, tmp_path):
+    path = recipe.rename(tmp_path / name)
+    work = tmp_path / "work"
+    run_recipe(path, REGISTRY, work, (), QUIET)
+    assert leftovers(work) == [] and run_recipe(path, REGISTRY, work, (), QUIET)[1] == []
