@@ -39,6 +39,8 @@ class VideoReader:
             if not self.container.streams.video:
                 raise SeldError(f"{path} holds no picture.", "Give a video file.")
             self.stream: Any = self.container.streams.video[0]
+            if self.stream.codec_context is None:
+                raise SeldError(f"{path} holds pictures in a coding that is not known.", "Write them as H.264.")
             self.stream.thread_type = "AUTO"
             self._index()
             self._stack = stack.pop_all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,26 +233,15 @@ class FinishedStep:
             folders += [path for path in left if path not in folders]
         return folders
 
+    def before(self, *fields: str) -> list[FinishedStep]:
+        """Return the finished steps among what it read, see `inputs`."""
+        return [step for step in map(read_step, self.inputs(*fields)) if step is not None]
+
 
 def read_step(folder: Path) -> FinishedStep | None:
     """Return the finished step in a folder, or None."""
     receipt = read_receipt(folder)
     return None if receipt is None else FinishedStep(folder.resolve(), receipt)
-
-
-def upstream(starts: list[FinishedStep], stop: Callable[[FinishedStep], bool] | None = None) -> Iterator[FinishedStep]:
-    """Yield steps and all that they come from, each once; what a step with `stop(step)` comes from is left out."""
-    waiting, seen = list(starts), {step.folder for step in starts}
-    while waiting:
-        step = waiting.pop(0)
-        yield step
-        if stop is not None and stop(step):
-            continue
-        for folder in step.inputs():
-            before = read_step(folder)
-            if before is not None and folder not in seen:
-                seen.add(folder)
-                waiting.append(before)
 
 
 def linked_steps(folder: Path) -> Iterator[tuple[str, FinishedStep]]:

@@ -46,6 +46,14 @@ def read_receipt(folder: Path) -> dict[str, Any] | None:
 FolderName = Annotated[str, Field(pattern=r"^[^/\\\x00]+$")]
 
 
+class OutsideEntry(Facts):
+    """What a receipt says of outside data."""
+
+    path: str
+    files: int
+    bytes: int
+
+
 class Receipt(Facts):
     """What a receipt must hold; one that does not is none, and its step is made again."""
 
@@ -60,7 +68,7 @@ class Receipt(Facts):
     facts: dict[str, Any]
     finished: float
     seconds: float
-    outside: dict[str, list[dict[str, Any]]] = Field(default={})
+    outside: dict[str, list[OutsideEntry]] = Field(default={})
     versions: dict[str, str] = Field(default={})
     identity: dict[str, Any] = Field(default={})
 
@@ -161,9 +169,7 @@ def held_by(folder: Path) -> Holder | None:
     """Return the living process that holds a folder, or None."""
     try:
         holder = Holder(**json.loads(lock_path(folder).read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError):  # unreadable: written by nobody who still runs
+    except (OSError, ValueError, TypeError):  # none, or unreadable: written by nobody who still runs
         return None
     return holder if holder.alive() else None
 

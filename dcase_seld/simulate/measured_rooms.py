@@ -157,16 +157,16 @@ def _table_rooms(folder: Path) -> list[MeasuredRoom]:
     grouped: dict[str, list[tuple[npt.NDArray[np.float64], Response]]] = defaultdict(list)
     for line, row in enumerate(rows, start=2):
         try:
-            direction = [float(row[name]) for name in ("azimuth", "elevation", "distance")]
+            direction, file = [float(row[name]) for name in ("azimuth", "elevation", "distance")], folder / row["file"]
         except (KeyError, TypeError, ValueError):
             raise SeldError(
                 f"{table}, line {line}: expected file,azimuth,elevation,distance as a name and three numbers.",
                 "Azimuth and elevation in degrees (left and up are positive), distance in metres.",
             ) from None
-        sound = read_audio(folder / row["file"], channels=None, resample=True)
+        sound = read_audio(file, channels=None, resample=True)
         if len(sound) not in (2, 4):
             raise SeldError(
-                f"{folder / row['file']} has {len(sound)} channel(s); responses have 2 or 4.",
+                f"{file} has {len(sound)} channel(s); responses have 2 or 4.",
                 "Two are left, right; four are W, Y, Z, X; mono responses carry no direction: leave them out.",
             )
         grouped[row.get("room") or "room"].append((_cartesian(*np.asarray(direction)[:, None])[0], sound))

@@ -9,9 +9,9 @@ from typing import Any
 
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.reading import read_arrays
-from dcase_seld.recipe.provenance import FinishedStep, read_step
+from dcase_seld.recipe.provenance import FinishedStep
 from dcase_seld.submission.layout import RANDOM, SIMULATED, Layout, Track
-from dcase_seld.submission.systems import Run
+from dcase_seld.submission.systems import Run, mapping, words
 
 FEATURES = {
     "log_mel": "log-mel energies",
@@ -55,8 +55,8 @@ Description = dict[str, Any]
 def describe(run: Run, track: Track) -> Description:
     """Return the fields of the meta file that the receipts of a run tell; None where they do not."""
     models = [network.model for network in run.networks]
-    front_ends = [dict(model.get("frontend") or {}) for model in models]
-    rate = next((front["sample_rate"] for front in front_ends if front.get("sample_rate")), None)
+    front_ends = [mapping(model.get("frontend")) for model in models]
+    rate = next((front["sample_rate"] for front in front_ends if isinstance(front.get("sample_rate"), int)), None)
     seen = [_tokens_name(step) for step in run.frozen if _gives(step) == "image"]
     heard = [_tokens_name(step) for step in run.frozen if _gives(step) == "sound"]
     sound = CHANNELS.get(run.channels, run.channels)
@@ -64,7 +64,8 @@ def describe(run: Run, track: Track) -> Description:
         "input_format": f"{sound} and video" if track == "b" and seen else sound,
         "input_sampling_rate": None if rate is None else f"{rate / 1000:g} kHz",
         "acoustic_features": _unique(
-            [FEATURES.get(str(name), str(name)) for front in front_ends for name in front.get("features") or ()] + heard
+            [FEATURES.get(str(name), str(name)) for front in front_ends for name in words(front.get("features"))]
+            + heard
         ),
         "visual_features": _unique(seen) if track == "b" else None,
         "data_augmentation": _augmentations(run),
@@ -118,8 +119,8 @@ def overall(run: Run, track: Track, layout: Layout) -> dict[str, float | None]:
 
 def scored_on(run: Run) -> str | None:
     """Return which clips the development scores are of: development test clips, or what else; None: not known."""
-    for store in map(read_step, run.scored.inputs("data") if run.scored is not None else ()):
-        if store is not None and run.scored is not None:
+    for store in run.scored.before("data") if run.scored is not None else ():
+        if run.scored is not None:
             split = str(run.scored.config.get("split", "test"))
             others = list(_corpora(store, split))
             count = run.scored.facts.get("clips")
@@ -141,7 +142,7 @@ def _gives(step: FinishedStep) -> str:
 
 
 def _kind(step: FinishedStep) -> str:
-    kind = str((step.config.get("model") or {}).get("kind") or step.facts.get("kind") or "?")
+    kind = str(mapping(step.config.get("model")).get("kind") or step.facts.get("kind") or "?")
     return {"vision": "owlvit"}.get(kind, kind)
 
 
@@ -157,8 +158,7 @@ def _tokens_name(step: FinishedStep) -> str:
 
 def _weights_name(step: FinishedStep) -> str:
     """Return the name of the weights of an embed step: the known or hub name, or the name of the file or folder."""
-    model = step.config.get("model")
-    model = model if isinstance(model, dict) else {}
+    model = mapping(step.config.get("model"))
     return Path(str(model.get("path") or model.get("name") or "")).name
 
 
@@ -199,10 +199,9 @@ def _augmentations(run: Run) -> list[str] | None:
         *(step.config.get("augment") for step in run.steps if step.produces == "checkpoint"),
         *(network.facts.get("augment") for network in (*run.networks, *run.carried)),
     ]:
-        given = augment if isinstance(augment, dict) else {}
-        own = given.get("own") if isinstance(given.get("own"), dict) else {}
+        given = mapping(augment)
         names += [title for name, title in AUGMENTATIONS.items() if given.get(name)]
-        names += [str(name) for name, chance in (own or {}).items() if chance]
+        names += [str(name) for name, chance in mapping(given.get("own")).items() if chance]
     return _unique(names)
 
 
@@ -212,9 +211,9 @@ def _method(models: list[dict[str, Any]]) -> str | None:
         if model.get("kind") == "crnn":
             names.append("CRNN")
         elif model:
-            kind = str((model.get("encoder") or {}).get("kind") or "conformer")
+            kind = str(mapping(model.get("encoder")).get("kind") or "conformer")
             known = {"resnet_conformer": "ResNet-Conformer", "conformer": "CNN-Conformer", "crnn": "CRNN"}
-            fusion = [str(item) for item in model.get("fusion") or ()]
+            fusion = words(model.get("fusion"))
             name = known.get(kind, kind)
             names.append(name + (f" with Cross-Modal Conformer ({', '.join(fusion)})" if fusion else ""))
     kinds = _unique(names)
@@ -234,8 +233,7 @@ def _external_data(run: Run) -> Iterator[str]:
     Corpora that were only predicted (the evaluation set), weights and files of settings are no such data.
     """
     learning = [step for step in run.steps if step.produces in ("checkpoint", "ensemble") or step.config.get("fit")]
-    stores = {folder: None for step in learning for folder in step.inputs("data")}
-    for store in filter(None, map(read_step, stores)):
+    for store in {store.folder: store for step in learning for store in step.before("data")}.values():
         yield from _corpora(store)
     for network in run.carried:
         learned = network.about or "unknown; state it in the team file"
@@ -244,7 +242,7 @@ def _external_data(run: Run) -> Iterator[str]:
 
 def _corpora(store: FinishedStep, split: str = "") -> Iterator[str]:
     """Yield the data of a store, or of one of its splits, that are neither development data nor evaluation clips."""
-    made = [step for step in map(read_step, store.inputs("corpus")) if step is not None]
+    made = store.before("corpus")
     for step in made:
         yield from _made_corpus(step)
     if made or store.receipt.get("stage") != "prepare":
@@ -273,11 +271,11 @@ def _made_corpus(step: FinishedStep) -> Iterator[str]:
         yield f"{SIMULATED} of recordings: {sounds}" if sounds else f"{SIMULATED} of procedural sounds"
         for field, title in (("responses", "measured rooms"), ("pictures", "pictures"), ("like", "label statistics")):
             named = _named(step, field)
-            official = any("metadata_dev" in Path(str(e.get("path"))).parts for e in _entries(step, field))
+            official = any("metadata_dev" in Path(e["path"]).parts for e in _entries(step, field))
             if named and not official:
                 yield f"{title}: {named}"
         return
-    before = [one for one in map(read_step, step.inputs("source")) if one is not None]
+    before = step.before("source")
     for one in before:
         yield from _made_corpus(one)
     named = ", ".join(
@@ -297,7 +295,7 @@ def _entries(step: FinishedStep, field: str) -> list[dict[str, Any]]:
 def _outside(step: FinishedStep, field: str) -> list[tuple[str, int]]:
     """Return outside data of a step: its name alone, since a path says more than others should know; its files."""
     return [
-        (str(entry.get("path", "?")).replace("\\", "/").rstrip("/").rpartition("/")[2], int(entry.get("files", 0)))
+        (entry["path"].replace("\\", "/").rstrip("/").rpartition("/")[2], entry["files"])
         for entry in _entries(step, field)
     ]
 

@@ -12,7 +12,7 @@ from dcase_seld.core.config import known_networks
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.files import follow
 from dcase_seld.core.reading import read_json
-from dcase_seld.recipe.provenance import FinishedStep, linked_steps, load_scores, read_step, upstream
+from dcase_seld.recipe.provenance import FinishedStep, history, linked_steps, load_scores, read_step
 from dcase_seld.recipe.results import read_receipt
 
 
@@ -126,11 +126,11 @@ def run_of_steps(csv: FinishedStep, scores: FinishedStep | None, *, track: str, 
     """
     frozen, predict = _seen(csv)
     networks = tuple(_networks(predict.inputs("members"))) if predict is not None else ()
-    needed = {str(name) for network in networks for name in network.model.get("fusion") or ()}
-    tokens = [step for step in map(read_step, predict.inputs("tokens") if predict is not None else ()) if step]
+    needed = {str(name) for network in networks for name in words(network.model.get("fusion"))}
+    tokens = predict.before("tokens") if predict is not None else []
     # Steps of 0.1 called tokens by their kind, not by a name.
     used = [step for step in tokens if not needed or step.facts.get("name", step.facts.get("kind")) in needed]
-    steps = tuple(upstream([csv]))
+    steps = tuple(reversed(history(csv.folder)))
     ensembles = [step for step in steps if step.produces == "ensemble"]
     started = [place for step in steps for place in step.inputs("init", "teacher", "members")]
     carried = [path for path in dict.fromkeys(started) if read_step(path) is None]
@@ -193,7 +193,7 @@ def collect(csv: Path, scores: Path | None, members: Sequence[Path], track: str)
     if run.networks:
         return run
     known = {one.folder for one in run.steps}
-    above = upstream([one for one in map(read_step, members) if one is not None])
+    above = {one.folder: one for place in members for one in reversed(history(place))}.values()
     return replace(
         run,
         networks=tuple(_networks(members)),
@@ -204,11 +204,10 @@ def collect(csv: Path, scores: Path | None, members: Sequence[Path], track: str)
 def _seen(csv: FinishedStep) -> tuple[list[FinishedStep], FinishedStep | None]:
     """Return the steps that looked at the clips' pictures for the files, and the step that predicted."""
     frozen: list[FinishedStep] = []
-    events = next((step for step in map(read_step, csv.inputs("events")) if step is not None), None)
+    events = next(iter(csv.before("events")), None)
     while events is not None and events.inputs("events"):
-        places = events.inputs("keypoints", "detections")
-        frozen += [step for step in map(read_step, places) if step is not None]
-        events = next((step for step in map(read_step, events.inputs("events")) if step is not None), None)
+        frozen += events.before("keypoints", "detections")
+        events = next(iter(events.before("events")), None)
     return frozen, events
 
 
@@ -219,10 +218,9 @@ def _networks(places: Sequence[Path]) -> Iterator[Network]:
         ensemble = place / "ensemble.json"
         if step is not None and step.produces == "checkpoint":
             count = step.facts.get("parameters")
-            model = step.config.get("model")
             yield Network(
                 str(step.receipt.get("step")),
-                model if isinstance(model, dict) else {},
+                mapping(step.config.get("model")),
                 count if isinstance(count, int) else None,
                 step.facts,
                 step.folder,
@@ -243,6 +241,16 @@ def _networks(places: Sequence[Path]) -> Iterator[Network]:
             yield _given(place)
 
 
+def mapping(value: Any) -> dict[str, Any]:
+    """Return a part of a receipt that should be a mapping; what is none tells nothing."""
+    return value if isinstance(value, dict) else {}
+
+
+def words(value: Any) -> list[str]:
+    """Return a part of a receipt that should be words or a mapping by words."""
+    return [str(item) for item in value] if isinstance(value, (list, dict)) else []
+
+
 def _given(place: Path) -> Network:
     """Return the network in a folder without a receipt."""
     folder = next((f for f in (place, place / "best", place / "last") if (f / "model.json").is_file()), place)
@@ -256,9 +264,9 @@ def _given(place: Path) -> Network:
     config, facts, count = about.get("config"), about.get("facts"), about.get("parameters")
     return Network(
         f"dcase_seld's network {place.name}" if known else place.name,
-        config if isinstance(config, dict) else {},
+        mapping(config),
         count if isinstance(count, int) else None,
-        facts if isinstance(facts, dict) else {},
+        mapping(facts),
         folder,
         str(said[0]) if isinstance(said, list) and said else "",
     )
@@ -277,9 +285,8 @@ def _csv_and_scores(step: FinishedStep, path: Path) -> tuple[FinishedStep, Finis
     if step.produces == "csv":
         return step, None
     if step.produces == "scores":
-        for folder in step.inputs():
-            csv = read_step(folder)
-            if csv is not None and csv.produces == "csv":
+        for csv in step.before():
+            if csv.produces == "csv":
                 return csv, step
     raise SeldError(
         f"{path} is a step that makes {step.produces or 'nothing known'}; a system needs an export or score step.",
@@ -301,7 +308,7 @@ def _fits(step: FinishedStep, track: str) -> bool:
 
 def _scored(step: FinishedStep) -> tuple[FinishedStep | None, FinishedStep | None, list[Path]]:
     """Return the export step and the predict step of a score step, and what the latter's networks lie in."""
-    csv = next((one for one in map(read_step, step.inputs("csv")) if one is not None), None)
+    csv = next(iter(step.before("csv")), None)
     predict = None if csv is None else _seen(csv)[1]
     return csv, predict, [] if predict is None else predict.inputs("members")
 
