@@ -180,6 +180,10 @@ def _run() -> None:
         said = "a file is in the place of a folder" if error.errno == errno.EEXIST else error.strerror
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
         _refuse(f"{error.filename or 'The disk'}: {said}{notes}.", "Check the path, its permissions and the disk.")
+    except RuntimeError as error:  # of Python before 3.13
+        if "Symlink loop" not in str(error):
+            raise
+        _refuse(f"{error}.", "Check the path.")
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:

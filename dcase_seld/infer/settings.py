@@ -85,7 +85,7 @@ class EnsembleConfig(Config):
     select: Literal["all", "greedy"] = Field(
         default="all", description="greedy: members are added while the validation score rises"
     )
-    most_members: int = Field(default=10, ge=1, description="choices of the greedy selection, repeats included")
+    most_members: int = Field(default=10, ge=1, le=99, description="choices of the greedy selection, repeats included")
     soup: Literal["none", "top", "all"] = Field(
         default="none",
         description="top: each member becomes the mean of the weights in its top/ (train with keep_top); all: one "

@@ -25,6 +25,9 @@ KNOWN_TOKENS: dict[str, tuple[Gives, int]] = {
 """Encoder → what its tokens are of, and their width; those of other encoders are taken from the tokens themselves."""
 
 
+MOST_PARAMETERS = 2_000_000_000
+"""Twenty times the deepest network of the recipes; 8 GB of weights, four times that in training."""
+
 Pool = Annotated[int, Field(ge=1, le=1_024)]
 Samples = Annotated[int, Field(ge=1, le=32_768)]
 Width = Annotated[int, Field(ge=1, le=65_536)]
@@ -121,6 +124,9 @@ class EncoderConfig(Config):
     def _fits(self) -> Self:
         if self.d_model % self.heads:
             raise ValueError(f"d_model ({self.d_model}) is no multiple of heads ({self.heads})")
+        size = self.layers * self.d_model * (7 * self.d_model + 4 * self.feed_forward)  # said before the first step
+        if size > MOST_PARAMETERS:
+            raise ValueError(f"{size:,} weights of its layers; at most {MOST_PARAMETERS:,} are built")
         if self.kernel % 2 == 0:
             raise ValueError(f"kernel ({self.kernel}) must be odd")
         return self

@@ -21,7 +21,7 @@ from dcase_seld.core.events import Events
 from dcase_seld.core.geometry import GEOMETRIES
 from dcase_seld.core.registry import ENCODERS
 from dcase_seld.core.task import Task
-from dcase_seld.model.config import CrnnConfig, HeadConfig, SeldConfig
+from dcase_seld.model.config import MOST_PARAMETERS, CrnnConfig, HeadConfig, SeldConfig
 from dcase_seld.model.conformer import ConformerLayer, CrossModalConformer, to_all_tokens, to_own_moment
 from dcase_seld.model.encoders import Crnn, EncoderShape
 from dcase_seld.model.frontend import FrontEnd
@@ -321,10 +321,6 @@ def build_model(config: SeldConfig | CrnnConfig, task: Task, seed: int = 0) -> S
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return SeldNetwork(config, task)
-
-
-MOST_PARAMETERS = 2_000_000_000
-"""Twenty times the deepest network of the recipes; 8 GB of weights, four times that in training."""
 
 
 def network_features(network: SeldNetwork, cached: Tensor | None, wave: Tensor | None, device: torch.device) -> Tensor:

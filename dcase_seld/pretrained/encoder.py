@@ -43,14 +43,14 @@ class _WeightsConfig(_SourceConfig):
     """Weights that PyTorch runs, on any device."""
 
     dtype: Precision = Field(default="float32", description="arithmetic of the encoder; tokens are stored as float16")
-    batch: Annotated[int, RunTime()] = Field(default=8, ge=1, description="windows or pictures per forward pass")
+    batch: Annotated[int, RunTime()] = Field(default=8, ge=1, le=65_536, description="windows or pictures at once")
 
 
 class ClapTokensConfig(_WeightsConfig):
     """CLAP vectors of a clip's mono sum. Default weights: the known model "clap"."""
 
     kind: Literal["clap"] = "clap"
-    tokens: int = Field(default=1, ge=1, description="vectors per clip: 1 of the whole, or more of overlapping windows")
+    tokens: int = Field(default=1, ge=1, le=600, description="vectors per clip: 1 of all, or of overlapping windows")
 
 
 class OwlVitTokensConfig(_WeightsConfig):
@@ -58,16 +58,16 @@ class OwlVitTokensConfig(_WeightsConfig):
 
     kind: Literal["owlvit"] = "owlvit"
     fps: float = Field(default=1.0, gt=0, le=30, description="frames per second that are looked at, each mid-interval")
-    pool: int = Field(default=1, ge=1, description="side of squares of grid tokens to average: 1 → 577 tokens, 2 → 145")
+    pool: int = Field(default=1, ge=1, le=24, description="side of averaged squares of tokens: 1 → 577 tokens, 2 → 145")
 
 
 class LogMelConfig(Config):
     """Log-mel spectrogram that an ONNX model takes. Defaults: VGGish and YAMNet. Source: the published YAMNet code."""
 
-    n_fft: int = Field(default=512, ge=16, description="samples of the Fourier transform")
-    window: int = Field(default=400, ge=16, description="samples of the Hann window")
-    hop: int = Field(default=160, ge=1, description="samples between frames")
-    mels: int = Field(default=64, ge=1, description="mel bands (HTK scale, triangles of height 1)")
+    n_fft: int = Field(default=512, ge=16, le=32_768, description="samples of the Fourier transform")
+    window: int = Field(default=400, ge=16, le=32_768, description="samples of the Hann window")
+    hop: int = Field(default=160, ge=1, le=32_768, description="samples between frames")
+    mels: int = Field(default=64, ge=1, le=1_024, description="mel bands (HTK scale, triangles of height 1)")
     f_min: float = Field(default=125.0, ge=0, description="lowest frequency in hertz")
     f_max: float = Field(default=7500.0, gt=0, description="highest frequency in hertz")
     power: float = Field(default=1.0, gt=0, description="of the magnitude: 1 magnitude, 2 power")
@@ -86,7 +86,7 @@ class OnnxTokensConfig(Config):
 
     kind: Literal["onnx"] = "onnx"
     path: Annotated[str, Outside()] = Field(description="the .onnx file")
-    sample_rate: int = Field(default=16000, ge=1000, description="samples per second that the model takes")
+    sample_rate: int = Field(default=16000, ge=1000, le=768_000, description="samples per second that the model takes")
     input: str | None = Field(default=None, description="name of the input; null: the only one")
     output: str | None = Field(default=None, description="name of the output or inner tensor; null: the first output")
     patch_s: float = Field(default=0.96, gt=0, description="seconds per forward pass")
@@ -100,7 +100,7 @@ class OnnxTokensConfig(Config):
     input_quantisation: QuantisationConfig | None = Field(default=None, description="where the model takes integers")
     output_quantisation: QuantisationConfig | None = Field(default=None, description="where the tensor holds integers")
     batch: Annotated[int, RunTime()] = Field(
-        default=16, ge=1, description="patches per forward pass, if it allows many"
+        default=16, ge=1, le=65_536, description="patches per forward pass, if it allows many"
     )
 
     @property
@@ -125,7 +125,7 @@ class VoiceTokensConfig(_WeightsConfig):
         default="bfloat16",
         description="arithmetic of the network; bfloat16 on a processor that lacks it: float32 with the same weights",
     )
-    batch: Annotated[int, RunTime()] = Field(default=40, ge=1, description="patches per forward pass")
+    batch: Annotated[int, RunTime()] = Field(default=40, ge=1, le=65_536, description="patches per forward pass")
 
 
 AnyTokensConfig = ClapTokensConfig | OwlVitTokensConfig | OnnxTokensConfig | YamnetTokensConfig | VoiceTokensConfig

@@ -14,19 +14,10 @@ from typing import Any
 from dcase_seld.core.errors import SeldError, near_names
 from dcase_seld.core.files import is_link, link, remove_unfinished
 from dcase_seld.core.work import core_count, duration, launcher_rank, plain_lines, say
+from dcase_seld.recipe import results
 from dcase_seld.recipe.graph import Registry, ancestors, descendants
 from dcase_seld.recipe.plan import Plan, look, make_plan
 from dcase_seld.recipe.provenance import listing_of
-from dcase_seld.recipe.results import (
-    NAME,
-    curves_folder,
-    drop_stale_lock,
-    held_by,
-    locked,
-    note_recipe,
-    remove_result,
-    write_receipt,
-)
 from dcase_seld.recipe.stage import Context, Fetch
 
 PAUSE_S = 0.2
@@ -41,7 +32,7 @@ def follow_step(plan: Plan, name: str, context: Context) -> None:
     stage, config = planned.step.stage, planned.step.config
     shared = stage.shared and getattr(config, "devices", 1) * getattr(config, "nodes", 1) > 1
     while not look(plan, name):
-        if shared and planned.folder.is_dir() and held_by(planned.folder):
+        if shared and planned.folder.is_dir() and results.held_by(planned.folder):
             stage.run(config, plan.inputs(name), planned.folder, context)
             shared = False
         time.sleep(PAUSE_S)
@@ -91,13 +82,13 @@ def run_recipe(
         for name in todo:
             follow_step(plan, name, replace(context, quiet=True))
         return plan, todo
-    note_recipe(plan.work / plan.name, plan.path)
+    results.note_recipe(plan.work / plan.name, plan.path)
     for note in plan.notes if not options.quiet else ():
         say(f"note: {note}")
     for name in plan.steps:
         if name in chosen and name not in todo:
             link(plan.link(name), plan.steps[name].folder)
-            drop_stale_lock(plan.steps[name].folder)
+            results.drop_stale_lock(plan.steps[name].folder)
     for number, name in enumerate(todo, 1):
         if not options.quiet:
             planned = plan.steps[name]
@@ -171,19 +162,19 @@ def make_step(plan: Plan, name: str, context: Context, force: bool = False) -> N
     """
     planned = plan.steps[name]
     folder, stage = planned.folder, planned.step.stage
-    with locked(folder):
+    with results.locked(folder):
         if look(plan, name) and not force:  # another process finished it while this one was at earlier steps
             link(plan.link(name), folder)
             return
         if force:
-            remove_result(folder)
-            shutil.rmtree(curves_folder(plan.work, plan.name, name, folder), ignore_errors=True)
-        (folder / NAME).unlink(missing_ok=True)
+            results.remove_result(folder)
+            shutil.rmtree(results.curves_folder(plan.work, plan.name, name, folder), ignore_errors=True)
+        (folder / results.NAME).unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         remove_unfinished(folder)
         link(plan.link(name), folder)
         inputs = plan.inputs(name)
-        context = replace(context, curves=curves_folder(plan.work, plan.name, name, folder))
+        context = replace(context, curves=results.curves_folder(plan.work, plan.name, name, folder))
         began = time.time()
         # Where nobody watches a terminal, a step that says nothing of its own is heard of all the same.
         silent = context.quiet or sys.stderr.isatty()
@@ -197,7 +188,7 @@ def make_step(plan: Plan, name: str, context: Context, force: bool = False) -> N
             raise
         _require_unchanged(plan, name)
         finished = time.time()
-        planned.receipt = write_receipt(
+        planned.receipt = results.write_receipt(
             folder,
             {
                 "stage": stage.name,
@@ -232,7 +223,7 @@ def _require_unchanged(plan: Plan, name: str) -> None:
         except SeldError:
             same = False
         if not same:
-            remove_result(planned.folder)
+            results.remove_result(planned.folder)
             raise SeldError(
                 f"step {name} ({planned.step.stage.name}): {path} changed while the recipe ran; nothing was kept.",
                 "Run the recipe again when the data no longer changes.",

@@ -15,15 +15,15 @@ Interval = Annotated[tuple[float, float], Field(description="smallest and larges
 class ClipCounts(Config):
     """How many clips to make."""
 
-    train: int = Field(default=600, ge=0, description="clips of dev-train-synth (fold1), validation rooms included")
-    test: int = Field(default=120, ge=0, description="clips of dev-test-synth (fold4)")
+    train: int = Field(default=600, ge=0, le=10**6, description="clips of dev-train-synth (fold1), validation too")
+    test: int = Field(default=120, ge=0, le=10**6, description="clips of dev-test-synth (fold4)")
 
 
 class RoomsConfig(Config):
     """Sizes, reverberation and numbers of simulated shoebox rooms. Lengths in metres, times in seconds."""
 
-    train: int = Field(default=24, ge=1, description="rooms of the training fold, validation rooms included")
-    test: int = Field(default=8, ge=1, description="rooms of the test fold")
+    train: int = Field(default=24, ge=1, le=10_000, description="rooms of the training fold, validation rooms included")
+    test: int = Field(default=8, ge=1, le=10_000, description="rooms of the test fold")
     validation_fraction: float = Field(
         default=0.15,
         ge=0,
@@ -181,7 +181,7 @@ class SoundsConfig(Config):
         description="let a class with a single group sound in the test fold too (its figures then mean little)",
     )
     procedural_recordings: int = Field(
-        default=60, ge=3, description="without a folder: made recordings per class (the same fractions apply)"
+        default=60, ge=3, le=10_000, description="without a folder: made recordings per class (same fractions apply)"
     )
 
 

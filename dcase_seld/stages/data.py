@@ -123,7 +123,7 @@ class ConvertConfig(Config):
         "the name of a simulate step with `output: foa`."
     )
     count: int | None = Field(
-        default=None, ge=1, description="Number of random clips; by default about as densely as the official set."
+        default=None, ge=1, le=10**6, description="Number of random clips; by default as densely as the official set."
     )
     seed: int = Field(default=0, ge=0, description="Which random clips.")
     clips: Annotated[Path | None, Outside()] = Field(

@@ -125,7 +125,7 @@ class PredictStageConfig(Config):
         description="tune: for the tuning of a later step, not for scores; only then may clips be predicted that the "
         "ensemble itself was tuned on",
     )
-    batch_size: Annotated[int, RunTime()] = Field(default=32, ge=1, description="clips computed at once")
+    batch_size: Annotated[int, RunTime()] = Field(default=32, ge=1, le=65_536, description="clips computed at once")
 
 
 def run_predict(config: PredictStageConfig, inputs: Inputs, out: Path, context: Context) -> dict[str, Any]:

@@ -120,7 +120,7 @@ class DetectionsConfig(Config):
     queries: dict[str, list[str]] = Field({}, description="Class name → words; replaces the default words of a class.")
     threshold: float = Field(0.1, ge=0, le=1, description="Score from which a detection counts.")
     thresholds: dict[str, float] = Field({}, description="Class name → its own threshold.")
-    batch: int = Field(4, ge=1, description="Pictures per forward pass.")
+    batch: int = Field(4, ge=1, le=1_024, description="Pictures per forward pass.")
 
     @property
     def weights(self) -> list[tuple[str, str]]:

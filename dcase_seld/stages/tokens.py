@@ -48,7 +48,7 @@ class EmbedConfig(Config):
         description="label frames between windows of clips longer than one; null: as long as a window (a predict step "
         "with another hop needs tokens of its own)",
     )
-    devices: Annotated[int, RunTime()] = Field(1, ge=1, description="devices (processes) per node that share the work")
+    devices: Annotated[int, RunTime()] = Field(1, ge=1, le=64, description="devices (processes) per node")
     nodes: Annotated[int, RunTime()] = Field(1, ge=1, description="machines, started by torchrun or SLURM")
 
     @model_validator(mode="after")

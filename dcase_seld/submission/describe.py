@@ -119,13 +119,11 @@ def overall(run: Run, track: Track, layout: Layout) -> dict[str, float | None]:
 
 def scored_on(run: Run) -> str | None:
     """Return which clips the development scores are of: development test clips, or what else; None: not known."""
-    for store in run.scored.before("data") if run.scored is not None else ():
-        if run.scored is not None:
-            split = str(run.scored.config.get("split", "test"))
-            others = list(_corpora(store, split))
-            count = run.scored.facts.get("clips")
-            clips = f"{count:,} clips" if isinstance(count, int) else "clips"
-            return f"{clips} of {'; '.join(others) or 'the development set'} ({split} split)"
+    scored = run.scored
+    for store in scored.before("data")[:1] if scored is not None else ():
+        split, count = str(scored.config.get("split", "test")), scored.facts.get("clips")  # type: ignore[union-attr]
+        clips = f"{count:,} clips" if isinstance(count, int) else "clips"
+        return f"{clips} of {'; '.join(_corpora(store, split)) or 'the development set'} ({split} split)"
     return None
 
 

@@ -55,9 +55,9 @@ class AugmentConfig(Config):
         le=1,
         description="SpecAugment: stripes of time and of mel bands lose their level; level differences stay.",
     )
-    time_masks: int = Field(default=2, ge=0, description="Stripes of time of one clip.")
+    time_masks: int = Field(default=2, ge=0, le=1_000, description="Stripes of time of one clip.")
     time_mask_frames: int = Field(default=4, ge=1, description="Largest width of a stripe of time in label frames.")
-    band_masks: int = Field(default=2, ge=0, description="Stripes of mel bands of one clip.")
+    band_masks: int = Field(default=2, ge=0, le=1_000, description="Stripes of mel bands of one clip.")
     band_mask_share: float = Field(
         default=0.15, gt=0, le=1, description="Largest width of one as a share of all bands."
     )
@@ -68,7 +68,7 @@ class AugmentConfig(Config):
         description="FilterAugment: a random smooth filter, the same for left and right.",
     )
     filter_db: float = Field(default=6.0, gt=0, description="Largest boost or cut of the filter in dB.")
-    filter_nodes: int = Field(default=5, ge=2, description="Most points between which the filter is interpolated.")
+    filter_nodes: int = Field(default=5, ge=2, le=99, description="Most points between which a filter is interpolated.")
 
     @model_validator(mode="after")
     def _known(self) -> AugmentConfig:
@@ -150,13 +150,13 @@ class TrainConfig(Config):
     model: ModelConfig = Field(
         default=SeldConfig(), description="the network; kind: conformer (default) or crnn; without it that of `init`"
     )
-    epochs: int = Field(default=20, ge=1, description="passes over the training clips")
+    epochs: int = Field(default=20, ge=1, le=1_000_000, description="passes over the training clips")
     batch_size: int = Field(
-        default=64, ge=1, description="clips per weight update, over all devices and accumulation steps"
+        default=64, ge=1, le=1_000_000, description="clips per weight update, over all devices and accumulation steps"
     )
-    accumulate: int = Field(default=1, ge=1, description="parts that a batch is computed in, to save memory")
+    accumulate: int = Field(default=1, ge=1, le=9_999, description="parts that a batch is computed in, to save memory")
     epoch_clips: int | None = Field(
-        default=None, ge=1, description="clips per epoch; null: as many as the training split has"
+        default=None, ge=1, le=100_000_000, description="clips per epoch; null: as many as the training split has"
     )
     weights: tuple[float, ...] | None = Field(
         default=None, description="share of each store's clips in an epoch when several are mixed; null: by their sizes"
@@ -206,7 +206,7 @@ class TrainConfig(Config):
     )
     seed: int = Field(default=0, ge=0, description="seed of weights, order, augmentation and dropout")
     devices: Annotated[int, RunTime()] = Field(
-        default=1, ge=1, description="devices per node; several train data-parallel"
+        default=1, ge=1, le=64, description="devices per node; several train data-parallel"
     )
     nodes: Annotated[int, RunTime()] = Field(default=1, ge=1, description="machines, started by torchrun or SLURM")
     checkpoint_steps: Annotated[int, RunTime()] = Field(

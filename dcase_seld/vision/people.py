@@ -53,7 +53,7 @@ class PeopleConfig(Config):
     body_tiles: tuple[float, ...] = Field(default=(1.0,), description="Tile sizes for bodies beside the whole picture.")
     check_threshold: float = Field(default=0.6, ge=0, le=1, description="Detection threshold of the check.")
     check_tolerance: float = Field(default=0.15, gt=0, description="Shift of joints allowed, in body sizes.")
-    most: int = Field(default=6, ge=1, description="Most bodies looked for in the whole picture.")
+    most: int = Field(default=6, ge=1, le=100, description="Most bodies looked for in the whole picture.")
     long_side: int = Field(default=1280, ge=64, description="Larger pictures are scaled down to this side (pixels).")
 
     def for_mode(self) -> PeopleConfig:
