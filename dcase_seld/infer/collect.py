@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise, permutations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from dcase_seld.core.events import COLUMNS, EXTRA, Events, stack
@@ -23,6 +22,9 @@ from dcase_seld.model.network import decode
 from dcase_seld.model.types import SeldOutput
 from dcase_seld.store.batches import Batch
 from dcase_seld.store.source import Source, StoreSource
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 MINIMUM_ACTIVITY = 1e-3
 """Added to activities where they weigh distances, so that silent tracks have a distance too."""

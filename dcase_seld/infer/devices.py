@@ -10,10 +10,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
@@ -21,6 +20,10 @@ from dcase_seld.core.config import cache_folder
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.files import is_disk_full, write_json
 from dcase_seld.core.work import launcher_rank, say
+from dcase_seld.model.frontend import leave_uncompiled
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def single_device(name: str) -> torch.device:
@@ -112,6 +115,7 @@ def compile_network(network: nn.Module, quiet: bool, graphs: bool = False) -> No
     if not quiet:
         found = "those of earlier trainings are there" if Path(folder).is_dir() else "none are there yet: minutes"
         say(f"compiling: the first updates take longer; fused kernels are kept in {folder} ({found})")
+    leave_uncompiled()
     network.compile(mode="reduce-overhead" if graphs else None)
 
 
@@ -122,6 +126,10 @@ def open_fabric(device: str, devices: int, nodes: int, precision: str = "32-true
         SeldError: the device is not to be had, one device is named and several are asked for, or several machines are
             named and no launcher started this process.
     """
+    # Fabric takes as long to import as PyTorch, and what predicts has no need of it.
+    from lightning_fabric import Fabric
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
     place = torch.device("cpu") if device == "cpu" else single_device(device)
     if place.index is not None and devices * nodes > 1:
         raise SeldError(

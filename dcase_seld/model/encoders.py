@@ -137,7 +137,8 @@ class SeldEncoder(nn.Module):
             for _ in range(config.layers)
         )
         for module in self.blocks.modules():
-            if isinstance(module, nn.Conv2d):
+            # Without numbers (device meta) there is nothing to draw, and drawing there loads PyTorch's compiler.
+            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
 

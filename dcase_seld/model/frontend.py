@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 
 import numpy as np
 import torch
@@ -121,8 +122,6 @@ class FrontEnd(nn.Module):
         """Return standardised channels (B, A, T', F) of waveforms (B, channels, S)."""
         return self.standardise(self.extract(wave))
 
-    # Fourier transforms gain nothing from torch.compile, which would unroll their loops for minutes.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     @torch.no_grad()
     def extract(self, wave: Tensor) -> Tensor:
         """Return maps (B, A, T', F), not standardised, of waveforms (B, channels, S) in [-1, 1], of whole label frames.
@@ -146,3 +145,13 @@ class FrontEnd(nn.Module):
     def swap(self, features: Tensor) -> Tensor:
         """Return features (B, A, T', F) as they are when left and right are swapped; standardised or not."""
         return swap_features(features, self.channels, self.signed)
+
+
+@cache
+def leave_uncompiled() -> None:
+    """Keep `extract` out of torch.compile from here on, which would unroll the loops of its transforms for minutes.
+
+    What compiles a network calls this. A decorator would load the compiler with every prediction, and importing that
+    takes as long as the rest of PyTorch.
+    """
+    FrontEnd.extract = torch.compiler.disable(FrontEnd.extract)  # type: ignore[method-assign]

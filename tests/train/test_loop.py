@@ -258,6 +258,8 @@ def test_tables_that_a_kill_kept_from_being_written_are_written_on_resuming(stor
 def test_fused_kernels_learn_alike_and_weights_keep_their_names(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import torch._inductor.config
+
     monkeypatch.setenv("DCASE_SELD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "restored after the test")
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
