@@ -277,13 +277,12 @@ def visible_files(folder: Path, suffixes: Iterable[str] | None = None) -> list[P
 
     Args:
         folder: where to look, in sub-folders too.
-        suffixes: only files that end so (lower case, with the dot); None: all.
+        suffixes: only what ends so (lower case, with the dot), be it a broken link, a pipe or a folder: whoever reads
+            it says so, instead of passing it over without a word; None: all files.
     """
     wanted = None if suffixes is None else frozenset(suffixes)
-    found = (path for path in folder.rglob("*") if wanted is None or path.suffix.lower() in wanted)
-    return sorted(
-        path for path in found if not any(p.startswith(".") for p in path.relative_to(folder).parts) and path.is_file()
-    )
+    found = [path for path in folder.rglob("*") if (path.suffix.lower() in wanted if wanted else path.is_file())]
+    return sorted(path for path in found if not any(p.startswith(".") for p in path.relative_to(folder).parts))
 
 
 def link(place: Path, folder: Path) -> None:

@@ -6,6 +6,8 @@ arrays are held against a schema; nothing is unpickled and no text is run. Whate
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 import stat
@@ -22,8 +24,8 @@ from dcase_seld.core.errors import SeldError, listing
 
 KeyPath = tuple[str | int, ...]
 
-LARGEST_YAML, LARGEST_JSON = 1_000_000, 64_000_000
-"""Most bytes of a YAML and of a JSON file."""
+LARGEST_YAML, LARGEST_JSON, LARGEST_TABLE = 1_000_000, 64_000_000, 16_000_000
+"""Most bytes of a YAML file, of a JSON file and of a table of a user's."""
 
 MOST_VALUES, DEEPEST = 20_000, 50
 """Most values of a YAML text, those that aliases and merge keys repeat counted each time; deepest nesting."""
@@ -70,6 +72,21 @@ def read_text(path: Path, most: int = LARGEST_YAML, remedy: str = "Give a text f
         return read_bytes(path, most, remedy).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise SeldError(f"{path} cannot be read as text: byte {error.start:,} is no UTF-8.", remedy) from error
+
+
+def read_table(path: Path, remedy: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Return the columns and the rows of a CSV file with a header, each with its line; missing cells are "".
+
+    Raises:
+        SeldError: see `read_text`; or it is no CSV.
+    """
+    text = io.StringIO(read_text(path, LARGEST_TABLE, remedy), newline="")
+    try:
+        table = csv.DictReader(text, restval="")
+        table.fieldnames = [name.strip() for name in table.fieldnames or ()]
+        return list(table.fieldnames), [(table.line_num, row) for row in table]
+    except csv.Error as error:
+        raise SeldError(f"{path} cannot be read: {error}.", remedy) from error
 
 
 class _Bounded(yaml.SafeLoader):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.event_files import columns_without_header, labels_in, list_csv
 from dcase_seld.core.events import Events
 from dcase_seld.core.geometry import GEOMETRIES, PEAK_LIMIT, fold, turn
+from dcase_seld.core.reading import LARGEST_TABLE, read_table, read_text
 from dcase_seld.core.task import CLIP_FRAMES, SAMPLE_RATE, SAMPLES_PER_FRAME
 from dcase_seld.media.audio import audio_info
 
@@ -115,10 +115,7 @@ def read_metadata(path: Path, n_classes: int = 13, distance_cm: int | None = Non
     Raises:
         SeldError: names the file, the line and the column that cannot be.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SeldError(f"{path} cannot be read: {error}.", "Give the recording's metadata CSV.") from error
+    lines = read_text(path, LARGEST_TABLE, "Give the recording's metadata CSV.").splitlines()
     rows = []
     for number, line in enumerate(lines, start=1):
         cells = line.split(",")
@@ -249,19 +246,12 @@ def read_cuts(path: Path, recordings: dict[str, Recording]) -> list[Cut]:
     Raises:
         SeldError: names the line that is wrong, or the clip that occurs twice.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            header = tuple(name.strip() for name in reader.fieldnames or ())
-            if not set(COLUMNS) <= set(header):
-                raise SeldError(f"{path}, line 1: expected the columns {','.join(COLUMNS)}, got {','.join(header)}.")
-            reader.fieldnames = list(header)
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SeldError(f"{path} cannot be read: {error}.", f"Give a CSV with {','.join(COLUMNS)}.") from error
+    header, rows = read_table(path, f"Give a CSV with {','.join(COLUMNS)}.")
+    if not set(COLUMNS) <= set(header):
+        raise SeldError(f"{path}, line 1: expected the columns {','.join(COLUMNS)}, got {','.join(header)}.")
     cuts = []
-    for line, row in enumerate(rows, start=2):
-        recording = recordings.get((row["recording"] or "").strip())
+    for line, row in rows:
+        recording = recordings.get(row["recording"].strip())
         if recording is None:
             raise SeldError(f"{path}, line {line}: there is no recording {row['recording']!r}.", "Check its name.")
         try:

@@ -20,7 +20,7 @@ from dcase_seld.core.errors import SeldError
 from dcase_seld.core.event_files import write_csv
 from dcase_seld.core.files import remove_unfinished, write_bytes, write_text
 from dcase_seld.core.geometry import PEAK_LIMIT, foa_to_stereo, perspective_view
-from dcase_seld.core.reading import read_json
+from dcase_seld.core.reading import LARGEST_TABLE, read_json, read_text
 from dcase_seld.core.task import CLIP_FRAMES, CLIP_SAMPLES, LABEL_RATE, SAMPLES_PER_FRAME
 from dcase_seld.core.work import progress, say, share_work
 from dcase_seld.corpus.ambisonic import (
@@ -112,7 +112,7 @@ def _plan(job: Job, recordings: dict[str, Recording], workers: int) -> tuple[lis
     settings = {
         "count": job.count,
         "seed": job.seed,
-        "listed": None if job.clips is None else job.clips.read_text(encoding="utf-8-sig", errors="replace"),
+        "listed": None if job.clips is None else read_text(job.clips, LARGEST_TABLE),
         "video": job.video,
         "recordings": {name: recording.frames for name, recording in recordings.items()},
     }

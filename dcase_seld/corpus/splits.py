@@ -6,7 +6,6 @@ rooms or recordings, never clip by clip: the challenge's clips are random window
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import re
 from collections import defaultdict
@@ -19,6 +18,7 @@ from pydantic import Field
 from dcase_seld.core.config import Config
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.events import name_parts
+from dcase_seld.core.reading import read_table
 from dcase_seld.corpus.layout import Clip
 from dcase_seld.store.store import SPLITS
 
@@ -129,20 +129,14 @@ def _hold_out(groups: dict[str, list[int]], config: SplitConfig) -> list[int]:
 
 def _read_splits(path: Path, clips: Sequence[Clip]) -> list[str]:
     """Return each clip's split from a corpus' own file, whose names may be clips, recordings or rooms."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.reader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SeldError(f"{path} cannot be read: {error}.", "Give a CSV with the header name,split.") from error
-    if not rows or [cell.strip() for cell in rows[0][:2]] != ["name", "split"]:
-        raise SeldError(f"{path}, line 1: expected the header name,split, got {rows[0] if rows else 'nothing'}.")
+    header, rows = read_table(path, "Give a CSV with the header name,split.")
+    if header[:2] != ["name", "split"]:
+        raise SeldError(f"{path}, line 1: expected the header name,split, got {header or 'nothing'}.")
     table: dict[str, str] = {}
-    for line, row in enumerate(rows[1:], start=2):
-        if not row:
-            continue
-        if len(row) < 2 or row[1].strip() not in SPLITS:
+    for line, row in rows:
+        if (split := row["split"].strip()) not in SPLITS:
             raise SeldError(f"{path}, line {line}: expected a name and one of {', '.join(SPLITS)}, got {row}.")
-        table[row[0].strip()] = row[1].strip()
+        table[row["name"].strip()] = split
     found = [
         next(
             (table[key] for key in (clip.name, group_of(clip, "recording"), group_of(clip, "room")) if key in table), ""

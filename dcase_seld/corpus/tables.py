@@ -15,6 +15,7 @@ import numpy as np
 
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.events import Events
+from dcase_seld.core.reading import read_text
 from dcase_seld.core.task import LABEL_RATE
 from dcase_seld.corpus.ambisonic import FARTHEST_CM
 
@@ -132,14 +133,7 @@ def read_rows(table: Path, form: TableFormat) -> Iterator[Row]:
     Raises:
         SeldError: it cannot be read, or has no header with the columns that are needed.
     """
-    try:
-        if table.stat().st_size > MOST_BYTES:
-            raise SeldError(
-                f"{table} has more than {MOST_BYTES // 2**20} MB.", "Give tables of events, not of samples."
-            )
-        text = table.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SeldError(f"{table} cannot be read: {error}.", "Give a table of events as UTF-8 text.") from error
+    text = read_text(table, MOST_BYTES, "Give a table of events, not of samples, as UTF-8 text.")
     first = next((line for line in text.splitlines() if line.strip()), "")
     if re.fullmatch(r"\s*[\d.,eE+-]+\t[\d.,eE+-]+(\t.*)?", first):
         yield from _audacity(table, text, form)

@@ -326,7 +326,7 @@ def _require(path: Path) -> None:
     except OSError as error:
         raise _unreadable(path, error) from error
     if not present:
-        kind = "is a folder" if path.is_dir() else "does not exist"
+        kind = "is no regular file" if path.is_symlink() or path.exists() else "does not exist"
         raise SeldError(f"The sound file {path} {kind}.", "Check the path.")
 
 

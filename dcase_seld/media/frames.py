@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.core.errors import SeldError
+from dcase_seld.core.reading import read_bytes
 from dcase_seld.media.containers import open_container
 
 Image = npt.NDArray[np.uint8]
@@ -33,7 +34,8 @@ class VideoReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         if not path.is_file():
-            raise SeldError(f"The video {path} does not exist.", "Give an existing video file.")
+            found = "is no regular file" if path.is_symlink() or path.exists() else "does not exist"
+            raise SeldError(f"The video {path} {found}.", "Give an existing video file.")
         with contextlib.ExitStack() as stack:
             self.container: Any = stack.enter_context(open_container(path, "video"))
             if not self.container.streams.video:
@@ -271,13 +273,11 @@ def read_picture(path: Path, *, alpha: bool = False) -> npt.NDArray[np.uint8]:
     """
     import cv2
 
-    try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError as error:
-        raise SeldError(f"The picture {path} cannot be read: {error.strerror}.", "Give an existing file.") from error
+    content = read_bytes(path, LARGEST_PICTURE, "Give a picture.")
+    data = np.frombuffer(content, np.uint8)
     try:
         flag = cv2.IMREAD_UNCHANGED if alpha else cv2.IMREAD_COLOR
-        image = cv2.imdecode(data, flag) if data.size and not _claims_more(data.tobytes()) else None
+        image = cv2.imdecode(data, flag) if data.size and not _claims_more(content) else None
     except cv2.error:  # larger than OPENCV_IO_MAX_IMAGE_PIXELS, see the package's first file
         image = None
     if image is None:
@@ -287,6 +287,10 @@ def read_picture(path: Path, *, alpha: bool = False) -> npt.NDArray[np.uint8]:
     if alpha and (image.ndim == 2 or image.shape[2] == 3):
         image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGRA if image.ndim == 2 else cv2.COLOR_BGR2BGRA)
     return np.asarray(image, dtype=np.uint8)
+
+
+LARGEST_PICTURE = 2**28
+"""Bytes of a file that may be one."""
 
 
 def _claims_more(data: bytes) -> bool:

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from dcase_seld.core.errors import SeldError, first_line, listing
 from dcase_seld.core.files import refuse_no_weights
+from dcase_seld.core.reading import read_bytes
 from dcase_seld.pretrained.catalogue import find_model, has_random_weights, known_model, require_package
 from dcase_seld.pretrained.encoder import (
     Gives,
@@ -67,7 +68,7 @@ class OnnxEncoder:
         self._session, self._input, self._output = _open(path, config)
         self.fingerprint = _fingerprint(path)
         self.random_weights = has_random_weights(path)
-        self.parameters = count_parameters(path.read_bytes())
+        self.parameters = count_parameters(read_bytes(path, 2**31, "Give the .onnx file."))
         if config.log_mel is None:
             self.patch = round(config.patch_s * config.sample_rate)
         else:
@@ -195,7 +196,7 @@ def _open(path: Path, config: OnnxTokensConfig) -> tuple[Any, Any, str]:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
     refuse_no_weights(path)
-    content = path.read_bytes()
+    content = read_bytes(path, 2**31, "Give the .onnx file.")
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         outputs = [output.name for output in session.get_outputs()]

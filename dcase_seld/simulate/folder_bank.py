@@ -6,7 +6,6 @@ FSD50K (Fonseca et al., 2022, AudioSet names).
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from dcase_seld.core.classes import ESC50, FSD50K, Taxonomy, profile_of
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.files import visible_files
+from dcase_seld.core.reading import read_table
 from dcase_seld.core.work import say
 from dcase_seld.simulate.config import SoundsConfig
 from dcase_seld.simulate.sound_bank import LONGEST_S, SUFFIXES, Recording, SoundBank
@@ -81,15 +81,11 @@ def _fsd50k(folder: Path, tables: list[Path], taxonomy: Taxonomy) -> list[Entry]
 
 
 def _rows(table: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SeldError(f"{table} cannot be read: {error}.", "Unpack the data set again.") from error
-    lacking = [column for column in columns if rows and column not in rows[0]]
+    header, rows = read_table(table, "Unpack the data set again.")
+    lacking = [column for column in columns if rows and column not in header]
     if lacking or not rows:
         raise SeldError(f"{table} lacks {', '.join(lacking) or 'rows'}.", f"Expected columns {', '.join(columns)}.")
-    return rows
+    return [row for _, row in rows]
 
 
 PASSED_OVER = (".m4a", ".aac", ".wma", ".aif", ".aiff", ".opus", ".mp4", ".mov", ".mkv", ".webm", ".amr", ".caf")
@@ -147,6 +143,9 @@ def list_files(folder: Path, taxonomy: Taxonomy, config: SoundsConfig) -> tuple[
                 continue
             passed += visible_files(sub, PASSED_OVER)
             for path in visible_files(sub, SUFFIXES):
+                if not path.is_file():  # a broken link, a pipe
+                    passed.append(path)
+                    continue
                 files.append(File(class_index, _group(path, sub, config), str(path.relative_to(folder))))
         passed += [path for path in _entries(folder) if path.suffix.lower() in PASSED_OVER and path.is_file()]
         loose = [path.name for path in _entries(folder) if path.suffix.lower() in SUFFIXES and path.is_file()]
@@ -255,14 +254,10 @@ def _group(path: Path, class_folder: Path, config: SoundsConfig) -> str:
 
 def _regroup(files: Sequence[File], table: Path) -> list[File]:
     """Return the files with the groups of a user's CSV (file,group); files that it does not name keep theirs."""
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SeldError(f"The groups file {table} cannot be read: {error}.", "Give a CSV with file,group.") from error
-    if not rows or not {"file", "group"} <= set(rows[0]):
+    header, rows = read_table(table, "Give a CSV with the columns file and group.")
+    if not {"file", "group"} <= set(header):
         raise SeldError(f"The groups file {table} needs the columns file and group.", "Write the header file,group.")
-    groups = {os.path.normpath(row["file"]): row["group"] for row in rows}
+    groups = {os.path.normpath(row["file"]): row["group"] for _, row in rows}
     paths = {file.path for file in files}
     strange = [name for name in groups if name not in paths]
     if strange:

@@ -6,7 +6,6 @@ where the source of every wav stood. SOFA files carry their positions themselves
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.core.errors import SeldError
+from dcase_seld.core.reading import read_table
 from dcase_seld.core.task import SAMPLE_RATE
 from dcase_seld.simulate.config import SoundsConfig
 
@@ -149,13 +149,9 @@ def _table_rooms(folder: Path) -> list[MeasuredRoom]:
     from dcase_seld.media.audio import read_audio
 
     table = folder / TABLE
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SeldError(f"{table} cannot be read: {error}.", "Write a CSV file.") from error
+    rows = read_table(table, "Write a CSV file.")[1]
     grouped: dict[str, list[tuple[npt.NDArray[np.float64], Response]]] = defaultdict(list)
-    for line, row in enumerate(rows, start=2):
+    for line, row in rows:
         try:
             direction, file = [float(row[name]) for name in ("azimuth", "elevation", "distance")], folder / row["file"]
         except (KeyError, TypeError, ValueError):

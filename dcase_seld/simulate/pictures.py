@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from dcase_seld.core.classes import Taxonomy, profile_of
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.files import visible_files
 from dcase_seld.core.geometry import View
+from dcase_seld.core.reading import read_table
 from dcase_seld.simulate.rooms import AnyRoom
 from dcase_seld.simulate.sprites import SPRITE_FPS, Image, Point, Sprite, draw
 
@@ -208,13 +208,9 @@ def _divide(found: list[Path], seed: int) -> dict[str, list[Path]]:
 
 
 def _read_table(path: Path) -> dict[Path, tuple[float, Point]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SeldError(f"{path} cannot be read: {error}.", "Write a CSV file.") from error
+    rows = read_table(path, "Write a CSV file.")[1]
     facts = {}
-    for line, row in enumerate(rows, start=2):
+    for line, row in rows:
         try:
             height, x, y = (float(row[name]) for name in ("height_m", "x", "y"))
             if not (0.0 < height < 20.0 and 0.0 <= x <= 1.0 and 0.0 <= y <= 1.0):

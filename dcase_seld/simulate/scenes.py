@@ -13,6 +13,7 @@ import numpy.typing as npt
 from dcase_seld.core.classes import Taxonomy, profile_of
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.files import visible_files
+from dcase_seld.core.reading import LARGEST_TABLE, read_text
 from dcase_seld.core.task import CLIP_FRAMES, CLIP_SECONDS, LABEL_RATE, MAX_TRACKS, SAMPLE_RATE, VIDEO_FPS
 from dcase_seld.simulate.config import SceneConfig, VariationConfig
 from dcase_seld.simulate.measured_rooms import MeasuredRoom
@@ -313,10 +314,7 @@ def balanced(bank: SoundBank, n_classes: int, longest_s: float) -> tuple[float, 
 def _read(path: Path) -> npt.NDArray[np.int64]:
     """Return frame, class and source (E, 3) of a label file with or without a header."""
     rows = []
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SeldError(f"{path} cannot be read: {error}.", "Give readable label files.") from error
+    lines = read_text(path, LARGEST_TABLE, "Give readable label files.").splitlines()
     for number, line in enumerate(lines, start=1):
         cells = line.split(",")
         if not line.strip() or (number == 1 and cells[0].strip() == "frame"):

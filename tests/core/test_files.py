@@ -15,7 +15,19 @@ import torch
 from safetensors.torch import save_file
 
 from dcase_seld.core.errors import SeldError
-from dcase_seld.core.files import OutputFolder, replace_folder, settle, whole, whole_file, write_json, write_text
+from dcase_seld.core.files import (
+    OutputFolder,
+    replace_folder,
+    settle,
+    visible_files,
+    whole,
+    whole_file,
+    write_json,
+    write_text,
+)
+from dcase_seld.core.reading import read_table
+from dcase_seld.media.audio import read_audio
+from dcase_seld.media.frames import read_picture, video_info
 
 
 def write(target: Path, text: str) -> None:
@@ -149,3 +161,37 @@ def test_a_full_disk_names_the_file_that_was_asked_for(tmp_path):
     with pytest.raises(OSError) as found, whole_file(tmp_path / "a.txt"):
         raise OSError(28, "No space left on device")
     assert found.value.filename == str(tmp_path / "a.txt") and not list(tmp_path.glob(".*"))
+
+
+def test_what_ends_like_a_wanted_file_and_is_none_is_seen_and_refused_by_its_reader(tmp_path):
+    for name in ("in/a.wav", "in/.hidden.wav"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"RIFF")
+    for suffix in (".wav", ".mp4", ".png"):
+        (tmp_path / f"in/broken{suffix}").symlink_to("nowhere")
+        (tmp_path / f"in/loop{suffix}").symlink_to(f"loop{suffix}")
+        (tmp_path / f"in/zero{suffix}").symlink_to("/dev/zero")
+        (tmp_path / f"in/folder{suffix}").mkdir()
+        os.mkfifo(tmp_path / f"in/pipe{suffix}")
+    with (tmp_path / "in" / "sparse.png").open("wb") as stream:
+        stream.truncate(3 * 2**30)
+    assert len(visible_files(tmp_path / "in", (".wav",))) == 6
+    for read, suffix in ((read_audio, ".wav"), (video_info, ".mp4"), (read_picture, ".png")):
+        for path in visible_files(tmp_path / "in", (suffix,)):
+            with pytest.raises(SeldError, match=path.name):
+                read(path)
+    assert [path.name for path in visible_files(tmp_path / "in")].count("a.wav") == 1  # without endings: files alone
+
+
+def test_tables_are_bounded_and_have_no_missing_cells(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(" file , group\n\na\n")
+    assert read_table(path, "Mend it.") == (["file", "group"], [(3, {"file": "a", "group": ""})])
+    with path.open("wb") as stream:
+        stream.truncate(3 * 2**30)
+    with pytest.raises(SeldError, match="at most"):
+        read_table(path, "Mend it.")
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(SeldError, match="a device"):
+        read_table(path, "Mend it.")

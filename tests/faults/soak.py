@@ -59,19 +59,22 @@ RECORDS = {"receipt.json", "summary.json", "report.html", "scores.json", "epochs
 
 
 def work(kind: str, seeds: range, folder: Path) -> None:
-    """Try inputs of one kind; a line for each, then the peak of memory."""
+    """Try inputs of one kind; a line for each, then the peak of memory and the longest time."""
     from hostile import Bench
 
-    bench = Bench(kind, folder / "bench")
+    bench, longest = Bench(kind, folder / "bench"), 0.0
     for seed in seeds:
+        began = time.monotonic()
         print(json.dumps([seed, bench.problem(seed)]), flush=True)
-    print(json.dumps(["peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024]), flush=True)
+        longest = max(longest, time.monotonic() - began)
+    most = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, round(longest, 2)]
+    print(json.dumps(["most", most]), flush=True)
 
 
-def chunk(kind: str, first: int, last: int) -> tuple[dict[str, str], int]:
-    """Return the problems of seeds first … last - 1, each by its seed, and the peak of memory in MB."""
+def chunk(kind: str, first: int, last: int) -> tuple[dict[str, str], list[float]]:
+    """Return the problems of seeds first … last - 1, each by its seed, most memory (MB) and time (s)."""
     found: dict[str, str] = {}
-    peak = 0
+    most = [0.0, 0.0]
     while first < last:
         with tempfile.TemporaryDirectory() as folder:
             done = subprocess.run(
@@ -80,8 +83,8 @@ def chunk(kind: str, first: int, last: int) -> tuple[dict[str, str], int]:
             )  # fmt: skip
         for line in done.stdout.splitlines():
             seed, said = json.loads(line)
-            if seed == "peak":
-                peak = max(peak, said)
+            if seed == "most":
+                most = list(map(max, most, said))
                 continue
             first = seed + 1
             if said:
@@ -89,9 +92,9 @@ def chunk(kind: str, first: int, last: int) -> tuple[dict[str, str], int]:
         if first < last:  # the process died with the input: a fault too
             found[str(first)] = f"the process ended with {done.returncode}"
             first += 1
-    if peak > MOST_MB:
-        found[f"{last - 1}"] = f"{peak} MB"
-    return found, peak
+    if most[0] > MOST_MB:
+        found[f"{last - 1}"] = f"{most[0]} MB"
+    return found, most
 
 
 def contents(results: Path) -> dict[str, str]:
@@ -241,7 +244,7 @@ def main() -> None:
 
     options.folder.mkdir(parents=True, exist_ok=True)
     path = options.folder / "progress.json"
-    state = {"seed": options.seed, "done": {}, "peak": {}, "faults": {}, "kills": 0, "kill_faults": [], "seconds": 0.0}
+    state = {"seed": options.seed, "done": {}, "most": {}, "faults": {}, "kills": 0, "kill_faults": [], "seconds": 0.0}
     if path.exists() and json.loads(path.read_text())["seed"] == options.seed:
         state = json.loads(path.read_text())
 
@@ -259,9 +262,9 @@ def main() -> None:
             if first >= last:
                 continue
             began = time.monotonic()
-            found, peak = chunk(kind, base + first, base + last)
+            found, most = chunk(kind, base + first, base + last)
             state["done"][kind] = last
-            state["peak"][kind] = max(peak, state["peak"].get(kind, 0))
+            state["most"][kind] = list(map(max, most, state["most"].get(kind, [0, 0])))
             state["seconds"] += time.monotonic() - began
             for seed, said in found.items():
                 state["faults"][f"{kind} {seed}"] = said
