@@ -100,7 +100,9 @@ ENCODERS = Registry(
 )
 _FEATURES = ("log_mel", "ild", "stpacc", "mid_side", "coherence", "intensity", "intensity_vector")
 FEATURES = Registry("feature", {name: f"dcase_seld.model.features:{name.upper()}" for name in _FEATURES})
-LOSS_TERMS = Registry("loss term", {"adpit": "dcase_seld.train.losses:adpit_loss"})
+LOSS_TERMS = Registry(
+    "loss term", {"adpit": "dcase_seld.train.losses:adpit_loss", "angle": "dcase_seld.train.losses:angle_term"}
+)
 AUGMENTATIONS = Registry("augmentation")
 _ENCODER_FILES = {"clap": "clap", "owlvit": "owlvit", "onnx": "onnx", "yamnet": "onnx", "voice": "voice"}
 SEMANTIC_ENCODERS = Registry(

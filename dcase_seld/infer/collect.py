@@ -5,6 +5,7 @@ Letters: B clips, T label frames, C classes, N tracks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from dcase_seld.core.events import COLUMNS, EXTRA, Events, stack
 from dcase_seld.core.geometry import GEOMETRIES, Rotation
@@ -107,6 +109,29 @@ def sorted_tracks(output: SeldOutput) -> SeldOutput:
 def take_tracks(output: SeldOutput, index: Tensor) -> SeldOutput:
     """Return the tracks that `index` (B, T, C, N) names, per frame and class."""
     return output.map(lambda field: field.gather(3, index if field.ndim == 4 else index[..., None].expand_as(field)))
+
+
+NEAR = math.radians(15.0)
+"""How near in angle a class's tracks must be to be taken for one source that sounds on, as a standard deviation."""
+
+
+def smoothed_tracks(output: SeldOutput, frames: float) -> SeldOutput:
+    """Return `output` with directions and distances averaged over the class's tracks near in time and angle.
+
+    Sources move little in `frames` (a standard deviation), the azimuths that a network says wander. Activities stay.
+    """
+    direction, length = output.direction.float(), output.distance.shape[1]
+    unit, activity = functional.normalize(direction, dim=-1), direction.norm(dim=-1, keepdim=True)
+    said = torch.cat([unit, torch.log1p(output.distance.float())[..., None], torch.ones_like(activity)], -1)
+    total, reach = torch.zeros_like(said), min(math.ceil(2.0 * frames), length - 1)
+    for offset in range(-reach, reach + 1):
+        here = slice(max(0, -offset), length - max(0, offset))
+        there = slice(max(0, offset), length - max(0, -offset))
+        apart = 1.0 - unit[:, here] @ unit[:, there].transpose(-1, -2)
+        share = torch.exp(-apart / NEAR**2 - 0.5 * (offset / frames) ** 2)
+        total[:, here] += share @ (said[:, there] * (activity[:, there] + MINIMUM_ACTIVITY))
+    total[..., :-2] = functional.normalize(total[..., :-2], dim=-1) * activity
+    return output._replace(direction=total[..., :-2], distance=torch.expm1(total[..., -2] / total[..., -1]))
 
 
 def swap_output(output: SeldOutput) -> SeldOutput:
@@ -218,11 +243,12 @@ class EventCollector:
 
     Args:
         sources: whose windows come.
+        smooth_frames: how far in time directions and distances are averaged, see `smoothed_tracks`.
         options: how outputs are decoded, as for `decode`.
     """
 
-    def __init__(self, sources: Sequence[Source], **options: Any) -> None:
-        self.sources = list(sources)
+    def __init__(self, sources: Sequence[Source], smooth_frames: float = 0.0, **options: Any) -> None:
+        self.sources, self.smooth_frames = list(sources), smooth_frames
         self.options = {"geometry": self.sources[0].task.geometry, **options}
         names = [list(source.names) for source in self.sources]
         flat = [name for part in names for name in part]
@@ -295,6 +321,7 @@ class EventCollector:
 
     def _keep(self, output: SeldOutput, clip: npt.NDArray[np.int32], first: int = 0) -> None:
         """Decode outputs of whole clips, or of a clip from frame `first` on."""
+        output = smoothed_tracks(output, self.smooth_frames) if self.smooth_frames else output
         events = decode(output, [str(number) for number in range(len(clip))], **self.options)
         moved = replace(events, clips=self.clips, clip=clip[events.clip], frame=events.frame + np.int32(first))
         # What lies beyond a clip's end was padding.

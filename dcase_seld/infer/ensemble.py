@@ -92,7 +92,7 @@ def make_ensemble(
     if len(weights) != len(folders):
         raise SeldError(f"{len(weights)} weights are given for {len(folders)} members.", "Give one weight per member.")
     names = [str(folder.relative_to(out)) for folder in folders]
-    settings = EnsembleSettings(tta=config.tta)
+    settings = EnsembleSettings(tta=config.tta, smooth_frames=config.smooth_frames)
     if twin is not None:
         known = read_ensemble(twin)
         if known is None:
@@ -121,11 +121,7 @@ def make_ensemble(
         "weights": [member.weight for member in chosen],
         "parameters": sum(read_facts(folders[number])["parameters"] for number in kept),
         "random_weights": sorted(untrained),
-        "tta": settings.tta,
-        "thresholds": list(settings.thresholds),
-        "unify_deg": settings.unify_deg,
-        "onscreen_threshold": settings.onscreen_threshold,
-        "distance_scale": settings.distance_scale,
+        **settings.model_dump(mode="json", exclude={"members", "tuned_on"}),
         "tuned_clips": len(settings.tuned_on),
         **facts,
     }
@@ -154,8 +150,7 @@ def _choose(
         )
         scores["tuned"] = tuned.after
         names = ("thresholds", "unify_deg", "onscreen_threshold", "distance_scale")
-        changes = {name: getattr(tuned, name) for name in names}
-        settings = settings.model_copy(update=changes)
+        settings = settings.model_copy(update={name: getattr(tuned, name) for name in names})
     return weights, settings, scores
 
 

@@ -240,13 +240,8 @@ class Predictor:
         Memory does not grow with outputs; where windows of a clip overlap, their outputs are averaged.
         """
         settings = self.settings
-        collector = EventCollector(
-            [source],
-            thresholds=settings.class_thresholds(len(self.task.classes)),
-            unify_deg=settings.unify_deg,
-            onscreen_threshold=settings.onscreen_threshold,
-            distance_scale=settings.distance_scale,
-        )
+        same = settings.model_dump(include={"unify_deg", "onscreen_threshold", "distance_scale", "smooth_frames"})
+        collector = EventCollector([source], thresholds=settings.class_thresholds(len(self.task.classes)), **same)
         for output, batch in self.outputs(source, batch_size, quiet, title):
             collector.add(output, batch)
         return collector.events()

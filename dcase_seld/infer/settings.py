@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -43,14 +43,23 @@ class Member(Config):
     weight: float = Field(default=1.0, ge=0, le=1e6, description="share in the average")
 
 
-class EnsembleSettings(Config):
+class Averaging(Config):
+    """What outputs are averaged with beside those of other members."""
+
+    tta: Literal["none", "swap", "rotate"] = Field(
+        default="none",
+        description="swap: also hear the mirrored input; rotate: all 16 turns of the sphere (Ambisonics)",
+    )
+    smooth_frames: Annotated[float, Field(ge=0, le=50)] = Field(
+        default=0.0,
+        description="label frames (a standard deviation) over which directions and distances are averaged; 0: none",
+    )
+
+
+class EnsembleSettings(Averaging):
     """Everything that turns members' outputs into events."""
 
     members: tuple[Member, ...] = Field(default=(), description="networks")
-    tta: Literal["none", "swap", "rotate"] = Field(
-        default="none",
-        description="swap: average with the left-right mirrored input; rotate: over the 16 turns of the sphere",
-    )
     thresholds: tuple[float, ...] = Field(
         default=(0.5,), min_length=1, description="activity threshold, one or one per class"
     )
@@ -73,7 +82,7 @@ class EnsembleSettings(Config):
         return list(self.thresholds) * (n_classes if len(self.thresholds) == 1 else 1)
 
 
-class EnsembleConfig(Config):
+class EnsembleConfig(Averaging):
     """How an ensemble is made of checkpoints."""
 
     split: Literal["val", "train"] = Field(
@@ -90,10 +99,6 @@ class EnsembleConfig(Config):
         default="none",
         description="top: each member becomes the mean of the weights in its top/ (train with keep_top); all: one "
         "network with the mean of all members' weights",
-    )
-    tta: Literal["none", "swap", "rotate"] = Field(
-        default="none",
-        description="swap: also hear the mirrored input; rotate: all 16 turns of the sphere (Ambisonics)",
     )
     thresholds: Literal["per-class", "common", "none"] = Field(
         default="per-class", description="activity thresholds that are tuned; none: 0.5"

@@ -158,10 +158,7 @@ class Tuned:
     """What tuning found.
 
     Attributes:
-        thresholds: activity threshold, one or one per class.
-        unify_deg: unify angle in degrees.
-        onscreen_threshold: on-screen probability threshold.
-        distance_scale: factor of all distances.
+        thresholds, unify_deg, onscreen_threshold, distance_scale: as in `EnsembleSettings`.
         before: the criterion with the untuned values, on the clips that were tuned on.
         after: the same with the tuned values; too good, because these clips chose them.
     """

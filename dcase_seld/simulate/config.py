@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from math import inf
+from sys import float_info
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from dcase_seld.core.config import Config
 from dcase_seld.core.task import CLIP_SECONDS
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Spread = Annotated[float, Field(ge=0, le=24)]
 Interval = Annotated[tuple[float, float], Field(description="smallest and largest value")]
+
+
+def _within(low: float, high: float, remedy: str) -> AfterValidator:
+    """Return a check that two numbers are in order and within bounds."""
+
+    def check(value: tuple[float, float]) -> tuple[float, float]:
+        if not low <= value[0] <= value[1] <= high:
+            raise ValueError(remedy)
+        return value
+
+    return AfterValidator(check)
+
+
+Positive = Annotated[Interval, _within(float_info.min, inf, "write [smallest, largest], both above 0")]
+Elevations = Annotated[tuple[float, float], _within(-80, 80, "write [lowest, highest], within -80 and 80")]
+Ordered = Annotated[Interval, _within(-inf, inf, "write [smallest, largest]")]
 
 
 class ClipCounts(Config):
@@ -30,15 +50,15 @@ class RoomsConfig(Config):
         lt=1,
         description="share of the training rooms that are for validation: they use their own sounds",
     )
-    length_m: Interval = Field(default=(4.0, 11.0), description="longer side of the floor")
-    width_m: Interval = Field(default=(3.0, 8.0), description="shorter side of the floor")
-    height_m: Interval = Field(default=(2.4, 4.5), description="height of the ceiling")
-    rt60_s: Interval = Field(default=(0.2, 0.9), description="reverberation time at 1 kHz")
-    distance_m: Interval = Field(default=(0.5, 8.0), description="distance of a source from the microphone")
-    source_height_m: Interval = Field(
+    length_m: Positive = Field(default=(4.0, 11.0), description="longer side of the floor")
+    width_m: Positive = Field(default=(3.0, 8.0), description="shorter side of the floor")
+    height_m: Positive = Field(default=(2.4, 4.5), description="height of the ceiling")
+    rt60_s: Positive = Field(default=(0.2, 0.9), description="reverberation time at 1 kHz")
+    distance_m: Positive = Field(default=(0.5, 8.0), description="distance of a source from the microphone")
+    source_height_m: Positive = Field(
         default=(0.2, 2.2), description="height above the floor of sources whose class has no typical height"
     )
-    elevation_deg: tuple[float, float] | None = Field(
+    elevation_deg: Elevations | None = Field(
         default=None,
         description="lowest and highest elevation of sources, -80 to 80 degrees, all alike often whatever the class; "
         "null: heights decide, and most sources are near the horizon",
@@ -51,20 +71,6 @@ class RoomsConfig(Config):
         description="with `responses`: share of every split's rooms that are its measured ones, taken in turn; null: "
         "each measured room is one room",
     )
-
-    @field_validator("length_m", "width_m", "height_m", "rt60_s", "distance_m", "source_height_m")
-    @classmethod
-    def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not 0 < value[0] <= value[1]:
-            raise ValueError("write [smallest, largest], both above 0")
-        return value
-
-    @field_validator("elevation_deg")
-    @classmethod
-    def _elevations(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
-        if value is not None and not -80 <= value[0] <= value[1] <= 80:
-            raise ValueError("write [lowest, highest], within -80 and 80")
-        return value
 
     @model_validator(mode="after")
     def _large_enough(self) -> RoomsConfig:
@@ -94,62 +100,39 @@ class PolyphonyConfig(Config):
 class LevelsConfig(Config):
     """Levels in dB."""
 
-    source_db: Interval = Field(
+    source_db: Ordered = Field(
         default=(-38.0, -22.0), description="level of a source heard at 1 m, dB below full scale"
     )
-    snr_db: Interval = Field(default=(8.0, 35.0), description="power of the mean event over the ambience")
+    snr_db: Ordered = Field(default=(8.0, 35.0), description="power of the mean event over the ambience")
     floor_db: float = Field(default=-75.0, description="ambience of a clip without events, dB below full scale")
-
-    @field_validator("source_db", "snr_db")
-    @classmethod
-    def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] > value[1]:
-            raise ValueError("write [smallest, largest]")
-        return value
 
 
 class VariationConfig(Config):
     """What makes one recording sound like several. Only training rooms vary; what is tested on stays as recorded."""
 
-    speed: Interval = Field(
+    speed: Annotated[Interval, _within(0.5, 2.0, "write [slowest, fastest], within 0.5 and 2")] = Field(
         default=(1.0, 1.0),
         description="playing speeds, which change pitch and length together; [0.9, 1.1] is two semitones down to "
         "nearly two up",
     )
-    equaliser_db: float = Field(
+    equaliser_db: Spread = Field(
         default=0.0,
-        ge=0,
-        le=24,
         description="standard deviation in dB of a random smooth equaliser, as other microphones and distances of "
         "recording would be",
     )
-    dynamics_db: float = Field(
-        default=0.0,
-        ge=0,
-        le=24,
-        description="standard deviation in dB of a slow random swell of the level within an event",
+    dynamics_db: Spread = Field(
+        default=0.0, description="standard deviation in dB of a slow random swell of the level within an event"
     )
-    directivity: float = Field(
+    directivity: Share = Field(
         default=0.0,
-        ge=0,
-        le=1,
         description="how strongly sources radiate to where they happen to face, at most; 0: to all sides alike. The "
         "higher the frequency the more, as of mouths and loudspeakers",
     )
-    microphone_db: float = Field(
+    microphone_db: Spread = Field(
         default=0.0,
-        ge=0,
-        le=24,
         description="standard deviation in dB of a random smooth spectrum of a clip's microphones; they differ from "
         "one another by a tenth of it",
     )
-
-    @field_validator("speed")
-    @classmethod
-    def _playable(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not 0.5 <= value[0] <= value[1] <= 2.0:
-            raise ValueError("write [slowest, fastest], within 0.5 and 2")
-        return value
 
 
 class SoundsConfig(Config):
@@ -192,16 +175,9 @@ class PictureConfig(Config):
         default="clip",
         description="on-screen sources are in the picture during the whole clip, or only while they sound",
     )
-    silent_people: tuple[int, int] = Field(
+    silent_people: Annotated[tuple[int, int], _within(0, 10, "write [fewest, most], 0 to 10")] = Field(
         default=(0, 0), description="fewest and most people who are in the room and make no sound"
     )
-
-    @field_validator("silent_people")
-    @classmethod
-    def _ordered(cls, value: tuple[int, int]) -> tuple[int, int]:
-        if not 0 <= value[0] <= value[1] <= 10:
-            raise ValueError("write [fewest, most], 0 to 10")
-        return value
 
 
 class SceneConfig(Config):
@@ -214,4 +190,4 @@ class SceneConfig(Config):
     seconds: int = Field(
         default=CLIP_SECONDS, ge=1, le=600, description="length of a clip; the challenge's clips have 5 s"
     )
-    moving: float = Field(default=0.15, ge=0, le=1, description="share of events whose source moves")
+    moving: Share = Field(default=0.15, description="share of events whose source moves")

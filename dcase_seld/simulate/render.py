@@ -218,7 +218,8 @@ def _varied(sound: Sound, speed: float, equaliser_db: tuple[float, ...]) -> Soun
     # Some silence keeps the end from wrapping round to the start.
     size = fft.next_fast_len(len(sound) + SAMPLE_RATE // 10, real=True)
     spectrum = fft.rfft(sound, size)
-    heard = round(size / speed)
+    # The nearest length above that transforms fast: the speed drawn changes by less than a hundredth.
+    heard = fft.next_fast_len(round(size / speed))
     if equaliser_db:
         frequency = np.maximum(np.arange(len(spectrum)) * (SAMPLE_RATE / size * speed), 1.0)
         gains = np.interp(np.log(frequency), np.log(EQUALISER_HZ), equaliser_db)

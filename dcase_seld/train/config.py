@@ -11,6 +11,8 @@ from dcase_seld.core.config import Config, Names, RunTime
 from dcase_seld.core.registry import AUGMENTATIONS, LOSS_TERMS, Registry
 from dcase_seld.model.config import ModelConfig, SeldConfig
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
 
 class AugmentConfig(Config):
     """Augmentations, each with the probability with which a clip undergoes it; 0 turns it off.
@@ -22,37 +24,27 @@ class AugmentConfig(Config):
 
     more_keys: ClassVar[Registry | None] = AUGMENTATIONS
 
-    swap: float = Field(
+    swap: Share = Field(
         default=0.5,
-        ge=0,
-        le=1,
         description="Left and right exchanged: sound, azimuth signs and (from tokens of mirrored frames) the picture.",
     )
-    rotate: float = Field(
+    rotate: Share = Field(
         default=0.0,
-        ge=0,
-        le=1,
         description="One of the 16 turns and mirrorings of the sphere, for Ambisonic recordings: sound and directions.",
     )
-    frame_swap: float = Field(
+    frame_swap: Share = Field(
         default=0.0,
-        ge=0,
-        le=1,
         description="The clip is cut in two at a random label frame and the parts change places: all of it together.",
     )
-    gain: float = Field(default=0.0, ge=0, le=1, description="Both channels louder or softer by the same factor.")
+    gain: Share = Field(default=0.0, description="Both channels louder or softer by the same factor.")
     gain_db: float = Field(default=6.0, gt=0, description="Largest change of level in dB, up or down.")
-    mixup: float = Field(
+    mixup: Share = Field(
         default=0.0,
-        ge=0,
-        le=1,
         description="Another clip of the batch is added, labels merged; not where a class would have too many sources. "
         "Needs waveforms: no cache of features.",
     )
-    mask: float = Field(
+    mask: Share = Field(
         default=0.0,
-        ge=0,
-        le=1,
         description="SpecAugment: stripes of time and of mel bands lose their level; level differences stay.",
     )
     time_masks: int = Field(default=2, ge=0, le=1_000, description="Stripes of time of one clip.")
@@ -61,11 +53,8 @@ class AugmentConfig(Config):
     band_mask_share: float = Field(
         default=0.15, gt=0, le=1, description="Largest width of one as a share of all bands."
     )
-    filter: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="FilterAugment: a random smooth filter, the same for left and right.",
+    filter: Share = Field(
+        default=0.0, description="FilterAugment: a random smooth filter, the same for left and right."
     )
     filter_db: float = Field(default=6.0, gt=0, description="Largest boost or cut of the filter in dB.")
     filter_nodes: int = Field(default=5, ge=2, le=99, description="Most points between which a filter is interpolated.")
@@ -104,7 +93,8 @@ class LossConfig(Config):
 
     terms: Annotated[dict[str, float], Names(LOSS_TERMS)] = Field(
         default={"adpit": 1.0},
-        description="terms of the loss and their weights: adpit, and those that plug-ins bring",
+        description="terms of the loss and their weights: adpit, angle (the mean angle to the source, every degree "
+        "alike), and those that plug-ins bring",
     )
 
     teacher_weight: float = Field(
@@ -141,7 +131,7 @@ class ScheduleConfig(Config):
         default="cosine", description="cosine: warm-up, then cosine decay; one-cycle: half-cosine up and down; constant"
     )
     warmup: float = Field(default=0.05, ge=0, lt=1, description="share of all steps with a rising learning rate")
-    final: float = Field(default=0.01, ge=0, le=1, description="last learning rate as a share of the peak")
+    final: Share = Field(default=0.01, description="last learning rate as a share of the peak")
 
 
 class TrainConfig(Config):
@@ -161,10 +151,8 @@ class TrainConfig(Config):
     weights: tuple[float, ...] | None = Field(
         default=None, description="share of each store's clips in an epoch when several are mixed; null: by their sizes"
     )
-    class_balance: float = Field(
+    class_balance: Share = Field(
         default=0.0,
-        ge=0,
-        le=1,
         description="0: every clip once an epoch; 1: rare classes are shown about as often as frequent ones",
     )
     train_on: tuple[Literal["train", "val", "test"], ...] = Field(

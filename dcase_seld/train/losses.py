@@ -86,15 +86,13 @@ def adpit_loss(
     Args:
         output: what the network said.
         target: what it should have said.
-        onscreen_loss: masked (only where a source is active, positives weighted), official (everywhere, unweighted:
-            the challenge baseline's) or none. An output without on-screen logits has none.
+        onscreen_loss: as in `LossConfig`. An output without on-screen logits has none.
         onscreen_weight: factor of the on-screen term; None: 1 for official, 0.1 for masked, whose mean runs over few
             active class-frames and would drown the other terms.
-        positive_weight: weight of "on screen" in the masked term, about off/on of the training labels.
+        positive_weight: as in `LossConfig`.
         log_distance: compare log(1 + metres) instead of metres.
-        active_weight: factor of errors of direction and distance where a source is active; 1 is the official loss.
-        distance_loss: everywhere (where nothing sounds the distance should be 0: the official loss), or active, where
-            silence leaves the distance alone.
+        active_weight: as in `LossConfig`.
+        distance_loss: as in `LossConfig`.
 
     Source: K. Shimada et al., "Multi-ACCDOA", ICASSP 2022; the official baseline program for the normalisation.
     """
@@ -175,6 +173,21 @@ def _permutations(tracks: int, device: torch.device) -> tuple[Tensor, Tensor, Te
     permutations = torch.tensor(listed, device=device)
     incidence = functional.one_hot(permutations, tracks).flatten(1).T.to(torch.float32).contiguous()
     return permutations, incidence, permutations.amax(1) + 1
+
+
+def angle_term(output: SeldOutput, target: SeldTarget) -> Tensor:
+    """Return how far sounding tracks point from their sources: the mean chord between unit vectors (scalar).
+
+    The loss squares errors and so cares most for directions that are lost anyway; a chord counts every degree alike,
+    as the DOA error does, whatever the track's activity.
+    """
+    target = target._replace(distance=torch.log1p(target.distance))
+    predicted, distance = output.direction.float(), torch.log1p(output.distance.detach().float())
+    chosen = assign(predicted.detach(), distance, target)
+    apart = functional.normalize(predicted, dim=-1, eps=1e-3) - chosen.direction
+    sounding = target.count > 0
+    term: Tensor = ((apart.square().sum(-1) + 1e-6).sqrt().mean(-1) * sounding).sum() / sounding.sum().clamp(min=1)
+    return term
 
 
 def teacher_term(output: SeldOutput, taught: SeldOutput, active_weight: float, log_distance: bool) -> Tensor:

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from dcase_seld.infer.collect import align, average_outputs, sorted_tracks, swap_output, take_tracks
+from dcase_seld.infer.collect import (
+    align,
+    average_outputs,
+    smoothed_tracks,
+    sorted_tracks,
+    swap_output,
+    take_tracks,
+)
 from dcase_seld.model.network import decode
 from dcase_seld.model.types import SeldOutput
 
@@ -97,3 +104,31 @@ def test_mirroring_twice_is_the_identity() -> None:
     output = random_output(3)
     assert_close(swap_output(swap_output(output)), output)
     assert torch.equal(swap_output(output).direction[..., 1], -output.direction[..., 1])
+
+
+def test_smoothing_calms_each_source_and_keeps_two_of_a_class_apart() -> None:
+    """Two sources of one class, 80 degrees apart, whose azimuths jump by 6 degrees and whose tracks change places."""
+    generator = np.random.default_rng(0)
+    true = np.array([40.0, -40.0])
+    said = np.deg2rad(true + generator.choice([-6.0, 6.0], (50, 2)))
+    activity = torch.tensor(np.stack([np.full(50, 0.9), np.full(50, 0.7), np.zeros(50)], -1), dtype=torch.float32)
+    angle = torch.tensor(np.concatenate([said, np.zeros((50, 1))], -1), dtype=torch.float32)
+    direction = activity[..., None] * torch.stack([angle.cos(), angle.sin()], -1)
+    distance = torch.tensor(generator.uniform(1.0, 3.0, (50, 3)), dtype=torch.float32)
+    output = shuffled(SeldOutput(direction[None, :, None], distance[None, :, None], None), 3)
+    smooth = smoothed_tracks(output, 4.0)
+    torch.testing.assert_close(smooth.activity(), output.activity())
+    before, after = (decode(one, ["a"]) for one in (output, smooth))
+    nearest = [np.abs(one.azimuth_deg[:, None] - true).min(1) for one in (before, after)]
+    assert len(before) == len(after) == 100
+    assert nearest[0].mean() > 5.9 and nearest[1].mean() < 3.0 and nearest[1].max() < 6.0
+    assert np.std(after.distance_m) < 0.5 * np.std(before.distance_m)
+
+
+def test_smoothing_follows_a_source_that_moves() -> None:
+    angle = torch.deg2rad(torch.linspace(-50.0, 50.0, 50))
+    direction = torch.stack([angle.cos(), angle.sin()], -1)[None, :, None, None].expand(1, 50, 1, 3, 2)
+    output = SeldOutput(direction, torch.ones(1, 50, 1, 3), None)
+    after = decode(smoothed_tracks(output, 4.0), ["a"])
+    late = np.abs(after.azimuth_deg - np.linspace(-50.0, 50.0, 50))
+    assert len(after) == 50 and late[10:-10].max() < 0.5 and late.max() < 8.0

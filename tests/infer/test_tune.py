@@ -14,6 +14,7 @@ from noise import noise_store
 from dcase_seld.cli.results import ensemble
 from dcase_seld.core.classes import Taxonomy
 from dcase_seld.core.errors import SeldError
+from dcase_seld.core.events import Events
 from dcase_seld.core.task import Task
 from dcase_seld.infer.collect import EventCollector
 from dcase_seld.infer.ensemble import average_weights, make_ensemble
@@ -219,15 +220,24 @@ def test_distances_that_are_too_far_on_the_whole_are_brought_nearer(store: Path)
     assert tune(members, members.outputs[0], distance=False).distance_scale == 1.0
 
 
-def test_the_distance_factor_of_an_ensemble_is_in_what_it_predicts(store: Path, tmp_path: Path) -> None:
+def test_the_distance_factor_and_the_smoothing_of_an_ensemble_are_in_what_it_predicts(
+    store: Path, tmp_path: Path
+) -> None:
     network(tmp_path / "one", 1)
     opened = Store.open(store)
     found = []
-    for scale in (1.0, 0.5):
-        folder = tmp_path / f"times {scale}"
+    for changed in ({}, {"distance_scale": 0.5}, {"smooth_frames": 4.0}):
+        folder = tmp_path / f"with {''.join(changed)}"
         folder.mkdir()
-        member = Member(folder="../one")
-        write_ensemble(EnsembleSettings(members=(member,), thresholds=(0.0,), distance_scale=scale), folder)
+        settings = EnsembleSettings(members=(Member(folder="../one"),), thresholds=(0.0,), unify_deg=180.0)
+        write_ensemble(settings.model_copy(update=changed), folder)
         predictor = Predictor.load([folder])
-        found.append(predictor.events(predictor.open_store(opened, "val")).distance_m)
-    assert len(found[0]) and np.allclose(found[1], 0.5 * found[0], rtol=1e-6)
+        found.append(predictor.events(predictor.open_store(opened, "val")))
+    plain, nearer, smooth = found
+    assert len(plain) and np.allclose(nearer.distance_m, 0.5 * plain.distance_m, rtol=1e-6)
+
+    def steps(events: Events) -> float:
+        first = (events.clip == events.clip[0]) & (events.class_index == events.class_index[0])
+        return float(np.abs(np.diff(events.azimuth_deg[first])).mean())
+
+    assert len(smooth) == len(plain) and steps(smooth) < 0.9 * steps(plain)

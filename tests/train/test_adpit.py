@@ -8,7 +8,7 @@ from golden_model import GOLDEN, official_output, official_target
 from small_models import placed, sources_of
 
 from dcase_seld.model.types import SeldOutput
-from dcase_seld.train.losses import adpit_loss, assign, teacher_term
+from dcase_seld.train.losses import adpit_loss, angle_term, assign, teacher_term
 
 LOSSES = json.loads((GOLDEN / "losses.json").read_text())
 OUTPUTS = np.load(GOLDEN / "adpit.npz")
@@ -141,6 +141,23 @@ def test_distance_loss_of_active_frames_leaves_silence_alone():
     everywhere = adpit_loss(output, target, onscreen_loss="none")
     assert torch.equal(parts.terms["doa"], everywhere.terms["doa"])
     assert parts.terms["distance"] < everywhere.terms["distance"]
+
+
+def test_angles_count_alike_whatever_the_activity_and_only_where_a_class_sounds():
+    _, target = random_case(seed=8)
+    # One source a class, so that no other one is nearer than the one that is 25 degrees away.
+    single = target._replace(count=target.count.clamp(max=1))
+    chosen = assign(torch.zeros_like(target.direction), torch.zeros_like(target.distance), single)
+    turn = torch.deg2rad(torch.tensor(25.0))
+    x, y = chosen.direction.unbind(-1)
+    turned = torch.stack((turn.cos() * x - turn.sin() * y, turn.sin() * x + turn.cos() * y), -1)
+    for activity in (0.2, 1.0):
+        direction = (activity * turned).requires_grad_()
+        term = angle_term(SeldOutput(direction, chosen.distance, None), single)
+        assert term.item() == pytest.approx(2 * np.sin(np.deg2rad(12.5)), abs=1e-3)
+        term.backward()
+        sounding = single.count > 0
+        assert not direction.grad[~sounding].any() and direction.grad[sounding].any()
 
 
 def test_teacher_is_followed_whatever_numbers_its_tracks_have():
