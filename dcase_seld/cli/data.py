@@ -152,14 +152,7 @@ def stats(folder: Path, picture: Path | None, json_file: Path | None, split: str
 @workers_option
 @quiet_option
 def convert(
-    source: Path,
-    out: Path,
-    clips: Path | None,
-    count: int | None,
-    seed: int,
-    no_video: bool,
-    workers: int,
-    quiet: bool,
+    source: Path, out: Path, clips: Path | None, count: int | None, seed: int, no_video: bool, workers: int, quiet: bool
 ) -> None:
     """Make stereo clips with perspective video of Ambisonics recordings with 360° video (STARSS23's layout).
 

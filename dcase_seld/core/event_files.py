@@ -15,7 +15,7 @@ import numpy as np
 
 from dcase_seld.core.csv_rows import HEADER, Limits, Mistake, Rows, oversized, parse_files
 from dcase_seld.core.errors import SeldError
-from dcase_seld.core.events import Events
+from dcase_seld.core.events import Events, concatenate
 from dcase_seld.core.files import write_text
 from dcase_seld.core.geometry import fold
 from dcase_seld.core.task import CLIP_FRAMES
@@ -49,7 +49,7 @@ def read_folder(folder: Path, *, n_classes: int = 13, frames: int | None = CLIP_
     Raises:
         SeldError: the folder cannot be read or holds no CSV, a clip occurs twice, or a file is not as it must be.
     """
-    return read_files(list_csv(folder), Limits(n_classes, frames))
+    return concatenate(list(in_batches(list_csv(folder), Limits(n_classes, frames))))
 
 
 BATCH_CLIPS = 256

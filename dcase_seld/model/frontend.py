@@ -154,4 +154,4 @@ def leave_uncompiled() -> None:
     What compiles a network calls this. A decorator would load the compiler with every prediction, and importing that
     takes as long as the rest of PyTorch.
     """
-    FrontEnd.extract = torch.compiler.disable(FrontEnd.extract)  # type: ignore[method-assign]
+    FrontEnd.extract = torch.compiler.disable(FrontEnd.extract)  # type: ignore[method-assign, no-untyped-call]

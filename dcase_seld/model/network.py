@@ -330,5 +330,5 @@ def network_features(network: SeldNetwork, cached: Tensor | None, wave: Tensor |
     assert wave is not None
     with torch.autocast(device.type, enabled=False):
         sound = ModelInput(wave=wave.to(device, non_blocking=True)).floats().wave
-        features: Tensor = network.frontend.extract(sound)
+        features: Tensor = network.frontend.extract(sound)  # type: ignore[arg-type]
         return features

@@ -57,12 +57,7 @@ def pair(prediction: Events, reference: Events, n_classes: int) -> Pairs:
     frames = 1 + max((int(table.frame.max()) for table in (prediction, reference) if len(table)), default=0)
     guess = clip * frames + prediction.frame
     truth = reference.clip.astype(np.int64) * frames + reference.frame
-    a, b = _match(
-        truth * n_classes + reference.class_index,
-        there,
-        guess * n_classes + prediction.class_index,
-        here,
-    )
+    a, b = _match(truth * n_classes + reference.class_index, there, guess * n_classes + prediction.class_index, here)
     left_a, left_b = _others(len(reference), a), _others(len(prediction), b)
     i, j = _match(truth[left_a], there[left_a], guess[left_b], here[left_b])
     other_a, other_b = left_a[i], left_b[j]
@@ -96,11 +91,7 @@ def _others(size: int, *rows: Indices) -> Indices:
 
 
 def _match(
-    key_a: Indices,
-    place_a: Floats,
-    key_b: Indices,
-    place_b: Floats,
-    within: float | None = None,
+    key_a: Indices, place_a: Floats, key_b: Indices, place_b: Floats, within: float | None = None
 ) -> tuple[Indices, Indices]:
     """Return the indices of pairs that share a key, each key's pairs by the smallest sum of degrees between.
 
@@ -274,12 +265,7 @@ def changed_predictions(run: Run) -> dict[str, Events]:
     in_truth, in_guess = (table.clip.astype(np.int64) * frames + table.frame for table in (truth, guess))
     size = len(run.taxonomy)
     there, here = (directions(table, truth) for table in (truth, guess))
-    a, b = _match(
-        in_truth * size + truth.class_index,
-        there,
-        in_guess * size + guess.class_index,
-        here,
-    )
+    a, b = _match(in_truth * size + truth.class_index, there, in_guess * size + guess.class_index, here)
 
     def put(name: str, at: Indices = b, source: Indices = a) -> npt.NDArray[Any]:
         column: npt.NDArray[Any] = getattr(guess, name).copy()

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from dcase_seld.core.classes import DCASE2025, Taxonomy
+from dcase_seld.core.csv_rows import Limits
 from dcase_seld.core.events import Events, name_parts
 from dcase_seld.recipe.provenance import FinishedStep
-from dcase_seld.scoring.counts import COUNTS, Counts, count_events
+from dcase_seld.scoring.counts import COUNTS, Counts
 from dcase_seld.scoring.editions import SUMS, count_sources, sources_of
 from dcase_seld.scoring.figures import EDITION_FIGURES, FIGURES, Figure, read_epochs, shown
 from dcase_seld.scoring.intervals import By, paired_difference
-from dcase_seld.scoring.official import Scores, edition_scores, scores_of
+from dcase_seld.scoring.official import Scores, count_clips, edition_scores, scores_of
 
 if TYPE_CHECKING:
     from dcase_seld.store.store import Store
@@ -141,7 +142,7 @@ class Run:
         """Return the sums per clip and class that scores follow from, of predictions of this run's clips."""
         how: dict[str, Any] = {"n_classes": len(self.taxonomy), "protocol": self.protocol}
         if self.task not in EDITION_FIGURES:
-            return count_events(prediction, self.reference, **how)
+            return count_clips(prediction, self.reference, Limits(how["n_classes"], None), how["protocol"])
         return Counts(*count_sources(sources_of(prediction), sources_of(self.reference), task=self.task, **how))
 
     def score(self, counts: Counts, intervals: bool = False) -> Scores:

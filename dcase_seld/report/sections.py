@@ -13,6 +13,7 @@ from dcase_seld.core.geometry import wrap
 from dcase_seld.report.charts import Series, bars, heatmap, lines
 from dcase_seld.report.errors import (
     BUDGET,
+    BUDGET_CLIPS,
     Pairs,
     budget,
     calibration,
@@ -29,7 +30,7 @@ from dcase_seld.scoring.figures import FIGURES, Figure
 
 def all_sections(runs: Sequence[Run], examples: int) -> Iterator[tuple[str, str]]:
     """Yield (title, HTML) of every section; the HTML is empty where the runs hold nothing for it."""
-    found = [(run, pair(run.prediction, run.reference, len(run.taxonomy))) for run in runs]
+    found = [(run, paired(run)) for run in runs]
     yield "What would help most", _budget(runs)
     yield "Classes", _classes(runs)
     yield "Which class is taken for which", _confusions(found)
@@ -39,6 +40,20 @@ def all_sections(runs: Sequence[Run], examples: int) -> Iterator[tuple[str, str]
     yield "Training", _curves(runs)
     yield "Best and worst clips", _clips(runs, examples)
     yield "How it was made", _making(runs)
+
+
+def paired(run: Run) -> Pairs:
+    """Return the pairs of a run's rows, found some clips at a time: candidates take far more memory than events."""
+    place = {name: number // BUDGET_CLIPS for number, name in enumerate(run.reference.clips)}
+    tables = (run.reference, run.prediction)
+    part = [np.array([place.get(name, 0) for name in table.clips], np.int64)[table.clip] for table in tables]
+    found = []
+    for number in range(len(run.reference.clips) // BUDGET_CLIPS + 1):
+        ours, theirs = (np.flatnonzero(one == number) for one in part)
+        one = pair(run.prediction.take(theirs), run.reference.take(ours), len(run.taxonomy))
+        rows = (ours, theirs, ours, theirs, ours, theirs)
+        found.append([own[at] for own, at in zip(rows, vars(one).values(), strict=True)])
+    return Pairs(*map(np.concatenate, zip(*found, strict=True)))
 
 
 def _classes(runs: Sequence[Run]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import shutil
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -85,6 +86,7 @@ def train(
     """
     summary = out / "summary.json"
     if summary.is_file():
+        shutil.rmtree(out / "state", ignore_errors=True)  # of a kill just after the summary was written
         return read_json(summary, remedy="Remove it to train again.")
     if init is not None and "model" not in config.model_fields_set:
         known = parse_model_config(read_facts(model_folder(init))["config"], f"The network {init}")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dcase_seld.core.events import Events
+from dcase_seld.report import sections
 from dcase_seld.report.charts import Series, bars, heatmap, lines
 from dcase_seld.report.errors import (
     BUDGET,
@@ -227,3 +228,23 @@ def test_charts_say_what_is_not_there_and_escape_names():
     assert heatmap("t", ["a"], ["a", "b"], [[1, 3]]).count("<rect") == 2 and "75" in heatmap(
         "t", ["a"], ["a", "b"], [[1, 3]]
     )
+
+
+def test_pairs_of_many_clips_are_found_some_clips_at_a_time(monkeypatch):
+    rng = np.random.default_rng(0)
+    names = [f"c{number}" for number in range(11)]
+
+    def table(clips):
+        clip = np.sort(rng.integers(0, len(clips), 400)).astype(np.int32)
+        whole = [rng.integers(0, most, 400).astype(np.int32) for most in (5, 3, 2)]
+        return Events(tuple(clips), clip, *whole, rng.uniform(-90, 90, 400), np.ones(400), np.zeros(400, bool))
+
+    run = Run("r", table([*names[::-1], "unknown"]), table(names))
+    whole = pair(run.prediction, run.reference, 13)
+    monkeypatch.setattr(sections, "BUDGET_CLIPS", 4)
+    for name, rows in vars(sections.paired(run)).items():
+        assert len(rows) and sorted(rows.tolist()) == sorted(getattr(whole, name).tolist())
+    some = sections.paired(run)
+    assert {*zip(some.reference, some.prediction, strict=True)} == {
+        *zip(whole.reference, whole.prediction, strict=True)
+    }

@@ -278,3 +278,11 @@ def test_fused_kernels_learn_alike_and_weights_keep_their_names(
     rows = [read_epochs(tmp_path / name / "epochs.csv")[0] for name in ("plain", "fused")]
     assert rows[0]["val_loss"] == pytest.approx(rows[1]["val_loss"], rel=1e-3)
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_kill_between_summary_and_clean_up_leaves_no_state_beside_the_result(tmp_path):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "state.json").write_text("{}")
+    (tmp_path / "summary.json").write_text('{"epochs": 1}')
+    assert train(TrainConfig(), [], tmp_path) == {"epochs": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
