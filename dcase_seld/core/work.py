@@ -121,7 +121,6 @@ ENDING_S = 5.0
 """Longest wait for a process that was told to end, in seconds."""
 
 Piece = TypeVar("Piece")
-
 Result = TypeVar("Result")
 
 
@@ -132,6 +131,7 @@ def share_work(
     doing: str,
     start: Callable[..., None] | None = None,
     start_with: tuple[Any, ...] = (),
+    too: bool = False,
 ) -> Iterator[Result]:
     """Yield work(piece) of all pieces, in the order in which processes finish them.
 
@@ -145,16 +145,23 @@ def share_work(
         doing: what a process does, for the sentence about one that the system ended ("simulates", …).
         start: called in each process before its first piece.
         start_with: what it is called with.
+        too: this process is one of them, and takes pieces from the end.
 
     Raises:
         SeldError: a process was ended from outside.
     """
     context = multiprocessing.get_context("spawn")
     with deaf_to_ctrl_c():  # its locks start the tracker of shared memory
-        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(start, start_with))
+        pool = ProcessPoolExecutor(workers - too, mp_context=context, initializer=_begin, initargs=(start, start_with))
     try:
         with deaf_to_ctrl_c(), _alone():
-            jobs = [pool.submit(work, piece) for piece in pieces]
+            jobs = {pool.submit(work, piece): piece for piece in pieces}
+        if too and start is not None:
+            start(*start_with)
+        while too and (last := next((job for job in reversed(jobs) if job.cancel()), None)):
+            yield work(jobs.pop(last))
+            for job in [job for job in jobs if job.done()]:
+                yield (job.result(), jobs.pop(job))[0]
         yield from (job.result() for job in as_completed(jobs))
     except BrokenProcessPool as error:
         raise SeldError(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,15 +19,16 @@ from dcase_seld.simulate.rooms import (
     LONGEST_TAIL_S,
     SPEED_OF_SOUND,
     AnyRoom,
+    Room,
+    diffuse_field,
     direction,
-    early_response,
-    late_response,
-    response,
+    directions,
+    early_responses,
+    unrisen_field,
 )
 from dcase_seld.simulate.scenes import EQUALISER_HZ, STEP_S, SWELL_S, Scene, SceneEvent
 from dcase_seld.simulate.sound_bank import AmbienceBank, SoundBank
-
-Sound = npt.NDArray[np.float32]
+from dcase_seld.simulate.synthesis import LANES, PART, Sound, Spectra, spectra_of
 
 BLOCK = SAMPLES_PER_FRAME // 5
 """Samples of the 20-ms blocks in which activity is looked for."""
@@ -58,17 +61,7 @@ def render_scene(
         channels: 2 or 4.
         recorded: ambience to take in place of made noise.
     """
-    mix = np.zeros((channels, scene.samples), np.float32)
-    for event in scene.events:
-        dry, start = _dry(event, bank), event.start
-        # What is over before the clip begins, reverberation included, need not be computed; nor what comes after it.
-        unheard = max(0, -start - round(LONGEST_TAIL_S * SAMPLE_RATE))
-        event_end = max(1, scene.samples - start)
-        wet = _convolve_path(dry, event, scene.room, channels, unheard, event_end)
-        from_clip, from_wet = max(0, start), max(0, -start)
-        count = min(scene.samples - from_clip, wet.shape[1] - from_wet)
-        if count > 0:
-            mix[:, from_clip : from_clip + count] += wet[:, from_wet : from_wet + count]
+    mix = add_parts(list(_parts(scene, bank, channels)), channels, scene.samples)
     level_db = floor_db
     if len(heard.frame):
         loud = mix[0].reshape(scene.frames, -1)[np.unique(heard.frame)]
@@ -146,10 +139,10 @@ def active_frames(event: SceneEvent, bank: SoundBank, room: AnyRoom, count: int)
     delay = round(direction(room, event.path_m[0])[2] / SPEED_OF_SOUND * SAMPLE_RATE)
     start = event.start + delay
     # Frames are counted from the clip's start: pad the sound so that its blocks fall on the frames' borders.
-    lead = start % BLOCK
-    sound = np.concatenate([np.zeros(lead, np.float32), _cut(event, bank)])
-    sound = np.pad(sound, (0, -len(sound) % BLOCK))
-    power = np.square(sound).reshape(-1, BLOCK).mean(axis=1)
+    lead, cut = start % BLOCK, _cut(event, bank)
+    power = np.zeros(-(-(lead + len(cut)) // BLOCK) * BLOCK, np.float32)
+    np.square(cut, out=power[lead : lead + len(cut)])
+    power = power.reshape(-1, BLOCK).mean(axis=1)
     loud = np.flatnonzero(power > power.max() * 10.0 ** (QUIET_DB / 10.0))
     frames = np.unique(((start - lead) // BLOCK + loud) // 5)
     gaps = np.diff(frames)
@@ -166,9 +159,7 @@ def directions_at(
     """Return true azimuth, elevation (degrees) and distance (metres) of a source in label frames (at their middle)."""
     seconds = (np.asarray(frames) + 0.5) * SAMPLES_PER_FRAME / SAMPLE_RATE - event.start / SAMPLE_RATE
     steps = np.clip(seconds / STEP_S, 0.0, len(event.path_m) - 1)
-    places = np.stack([np.interp(steps, np.arange(len(event.path_m)), axis) for axis in event.path_m.T], axis=1)
-    found = np.asarray([direction(room, place) for place in places]).reshape(-1, 3)
-    return found[:, 0], found[:, 1], found[:, 2]
+    return directions(room, np.stack([np.interp(steps, np.arange(len(event.path_m)), a) for a in event.path_m.T], 1))
 
 
 def ambience(seed: int, channels: int, samples: int) -> Sound:
@@ -176,28 +167,36 @@ def ambience(seed: int, channels: int, samples: int) -> Sound:
     from scipy import fft
 
     rng = np.random.default_rng(seed)
-    frequency = fft.rfftfreq(samples, 1.0 / SAMPLE_RATE)
     # From nearly white electronics to the brown rumble of ventilation, with a corner somewhere.
     slope, corner = float(rng.uniform(0.2, 1.1)), float(2.0 ** rng.uniform(np.log2(60.0), np.log2(1000.0)))
-    shape = (1.0 / (1.0 + (frequency / corner) ** (2.0 * slope))).astype(np.float32)
-    shape[frequency < 30.0] = 0.0
+    octaves = _octaves(samples)
+    shape = 1.0 / (1.0 + np.exp2(np.float32(2.0 * slope) * (octaves - np.float32(np.log2(corner)))))
+    shape[: -(-30 * samples // SAMPLE_RATE)] = 0.0  # below 30 Hz
+    shape *= 0.5 * samples / np.sqrt(np.square(shape).sum())
     # Channel by channel, so that W and Y are the same whether Z and X are asked for or not.
-    halves = rng.standard_normal((channels, 2, len(frequency)), dtype=np.float32)
-    spectrum = (halves[:, 0] + 1j * halves[:, 1]) * (shape * (0.5 * samples / np.sqrt(np.square(shape).sum())))
-    noise = fft.irfft(spectrum.astype(np.complex64), samples)
+    spectrum = np.empty((channels, len(octaves)), np.complex64)
+    for row in spectrum:
+        row.real, row.imag = rng.standard_normal((2, len(octaves)), dtype=np.float32) * shape
+    noise = fft.irfft(spectrum, samples)
     noise[1:] *= np.float32(np.sqrt(1.0 / 3.0))
     return np.asarray(noise, dtype=np.float32)
 
 
+@functools.lru_cache(maxsize=2)
+def _octaves(samples: int) -> Sound:
+    """Return the logarithm to base 2 of the frequencies of a transform; -inf for 0."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.log2(np.arange(samples // 2 + 1, dtype=np.float32) * np.float32(SAMPLE_RATE / samples)))
+
+
 def _cut(event: SceneEvent, bank: SoundBank) -> Sound:
     """Return the part of the recording that is played, faded where it was cut."""
-    sound = bank.sound(event.recording)
     end = event.skip + event.samples
     if event.speed != 1.0 or event.equaliser_db:
-        played = sound[int(event.skip * event.speed) : int(np.ceil(end * event.speed)) + 1]
+        played = bank.sound(event.recording, int(event.skip * event.speed), int(np.ceil(end * event.speed)) + 1)
         piece = _varied(played, event.speed, event.equaliser_db)[: event.samples]
     else:
-        piece = sound[event.skip : end].copy()
+        piece = bank.sound(event.recording, event.skip, end)
     if event.swell_db:
         seconds = np.arange(len(piece), dtype=np.float32) / SAMPLE_RATE
         swell = np.interp(seconds, SWELL_S * np.arange(len(event.swell_db)), event.swell_db)
@@ -206,7 +205,7 @@ def _cut(event: SceneEvent, bank: SoundBank) -> Sound:
     ramp = np.linspace(0.0, 1.0, fade, dtype=np.float32)
     if event.skip > 0:
         piece[:fade] *= ramp
-    if end < int(len(sound) / event.speed):
+    if end < int(bank.samples(event.recording) / event.speed):
         piece[len(piece) - fade :] *= ramp[::-1]
     return piece
 
@@ -239,63 +238,58 @@ def _dry(event: SceneEvent, bank: SoundBank) -> Sound:
     return sound * np.float32(10.0 ** (event.level_db / 20.0) / np.sqrt(power))
 
 
-def _convolve_path(dry: Sound, event: SceneEvent, room: AnyRoom, channels: int, first: int, last: int) -> Sound:
-    """Return the event as heard, (channels, S + tail), of its dry samples `first` to `last` alone.
-
-    A moving source is cross-faded from place to place.
-    """
-    if len(event.path_m) == 1 or isinstance(room, MeasuredRoom):
-        return _convolve(dry, response(room, event.path_m[0], channels, event.tail, event.facing), first, last)
-    hop = round(STEP_S * SAMPLE_RATE)
-    begins, parts, mixing_s = [], [], 0.0
-    for index, place in enumerate(event.path_m):
-        begin, end = max(first, (index - 1) * hop), min(last, len(dry), (index + 1) * hop)
-        if begin < end:
-            share = 1.0 - np.abs(np.arange(begin, end, dtype=np.float32) - index * hop) / hop
-            early, mixing_s = early_response(room, place, channels, event.facing)
-            begins.append(begin)
-            parts.append((dry[begin:end] * share.astype(np.float32), early))
-    pieces = list(zip(begins, _convolve_all(parts), strict=True))
-    # The late field is the same wherever in the room the source is: one for the whole walk, and no flutter.
-    pieces.append((0, _convolve(dry, late_response(room, mixing_s, channels, event.tail), first, last)))
-    total = np.zeros((channels, max(begin + piece.shape[1] for begin, piece in pieces)), np.float32)
-    for begin, piece in pieces:
-        total[:, begin : begin + piece.shape[1]] += piece
-    return total
+Part = tuple[int, Sound, Sound, Spectra]
+"""First sample in the clip of a dry sound (S,), the sound, its response (channels, L), and the spectra of a second."""
 
 
-def _convolve(dry: Sound, impulse: Sound, first: int, last: int) -> Sound:
-    """Return dry samples `first` to `last` through an impulse response; what comes before them is zero."""
-    wet = _convolve_all([(dry[first:last], impulse)])[0]
-    return np.pad(wet, ((0, 0), (first, 0))) if first else wet
+def _parts(scene: Scene, bank: SoundBank, channels: int) -> Iterator[Part]:
+    """Yield what a scene is the sum of; a moving source is cross-faded from place to place."""
+    room, hop, nothing = scene.room, round(STEP_S * SAMPLE_RATE), np.zeros((0, channels, 1 + PART), np.complex64)
+    if scene.events and not isinstance(room, MeasuredRoom):
+        places = np.concatenate([event.path_m for event in scene.events])
+        facing = np.asarray([event.facing or (0.0, 0.0, 0.0) for event in scene.events for _ in event.path_m])
+        responses = iter(early_responses(room, places, channels, facing if facing.any() else None))
+    for event in scene.events:
+        # What is over before the clip begins, reverberation included, need not be computed; nor what comes after it.
+        first = max(0, -event.start - round(LONGEST_TAIL_S * SAMPLE_RATE))
+        dry, start = _dry(event, bank)[first : scene.samples - event.start], event.start + first
+        if isinstance(room, MeasuredRoom):
+            yield start, dry, room.response_at(event.path_m[0], channels), nothing
+            continue
+        early = list(islice(responses, len(event.path_m)))
+        near, mixing_s = early[0]
+        for index, (response, mixes_s) in enumerate(early if len(early) > 1 else ()):
+            begin, end = max(0, (index - 1) * hop - first), min(len(dry), (index + 1) * hop - first)
+            if begin < end:
+                share = 1.0 - np.abs(np.arange(first + begin, first + end, dtype=np.float32) - index * hop) / hop
+                yield start + begin, dry[begin:end] * share.astype(np.float32), response, nothing
+                near, mixing_s = np.zeros_like(response), mixes_s
+        # The late field is the same wherever in the room the source is: one for a whole walk, and no flutter.
+        unrisen = unrisen_field(room, mixing_s, channels, event.tail)
+        near[:, : unrisen.shape[1]] += unrisen
+        yield start, dry, near, _field_spectra(room, channels, event.tail)
 
 
-LANES = 4
-"""Single-precision transforms of one length that SciPy makes at a time, in little more time than one."""
-
-
-def _convolve_all(pairs: Sequence[tuple[Sound, Sound]]) -> list[Sound]:
-    """Return each dry sound (S,) through its impulse response (channels, L), (channels, S + L - 1).
-
-    Those of one length are transformed together; the result is the same to the bit.
-    """
+def add_parts(parts: Sequence[Part], channels: int, samples: int) -> Sound:
+    """Return the sum (channels, samples) of parts, by blocks: only the sum of their spectra is transformed back."""
     from scipy import fft
 
-    by_size: dict[int, list[int]] = {}
-    for index, (part, impulse) in enumerate(pairs):
-        size = fft.next_fast_len(len(part) + impulse.shape[1] - 1, real=True)
-        by_size.setdefault(size, []).append(index)
-    wet: dict[int, Sound] = {}
-    for size, chosen in by_size.items():
-        rows = 1 + pairs[chosen[0]][1].shape[0]
-        block = np.zeros((-(-len(chosen) * rows // LANES) * LANES, size), np.float32)
-        for place, index in enumerate(chosen):
-            part, impulse = pairs[index]
-            block[place * rows, : len(part)] = part
-            block[place * rows + 1 : (place + 1) * rows, : impulse.shape[1]] = impulse
-        spectra = fft.rfft(block, size)[: len(chosen) * rows].reshape(len(chosen), rows, -1)
-        heard = fft.irfft((spectra[:, :1] * spectra[:, 1:]).reshape(-1, spectra.shape[2]), size)
-        for index, waves in zip(chosen, heard.reshape(len(chosen), rows - 1, size), strict=True):
-            part, impulse = pairs[index]
-            wet[index] = np.asarray(waves[:, : len(part) + impulse.shape[1] - 1], dtype=np.float32)
-    return [wet[index] for index in range(len(pairs))]
+    # The first block lies before the clip: its second half is heard.
+    total = np.zeros((1 - (-samples // PART), channels, PART + 1), np.complex64)
+    for number in range(0, len(parts), LANES):
+        some = parts[number : number + LANES]
+        spectra = spectra_of([x for start, dry, near, _ in some for x in ((dry[None], start % PART), (near, 0))])
+        for (start, *_, field), blocks, near in zip(some, spectra[::2], spectra[1::2], strict=True):
+            both = min(len(near), len(field))
+            responses = [*(near[:both] + field[:both]), *near[both:], *field[both:]]
+            for begin, response in enumerate(responses, start=1 + start // PART):
+                heard = blocks[max(0, -begin) : max(0, len(total) - begin)]
+                total[max(0, begin) : max(0, begin) + len(heard)] += heard * response
+    halves = fft.irfft(total, 2 * PART).reshape(-1, channels, 2, PART)
+    mix: Sound = halves[1:, :, 0] + halves[:-1, :, 1]
+    return mix.transpose(1, 0, 2).reshape(channels, -1)[:, :samples]
+
+
+@functools.lru_cache(maxsize=64)
+def _field_spectra(room: Room, channels: int, tail: int) -> Spectra:
+    return spectra_of([(diffuse_field(room, channels, tail), 0)])[0]

@@ -9,6 +9,7 @@ R = W - Y of the late part correlate with (1 - 1/3) / (1 + 1/3) = 0.5, as in a r
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,28 +139,28 @@ def sample_source(
     """
     if isinstance(room, MeasuredRoom):
         return np.asarray(room.places_m[int(rng.integers(len(room.places_m)))])
-    size, microphone = np.asarray(room.size_m), np.asarray(room.microphone_m)
     if config.elevation_deg is not None:
         return _at_elevation(room, config, config.elevation_deg, rng)
-    nearest, farthest = config.distance_m
-    low = np.asarray([MARGIN_M, MARGIN_M, min(MARGIN_M, (height_m or config.source_height_m)[0])])
-    best, best_miss = microphone, np.inf
+    microphone, (nearest, farthest) = room.microphone_m, config.distance_m
+    heights = height_m or config.source_height_m
+    low, high = (MARGIN_M, MARGIN_M, min(MARGIN_M, heights[0])), [side - MARGIN_M for side in room.size_m]
+    beside = microphone[0] + nearest, *microphone[1:]
+    best, best_miss = tuple(min(max(x, MARGIN_M), most) for x, most in zip(beside, high, strict=True)), math.inf
     for _ in range(200):
         azimuth, distance = rng.uniform(-np.pi, np.pi), rng.uniform(nearest, farthest)
-        height = min(rng.uniform(*(height_m or config.source_height_m)), size[2] - MARGIN_M)
+        height = min(rng.uniform(*heights), high[2])
         if abs(rise := height - microphone[2]) >= distance * STEEPEST:
             continue
-        ground = np.sqrt(distance**2 - rise**2)
-        point = np.asarray([microphone[0] + ground * np.cos(azimuth), microphone[1] + ground * np.sin(azimuth), height])
-        inside = np.clip(point, low, size - MARGIN_M)
-        miss = float(np.abs(inside - point).max())
+        ground = math.sqrt(distance**2 - rise**2)
+        point = microphone[0] + ground * math.cos(azimuth), microphone[1] + ground * math.sin(azimuth), height
+        inside = tuple(min(max(x, least), most) for x, least, most in zip(point, low, high, strict=True))
+        miss = max(abs(x - y) for x, y in zip(inside, point, strict=True))
         # A place right at the microphone has no direction.
-        if miss < best_miss and np.linalg.norm(inside - microphone) >= 0.8 * nearest:
+        if miss < best_miss and math.dist(inside, microphone) >= 0.8 * nearest:
             best, best_miss = inside, miss
         if miss == 0.0:
-            return point
-    beside = np.clip([microphone[0] + nearest, *microphone[1:]], MARGIN_M, size - MARGIN_M)
-    return best if best_miss < np.inf else np.asarray(beside)
+            return np.asarray(point)
+    return np.asarray(best)
 
 
 def _at_elevation(room: Room, config: RoomsConfig, span_deg: tuple[float, float], rng: np.random.Generator) -> Floats:
@@ -178,104 +179,88 @@ def _at_elevation(room: Room, config: RoomsConfig, span_deg: tuple[float, float]
 
 def direction(room: AnyRoom, source_m: Floats) -> tuple[float, float, float]:
     """Return true azimuth (degrees, positive left, ±180 behind), elevation (degrees) and distance (metres)."""
-    offset = np.asarray(source_m) - np.asarray(room.microphone_m)
-    ground = float(np.hypot(offset[0], offset[1]))
-    return (
-        float(np.degrees(np.arctan2(offset[1], offset[0]))),
-        float(np.degrees(np.arctan2(offset[2], ground))),
-        float(np.linalg.norm(offset)),
-    )
+    azimuth, elevation, distance = map(float, directions(room, source_m))
+    return azimuth, elevation, distance
 
 
-def response(room: AnyRoom, source_m: Floats, channels: int, tail: int, facing: tuple[float, ...] = ()) -> Response:
-    """Return the impulse response (channels, S) of a source: W, Y (2) or W, Y, Z, X (4); 1/r amplitude, 1 at 1 m.
-
-    Args:
-        room: the room.
-        source_m: (3,) position.
-        channels: 2 or 4.
-        tail: which of the room's late fields follows the early part.
-        facing: see `early_response`; measured responses have the directivity of their source.
-    """
-    if isinstance(room, MeasuredRoom):
-        return room.response_at(source_m, channels)
-    early, mixing_s = early_response(room, source_m, channels, facing)
-    total = late_response(room, mixing_s, channels, tail)
-    if total.shape[1] < early.shape[1]:
-        total = np.pad(total, ((0, 0), (0, early.shape[1] - total.shape[1])))
-    total[:, : early.shape[1]] += early
-    return total
+def directions(room: AnyRoom, sources_m: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return what `direction` does of sources (..., 3), each (...)."""
+    x, y, z = np.moveaxis(sources_m - np.asarray(room.microphone_m), -1, 0)
+    ground = np.hypot(x, y)
+    return np.degrees(np.arctan2(y, x)), np.degrees(np.arctan2(z, ground)), np.hypot(ground, z)
 
 
-def early_response(
-    room: Room, source_m: Floats, channels: int, facing: tuple[float, ...] = ()
-) -> tuple[Response, float]:
-    """Return the image sources' part (channels, S) and the time in seconds at which the diffuse part takes over.
+def early_responses(
+    room: Room, sources_m: Floats, channels: int, facing: Floats | None = None
+) -> list[tuple[Response, float]]:
+    """Return of every source the image sources' part (channels, S) and when the diffuse part takes over, in seconds.
+
+    Channels are W, Y (2) or W, Y, Z, X (4); amplitudes fall with 1/r and are 1 at 1 m.
 
     Args:
         room: the room.
-        source_m: (3,) position.
+        sources_m: (P, 3) positions.
         channels: 2 or 4.
-        facing: (3,) the way that the source faces, of a length from 0 (it radiates alike to all sides) to 1 (from
-            nearly all round at low frequencies to a cardioid at high ones); empty: 0. Its power stays what it is.
+        facing: (P, 3) the way that each source faces, of a length from 0 (it radiates alike to all sides) to 1 (from
+            nearly all round at low frequencies to a cardioid at high ones); None: 0. Its power stays what it is.
     """
-    images, damping = _images(room, source_m)
+    images, damping = _images(room, sources_m)
     offset = images - np.asarray(room.microphone_m)
-    distance = np.maximum(np.linalg.norm(offset, axis=1), 0.1)
+    distance = np.maximum(np.sqrt(np.einsum("pij,pij->pi", offset, offset)), 0.1)
     # The field mixes after about as many milliseconds as the root of the volume, twice that to be safe.
-    mixing_s = float(distance.min()) / SPEED_OF_SOUND + max(0.02, 0.002 * np.sqrt(room.volume_m3))
-    delay = distance / SPEED_OF_SOUND
-    kept = delay < mixing_s + FADE_S
-    if facing:
-        damping = damping * _beam(room, offset / distance[:, None], np.asarray(facing))
-    offset, distance, delay, damping = offset[kept], distance[kept], delay[kept], damping[:, kept]
-    unit = offset / distance[:, None]
+    mixing_s = distance.min(axis=1) / SPEED_OF_SOUND + max(0.02, 0.002 * np.sqrt(room.volume_m3))
+    source, image = np.nonzero(distance < SPEED_OF_SOUND * (mixing_s + FADE_S)[:, None])
+    offset, distance, damping = offset[source, image], distance[source, image], damping[:, image]
+    delay, unit = distance / SPEED_OF_SOUND, offset / distance[:, None]
+    if facing is not None:
+        damping = damping * _beam(_reflections(room.reflections)[image], unit, facing[source])
     gains = np.stack([np.ones(len(unit)), unit[:, 1], unit[:, 2], unit[:, 0]][:channels])
-    fade = np.cos(0.5 * np.pi * np.clip((delay - mixing_s) / FADE_S, 0.0, 1.0))
-    weights = damping[:, None, :] * gains[None] * (fade / distance)
-    length = int((mixing_s + FADE_S) * SAMPLE_RATE) + 2 * SINC_HALF + 2
+    fade = np.cos(0.5 * np.pi * np.clip((delay - mixing_s[source]) / FADE_S, 0.0, 1.0))
+    weights = (damping[:, None] * (gains * (fade / distance))).reshape(-1, len(source), 1)
     position = delay * SAMPLE_RATE
-    taps = np.floor(position).astype(np.int64)[:, None] + np.arange(1 - SINC_HALF, 1 + SINC_HALF)
-    lag = taps - position[:, None]
-    kernel = np.sinc(lag) * (0.5 + 0.5 * np.cos(np.pi * lag / SINC_HALF))
-    index = np.clip(taps, 0, length - 1).ravel()
-    trains = np.stack(
-        [[np.bincount(index, (kernel * w[:, None]).ravel(), minlength=length) for w in band] for band in weights]
-    )
-    return join_bands(trains.astype(np.float32)), mixing_s
+    whole = np.floor(position)
+    # A windowed sinc around each arrival: sines and cosines of one number per image, and what a whole sample adds.
+    part, taps = np.maximum(position - whole, 1e-20)[:, None], np.arange(1 - SINC_HALF, 1 + SINC_HALF)
+    signs, angle, turn = 1.0 - 2.0 * (taps % 2), np.pi * part / SINC_HALF, np.pi * taps / SINC_HALF
+    window = 0.5 + 0.5 * (np.cos(angle) * np.cos(turn) + np.sin(angle) * np.sin(turn))
+    kernel = np.sin(np.pi * part) * signs / (np.pi * (part - taps)) * window
+    lengths = ((mixing_s + FADE_S) * SAMPLE_RATE).astype(np.int64) + 2 * SINC_HALF + 2
+    longest, shape = int(lengths.max()), (len(damping), channels, len(lengths), -1)
+    place = np.clip(whole.astype(np.int64)[:, None] + taps, 0, lengths[source, None] - 1)
+    index, count = (place + longest * source[:, None]).ravel(), longest * len(lengths)
+    bands = [np.bincount(index, (one * kernel).ravel(), count).astype(np.float32) for one in weights]
+    trains = np.stack(bands).reshape(shape)
+    early = [join_bands(trains[:, :, number, :length]) for number, length in enumerate(lengths)]
+    return list(zip(early, mixing_s.tolist(), strict=True))
 
 
-def late_response(room: Room, mixing_s: float, channels: int, tail: int) -> Response:
-    """Return the diffuse part (channels, S) of a response, rising at the mixing time (seconds)."""
-    late = _diffuse_field(room, channels, tail % TAILS).copy()
-    begin, end = int(mixing_s * SAMPLE_RATE), int((mixing_s + FADE_S) * SAMPLE_RATE) + 2
-    time = np.arange(begin, min(end, late.shape[1]), dtype=np.float32) / SAMPLE_RATE
+def unrisen_field(room: Room, mixing_s: float, channels: int, tail: int) -> Response:
+    """Return what, added to a diffuse field, lets it rise at the mixing time (seconds): its negative up to there."""
+    field = diffuse_field(room, channels, tail)[:, : int((mixing_s + FADE_S) * SAMPLE_RATE) + 2]
+    time = np.arange(field.shape[1], dtype=np.float32) / SAMPLE_RATE
     rise = np.sin(0.5 * np.pi * np.clip((time - mixing_s) / FADE_S, 0.0, 1.0)).astype(np.float32)
-    late[:, :begin] = 0.0
-    late[:, begin : begin + len(rise)] *= rise
-    return late
+    return field * (rise - np.float32(1.0))
 
 
-def _images(room: Room, source_m: Floats) -> tuple[Floats, Floats]:
-    """Return image positions (I, 3) and their amplitude damping (bands, I), in single precision as pyroomacoustics."""
-    number = _reflections(room.reflections)
-    size, source = np.asarray(room.size_m, np.float32), np.asarray(source_m, np.float32)
-    mirrored = np.where(number % 2 == 1, size - source, source)
-    return np.asarray(number.astype(np.float32) * size + mirrored, np.float64), _damping(room)
+def _images(room: Room, sources_m: Floats) -> tuple[Floats, Floats]:
+    """Return positions (P, I, 3) and amplitude damping (bands, I) of images, in single precision as pyroomacoustics."""
+    size, source = np.asarray(room.size_m, np.float32), np.asarray(sources_m, np.float32)[:, None]
+    begin, odd, damping = _damping(room)
+    return np.asarray(begin + np.where(odd, size - source, source), np.float64), damping
 
 
-def _beam(room: Room, arriving: Floats, facing: Floats) -> Floats:
+def _beam(reflected: npt.NDArray[np.int64], arriving: Floats, facing: Floats) -> Floats:
     """Return (bands, I) what a directed source sends towards each image's path, its mean power over the sphere 1.
 
     Args:
-        room: the room.
+        reflected: (I, 3) how often each image is reflected.
         arriving: (I, 3) unit vectors from the microphone to the images.
-        facing: see `early_response`.
+        facing: (I, 3) see `early_responses`.
     """
-    strength = float(np.linalg.norm(facing))
+    strength = np.linalg.norm(facing, axis=1)
     # A path that is reflected an odd number of times along an axis left the source the other way along it.
-    leaving = -arriving * np.where(_reflections(room.reflections) % 2 == 1, -1.0, 1.0)
-    towards = leaving @ facing / max(strength, 1e-9)
+    leaving = -arriving * np.where(reflected % 2 == 1, -1.0, 1.0)
+    towards = (leaving * facing).sum(axis=1) / np.maximum(strength, 1e-9)
     share = 0.5 * strength * BEAM[:, None]
     return np.asarray((1.0 - share + share * towards) / np.sqrt((1.0 - share) ** 2 + share**2 / 3.0))
 
@@ -290,8 +275,11 @@ def _reflections(order: int) -> npt.NDArray[np.int64]:
 
 
 @functools.lru_cache(maxsize=256)
-def _damping(room: Room) -> Floats:
-    """Return (bands, I): what the walls leave of every image's amplitude, wherever in the room the source is."""
+def _damping(room: Room) -> tuple[Response, npt.NDArray[np.bool_], Floats]:
+    """Return of every image (I, 3) where its mirror room begins and along which axes that is turned round.
+
+    And (bands, I) what the walls leave of its amplitude; all of it wherever in the room the source is.
+    """
     number = _reflections(room.reflections)
     kept = np.sqrt(np.float32(1.0) - np.asarray(room.absorption, np.float32))
     powers = [np.ones_like(kept)]
@@ -308,22 +296,25 @@ def _damping(room: Room) -> Floats:
             (2 * axis + 1, np.where(positive, many[:, axis], few[:, axis])),
         ):
             damping *= table[times, wall].T
-    return damping.astype(np.float64)
+    size = np.asarray(room.size_m, np.float32)
+    return number.astype(np.float32) * size, number % 2 == 1, damping.astype(np.float64)
 
 
 @functools.lru_cache(maxsize=128)
-def _diffuse_field(room: Room, channels: int, number: int) -> Response:
+def diffuse_field(room: Room, channels: int, tail: int) -> Response:
     """Return one of a room's diffuse fields (channels, S): noise in every band under its exponential decay.
 
     Energy per second of a source of amplitude 1 at 1 m: 4πc/V, times 10^(-6 t / RT60): the density of image sources
     times the energy that each brings.
     """
     # The room's own numbers seed the noise, so that a field belongs to its room and not to the order of calls.
-    rng = np.random.default_rng([number, *np.asarray([*room.size_m, *room.microphone_m]).view(np.uint64).tolist()])
+    rng = np.random.default_rng(
+        [tail % TAILS, *np.asarray([*room.size_m, *room.microphone_m]).view(np.uint64).tolist()]
+    )
     length = round(min(1.2 * max(room.rt60_s), LONGEST_TAIL_S) * SAMPLE_RATE)
     time = np.arange(length, dtype=np.float32) / SAMPLE_RATE
     density = 4.0 * np.pi * SPEED_OF_SOUND / room.volume_m3 / SAMPLE_RATE
-    white = rng.standard_normal((4, length), dtype=np.float32)[:channels] * np.float32(np.sqrt(density))
+    white = rng.standard_normal((channels, length), dtype=np.float32) * np.float32(np.sqrt(density))
     white[1:] *= np.float32(np.sqrt(1.0 / 3.0))
     decays = np.stack([np.exp(np.float32(-6.9078 / t) * time) for t in room.rt60_s])
     return decay_in_bands(white, decays)

@@ -129,6 +129,7 @@ class ClipMaker:
 
     def __init__(self, job: SimulationPlan, shared: Path | None = None) -> None:
         """Take a job, and the folder in which its processes share dry sounds, if they do."""
+        np.empty(31 << 20, np.uint8)  # the C library keeps twice the largest block given back: arrays stay at hand
         self.job = job
         self.bank = open_bank(job.sounds, job.taxonomy, job.sound_config, job.seed)
         self.bank.shared = shared
@@ -280,7 +281,7 @@ def _make_missing(job: SimulationPlan, sounds: Path, workers: int, quiet: bool) 
                 advance()
             return
         batches = split_by_room(job, missing, min(max(FEWEST, len(missing) // (8 * workers)), MOST))
-        for count in share_work(_make_batch, batches, workers, "simulates", _start, (job, sounds)):
+        for count in share_work(_make_batch, batches, workers, "simulates", _start, (job, sounds), too=True):
             advance(count)
 
 

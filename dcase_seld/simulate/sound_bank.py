@@ -132,9 +132,9 @@ class SoundBank:
         members = list(groups.values())[int(rng.choice(len(groups), p=weights / weights.sum()))]
         return members[int(rng.integers(len(members)))]
 
-    def sound(self, recording: Recording) -> Sound:
-        """Return the mono sound of a recording at 24 kHz, (S,), peak 1."""
-        return self._keep(recording).astype(np.float32) / np.float32(32767.0)
+    def sound(self, recording: Recording, begin: int = 0, end: int | None = None) -> Sound:
+        """Return the mono sound of a recording at 24 kHz, (S,), peak 1, or its samples from `begin` to `end`."""
+        return self._keep(recording)[begin:end].astype(np.float32) / np.float32(32767.0)
 
     def samples(self, recording: Recording) -> int:
         """Return the length of a recording at 24 kHz."""

@@ -55,6 +55,16 @@ def test_processes_share_the_work_and_one_that_is_killed_is_told():
         list(share_work(end_this_process, [[0]], 1, "counts"))
 
 
+def tell_process(number):
+    time.sleep(0.01)
+    return number, os.getpid()
+
+
+def test_the_process_that_shares_work_can_do_some_of_it_while_the_others_start():
+    found = dict(share_work(tell_process, range(40), 2, "counts", too=True))
+    assert sorted(found) == list(range(40)) and len(set(found.values())) == 2 and found[39] == os.getpid()
+
+
 def test_each_process_computes_with_one_thread(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.delenv("OPENCV_FOR_THREADS_NUM", raising=False)

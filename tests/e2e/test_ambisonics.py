@@ -19,7 +19,7 @@ from dcase_seld.model.config import FrontEndConfig
 from dcase_seld.model.frontend import FrontEnd
 from dcase_seld.model.types import ModelInput, SeldTarget
 from dcase_seld.simulate.config import RoomsConfig
-from dcase_seld.simulate.rooms import Room, direction, early_response, sample_room, sample_source
+from dcase_seld.simulate.rooms import Room, direction, early_responses, sample_room, sample_source
 from dcase_seld.train.augment import rotate
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -31,7 +31,7 @@ DEAD = Room((9.0, 9.0, 9.0), ((0.9999,) * 6,) * 6, (0.05,) * 6, (4.5, 4.5, 4.5),
 def heard(room: Room, place: np.ndarray, seed: int) -> torch.Tensor:
     """Return noise from a place as the networks get it: (1, 4, S), rounded to 16 bits as the simulator writes it."""
     noise = np.random.default_rng(seed).standard_normal(12_000).astype(np.float32)
-    response = early_response(room, place, 4)[0]
+    response = early_responses(room, place[None], 4)[0][0]
     wet = np.stack([np.convolve(noise, channel)[:12_000] for channel in response])
     return torch.from_numpy(to_int16(0.05 * wet).astype(np.float32) / 32768.0)[None]
 

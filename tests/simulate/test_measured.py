@@ -6,7 +6,7 @@ import pytest
 from dcase_seld.core.errors import SeldError
 from dcase_seld.media.audio import write_wav
 from dcase_seld.simulate.measured_rooms import load_rooms, measured_room
-from dcase_seld.simulate.rooms import direction, response
+from dcase_seld.simulate.rooms import direction
 
 
 def foa(azimuth_deg, distance_m, latency=100, gain=0.2):
@@ -33,7 +33,7 @@ def test_wav_responses_become_rooms_with_their_positions_levels_and_delays(tmp_p
     for place, azimuth, distance in zip(hall.places_m, (30, -60, 170), (1.0, 2.0, 1.5), strict=True):
         found = direction(hall, place)
         assert found == pytest.approx((azimuth, 0, distance), abs=1e-6)
-        w, y = response(hall, place, 2, 0)
+        w, y = hall.response_at(place, 2)
         onset = int(np.abs(w).argmax())
         assert onset == pytest.approx(distance / 343 * 24000, abs=1)
         assert w[onset] * distance == pytest.approx(1.0, abs=0.02)
@@ -45,9 +45,9 @@ def test_stereo_responses_cannot_become_first_order(tmp_path):
     write_wav(tmp_path / "a.wav", foa(10, 1.0)[:2], 24000)
     (tmp_path / "responses.csv").write_text("file,azimuth,elevation,distance\na.wav,10,0,1\n")
     (room,) = load_rooms(tmp_path)
-    assert response(room, room.places_m[0], 2, 0).shape[0] == 2
+    assert room.response_at(room.places_m[0], 2).shape[0] == 2
     with pytest.raises(SeldError, match="are stereo"):
-        response(room, room.places_m[0], 4, 0)
+        room.response_at(room.places_m[0], 4)
 
 
 def test_azimuths_that_contradict_the_sound_are_mirrored_with_a_note(tmp_path):

@@ -8,11 +8,12 @@ from dcase_seld.simulate.rooms import (
     MATERIALS,
     SURFACES,
     _images,
+    diffuse_field,
     direction,
-    early_response,
-    response,
+    early_responses,
     sample_room,
     sample_source,
+    unrisen_field,
 )
 from dcase_seld.simulate.synthesis import BANDS_HZ
 
@@ -29,6 +30,25 @@ def at(room, azimuth_deg, distance_m, elevation_deg=0.0):
     return np.asarray(room.microphone_m) + distance_m * np.asarray(
         [np.cos(az) * np.cos(el), np.sin(az) * np.cos(el), np.sin(el)]
     )
+
+
+def early_response(room, place, channels, facing=None):
+    """What `early_responses` returns of one source; it is that of the source among others."""
+    ways = None if facing is None else np.asarray([facing, facing])
+    (sound, mixing_s), other = early_responses(room, np.asarray([place, place]), channels, ways)
+    assert np.array_equal(sound, other[0]) and mixing_s == other[1]
+    return sound, mixing_s
+
+
+def response(room, place, channels, tail):
+    """The whole response of a source: early part, and the diffuse field from its time on."""
+    early, mixing_s = early_response(room, place, channels)
+    field = diffuse_field(room, channels, tail).copy()
+    unrisen = unrisen_field(room, mixing_s, channels, tail)
+    field[:, : unrisen.shape[1]] += unrisen
+    field = np.pad(field, ((0, 0), (0, max(0, early.shape[1] - field.shape[1]))))
+    field[:, : early.shape[1]] += early
+    return field
 
 
 def direct(response_, distance_m):
@@ -48,8 +68,8 @@ def test_images_are_those_of_pyroomacoustics_to_the_bit():
         box.add_microphone(list(room.microphone_m))
         box.add_source(list(place))
         box.image_source_model()
-        images, damping = _images(room, place)
-        assert np.array_equal(images, box.sources[0].images.T) and len(images) > 6
+        images, damping = _images(room, place[None])
+        assert np.array_equal(images[0], box.sources[0].images.T) and len(images[0]) > 6
         assert np.array_equal(damping, box.sources[0].damping[: len(BANDS_HZ)])
 
 
@@ -139,7 +159,7 @@ def test_a_source_that_faces_the_microphone_is_louder_than_one_that_turns_its_ba
     place = at(room, 30, 2.0)
     toward = (np.asarray(room.microphone_m) - place) / 2.0
     plain, front, back, none = (
-        early_response(room, place, 2, facing)[0] for facing in ((), tuple(toward), tuple(-toward), (1e-9, 0.0, 0.0))
+        early_response(room, place, 2, facing)[0] for facing in (None, toward, -toward, (1e-9, 0.0, 0.0))
     )
     assert np.allclose(none, plain, atol=1e-6)
     direct = round(2.0 / 343 * SAMPLE_RATE)
@@ -151,5 +171,5 @@ def test_a_source_that_faces_the_microphone_is_louder_than_one_that_turns_its_ba
     assert level(front, 8000) - level(back, 8000) > 15 > 3 > level(front, 200) - level(back, 200) > 0
     ways = np.random.default_rng(0).standard_normal((300, 3))
     ways /= np.linalg.norm(ways, axis=1, keepdims=True)
-    power = np.mean([np.square(early_response(room, place, 2, tuple(way))[0][0]).sum() for way in ways])
+    power = np.mean([np.square(early_response(room, place, 2, way)[0][0]).sum() for way in ways])
     assert power == pytest.approx(np.square(plain[0]).sum(), rel=0.1)

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import fft
 
 from dcase_seld.core.classes import DCASE2025, Taxonomy
 from dcase_seld.core.config import parse_config
@@ -16,10 +15,11 @@ from dcase_seld.corpus.splits import SplitConfig, assign
 from dcase_seld.media.audio import read_audio
 from dcase_seld.recipe.stage import Context
 from dcase_seld.simulate.config import ClipCounts, SceneConfig, SoundsConfig
-from dcase_seld.simulate.render import _convolve_all, hear_scene, label_scene, render_scene, to_stereo
+from dcase_seld.simulate.render import add_parts, hear_scene, label_scene, render_scene, to_stereo
 from dcase_seld.simulate.scenes import read_prior
 from dcase_seld.simulate.simulation import SOUNDS, ClipMaker, SimulationPlan, missing_clips, simulate, split_by_room
 from dcase_seld.simulate.sound_bank import procedural_bank
+from dcase_seld.simulate.synthesis import LANES, PART, spectra_of
 from dcase_seld.stages.data import SIMULATE_STAGE as STAGE
 from dcase_seld.stages.data import SimulateConfig
 
@@ -167,17 +167,22 @@ def test_clips_of_a_room_are_made_together(tmp_path):
     assert batches == [[("train", i) for i in b] for b in train] + [[("test", i) for i in b] for b in ([0, 2], [1, 3])]
 
 
-def test_convolutions_made_together_are_those_made_alone_to_the_bit():
+def test_a_sum_of_parts_is_that_of_their_convolutions_from_before_the_clip_to_beyond_its_end():
     rng = np.random.default_rng(0)
-    lengths = [(3000, 700), (3000, 700), (2500, 1200), (3000, 701), (1, 1), (3000, 700)]
-    pairs = [tuple(rng.standard_normal(shape, np.float32) for shape in (s, (2, i))) for s, i in lengths]
-    for (dry, impulse), wet in zip(pairs, _convolve_all(pairs), strict=True):
-        size = fft.next_fast_len(len(dry) + impulse.shape[1] - 1, real=True)
-        for response, heard in zip(impulse, wet, strict=True):
-            alone = fft.irfft(fft.rfft(dry, size) * fft.rfft(response, size), size)
-            assert np.array_equal(heard, alone[: len(dry) + len(response) - 1]) and heard.dtype == np.float32
-            assert np.abs(heard - np.convolve(dry.astype(float), response)).max() < 1e-3
-    assert _convolve_all([]) == []
+    samples = 2 * PART + 3000
+    shapes = [(-PART - 7, 900, 2 * PART), (-40, 30_000, 5), (PART, 1, 1), (0, 4000, 25_000), (samples - 9, 9, 700)]
+    parts, expected = [], np.zeros((2, samples))
+    for start, length, response in shapes:
+        dry, near, field = (rng.standard_normal(s).astype(np.float32) for s in (length, (2, response), (2, 30_000)))
+        empty = start == 0
+        parts.append((start, dry, near, spectra_of([(field, 0)])[0][: 0 if empty else None]))
+        field[:, :response] += 0 if response > 30_000 else near[:, :30_000]
+        for channel, heard in enumerate(near if empty else field):
+            wet = np.convolve(dry.astype(float), heard)[max(0, -start) : samples - start]
+            expected[channel, max(0, start) : max(0, start) + len(wet)] += wet
+    assert len(parts) > LANES
+    assert np.abs(add_parts(parts, 2, samples) - expected).max() < 1e-5 * np.abs(expected).max()
+    assert not add_parts([], 4, 7).any() and add_parts([], 4, 7).shape == (4, 7)
 
 
 def test_another_seed_is_another_set(tmp_path):
