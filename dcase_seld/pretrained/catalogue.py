@@ -21,6 +21,7 @@ from typing import Any
 
 from dcase_seld.core.config import cache_folder as cache_folder
 from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.files import refuse_no_weights
 from dcase_seld.core.reading import read_json
 
 PACKAGE = "package "
@@ -153,6 +154,8 @@ def find_model(name_or_path: str | Path, kind: str) -> Path:
     """
     path = Path(name_or_path).expanduser()
     if path.exists():
+        if not path.is_dir():  # said before the first step, not when it is this model's turn
+            refuse_no_weights(path)
         return path
     name = str(name_or_path)
     for model in KNOWN_MODELS:

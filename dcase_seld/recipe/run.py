@@ -261,7 +261,9 @@ def _require_ready(plan: Plan, todo: Sequence[str]) -> None:
         try:
             fetch([plan.steps[name].step.config for name in names], False)
         except SeldError as error:
-            where = [f"{name} ({plan.steps[name].step.stage.name})" for name in names if _lacks(fetch, plan, name)]
+            own = {name: _lacks(fetch, plan, name) for name in names}
+            alike = [name for name in names if own[name] == error.problem] or [name for name in names if own[name]]
+            where = [f"{name} ({plan.steps[name].step.stage.name})" for name in alike]
             found[error.problem, error.remedy] = where
     if found:
         lines = [f"step {', '.join(names)}: {problem}" for (problem, _), names in found.items()]
@@ -269,13 +271,13 @@ def _require_ready(plan: Plan, todo: Sequence[str]) -> None:
         raise SeldError("\n  ".join(lines), " ".join([*remedies, "Nothing was run."]))
 
 
-def _lacks(fetch: Fetch, plan: Plan, name: str) -> bool:
-    """Return whether a step by itself misses something that cannot be fetched."""
+def _lacks(fetch: Fetch, plan: Plan, name: str) -> str:
+    """Return what a step by itself misses and cannot be fetched, or ""."""
     try:
         fetch([plan.steps[name].step.config], False)
-    except SeldError:
-        return True
-    return False
+    except SeldError as error:
+        return error.problem
+    return ""
 
 
 def _outside_entries(plan: Plan, name: str) -> dict[str, list[dict[str, Any]]]:

@@ -20,7 +20,7 @@ from dcase_seld.pretrained.catalogue import (
     find_model,
     model_folder_of,
 )
-from dcase_seld.pretrained.fetch import check_model, pull_model, wanted_model
+from dcase_seld.pretrained.fetch import bring_models, check_model, pull_model, wanted_model
 
 
 @pytest.fixture
@@ -130,3 +130,10 @@ def test_commands(cache, tmp_path):
     made = runner.invoke(main, ["models", "make-random", "clap", str(tmp_path / "clap"), "--seed", "5"])
     assert made.exit_code == 0 and "random" in made.output
     assert json.loads((tmp_path / "clap" / MARKER).read_text())["seed"] == 5
+
+
+def test_a_pointer_in_place_of_weights_is_told_before_anything_runs(tmp_path):
+    path = tmp_path / "clap.pt"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1863587953\n")
+    with pytest.raises(SeldError, match="Git LFS pointer"):
+        bring_models([(str(path), "clap")], now=False)
