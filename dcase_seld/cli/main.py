@@ -38,14 +38,8 @@ COMMANDS = {
         "dcase_seld.cli.results:ensemble",
         "Average several checkpoints, and tune the ensemble on validation data.",
     ),
-    "package-submission": (
-        "dcase_seld.cli.submission:package_submission",
-        "Make the zip that the challenge takes.",
-    ),
-    "check-submission": (
-        "dcase_seld.cli.submission:check_submission",
-        "Check a submission zip against every rule.",
-    ),
+    "package-submission": ("dcase_seld.cli.submission:package_submission", "Make the zip that the challenge takes."),
+    "check-submission": ("dcase_seld.cli.submission:check_submission", "Check a submission zip against every rule."),
     "data": ("dcase_seld.cli.data:data", "Download, check, count, convert and simulate data."),
     "models": ("dcase_seld.cli.models:models", "List, fetch and check pre-trained models."),
     "model-summary": (
@@ -53,10 +47,7 @@ COMMANDS = {
         "Show a recipe's networks: layers, shapes, parameters, memory.",
     ),
     "people": ("dcase_seld.cli.show:people", "Find people's keypoints in pictures and videos."),
-    "show": (
-        "dcase_seld.cli.show:show",
-        "Draw a clip: events over time, frames, keypoints; with sound as a video.",
-    ),
+    "show": ("dcase_seld.cli.show:show", "Draw a clip: events over time, frames, keypoints; with sound as a video."),
 }
 """Command name → (module:attribute, loaded when the command is called; its line in the group's help)."""
 

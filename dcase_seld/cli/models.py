@@ -128,12 +128,7 @@ def model_summary(
     written: dict[str, Any] = {}
     for name, config, task, clips in _networks(source, wanted, overrides):
         summary = summarise(
-            config,
-            task,
-            clips=batch or clips,
-            video_frames=video_frames,
-            tokens_per_frame=video_tokens,
-            depth=depth,
+            config, task, clips=batch or clips, video_frames=video_frames, tokens_per_frame=video_tokens, depth=depth
         )
         if str(json_file) != "-":
             _print(name, summary)

@@ -295,11 +295,7 @@ def _tracks(sources: list[int]) -> list[int]:
 
 
 def pair_rows(
-    references: Groups,
-    in_truth: Integers,
-    predictions: Groups,
-    in_guess: Integers,
-    cost: Apart,
+    references: Groups, in_truth: Integers, predictions: Groups, in_guess: Integers, cost: Apart
 ) -> tuple[Integers, Integers, Integers]:
     """Return the reference row, the predicted row and the common group of every matched pair.
 

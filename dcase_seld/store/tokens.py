@@ -128,11 +128,7 @@ class TokenWriter:
         return -(-len(self.names) // self.clips_per_shard)
 
     def write(
-        self,
-        shard: int,
-        tokens: npt.NDArray[Any],
-        mirror: npt.NDArray[Any] | None = None,
-        mask: Bools | None = None,
+        self, shard: int, tokens: npt.NDArray[Any], mirror: npt.NDArray[Any] | None = None, mask: Bools | None = None
     ) -> None:
         """Write one shard: tokens (clips, *shape), and the mirrored tokens and the mask where the spec has them."""
         start = shard * self.clips_per_shard

@@ -156,9 +156,7 @@ class TrainConfig(Config):
         description="0: every clip once an epoch; 1: rare classes are shown about as often as frequent ones",
     )
     train_on: tuple[Literal["train", "val", "test"], ...] = Field(
-        ("train",),
-        min_length=1,
-        description="splits that are trained on; with val among them nothing is validated",
+        ("train",), min_length=1, description="splits that are trained on; with val among them nothing is validated"
     )
     lr: float = Field(default=1e-3, gt=0, description="peak learning rate of AdamW")
     schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="learning rate over time")
