@@ -8,8 +8,9 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
@@ -83,8 +84,7 @@ def progress(title: str, total: int, unit: str, quiet: bool) -> Iterator[Callabl
                 nonlocal done, before
                 done += count
                 passed = time.monotonic() - began
-                # What is counted at once was made by an earlier run.
-                before = done if passed < 0.1 else before
+                before = done if passed < 0.1 else before  # counted at once: made by an earlier run
                 pace = passed / (done - before) if done > before else 0.0
                 left = f", {duration(pace * (total - done))} left" if pace and done < total else ""
                 tell(f"{title}: {done:,} of {total:,} {unit}{left}" + (f" ({note})" if note else ""))
@@ -150,19 +150,20 @@ def share_work(
     Raises:
         SeldError: a process was ended from outside.
     """
-    context = multiprocessing.get_context("spawn")
     with deaf_to_ctrl_c():  # its locks start the tracker of shared memory
-        pool = ProcessPoolExecutor(workers - too, mp_context=context, initializer=_begin, initargs=(start, start_with))
+        pool = ProcessPoolExecutor(workers - too, multiprocessing.get_context("spawn"), _begin, (start, start_with))
+    left = deque(pieces)
     try:
         with deaf_to_ctrl_c(), _alone():
-            jobs = {pool.submit(work, piece): piece for piece in pieces}
+            jobs = {pool.submit(work, left.popleft()) for _ in range(min(len(left), 3 * workers) if too else len(left))}
         if too and start is not None:
             start(*start_with)
-        while too and (last := next((job for job in reversed(jobs) if job.cancel()), None)):
-            yield work(jobs.pop(last))
-            for job in [job for job in jobs if job.done()]:
-                yield (job.result(), jobs.pop(job))[0]
-        yield from (job.result() for job in as_completed(jobs))
+        while jobs:  # none is ever cancelled: a pool whose processes are ended stumbles over such
+            if left:
+                yield work(left.pop())
+            done = {job for job in jobs if job.done()} if left else wait(jobs, return_when=FIRST_COMPLETED).done
+            jobs = jobs - done | {pool.submit(work, left.popleft()) for _ in range(min(len(left), len(done)))}
+            yield from (job.result() for job in done)
     except BrokenProcessPool as error:
         raise SeldError(
             f"A process that {doing} was ended from outside (by the system, if memory ran out).",
@@ -244,8 +245,7 @@ def _begin(start: Callable[..., None] | None, start_with: tuple[Any, ...]) -> No
 
 
 def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
+    if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
         os._exit(1)
 

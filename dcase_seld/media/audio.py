@@ -327,6 +327,7 @@ def _require(path: Path) -> None:
         raise _unreadable(path, error) from error
     if not present:
         kind = "is no regular file" if path.is_symlink() or path.exists() else "does not exist"
+        kind = "is a folder" if path.is_dir() else kind
         raise SeldError(f"The sound file {path} {kind}.", "Check the path.")
 
 

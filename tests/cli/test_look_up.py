@@ -33,7 +33,8 @@ def test_stages_lists_every_stage_and_what_it_makes():
 def test_a_stage_tells_its_keys_nested_ones_too_each_once():
     said = call("stages", "train")
     lines = said.splitlines()
-    assert "  epochs    whole number, ≥ 1; default 20" in lines and "      passes over the training clips" in lines
+    place = lines.index("  epochs    whole number, ≥ 1, ≤ 1000000; default 20")
+    assert lines[place + 1] == "      passes over the training clips"
     assert sum(line.startswith("  model.encoder.layers ") for line in lines) == 1
     assert "model with kind crnn: The challenge's baseline network: CNN, GRU, self-" in said.replace("\n  ", " ")
     with pytest.raises(SeldError, match=r"no stage 'trian'. Did you mean train\?"):
@@ -115,7 +116,8 @@ def test_a_step_of_a_recipe_tells_what_it_sets_and_what_that_means():
     assert any(line.startswith('  loss.distance_loss = "active"    everywhere or active') for line in said)
     assert any(line.startswith("  model.encoder.shortcut_bands = 8 ") for line in said)
     one = call("explain", "--recipe", "quickstart", "finetune_1.epochs").splitlines()
-    assert one == ["finetune_1: epochs = 6    whole number, ≥ 1; default 20", "    passes over the training clips"]
+    assert one[0] == "finetune_1: epochs = 6    whole number, ≥ 1, ≤ 1000000; default 20"
+    assert one[1:] == ["    passes over the training clips"]
     assert "finetune_1: keep_top is not set" in call("explain", "--recipe", "quickstart", "finetune_1.keep_top")
     assert call("explain", "--recipe", "quickstart", "train.lr") == call("explain", "train.lr")
     for key, near in (("finetun_1", "finetune_1"), ("finetune_1.eopchs", "train.epochs")):

@@ -27,7 +27,7 @@ ENVIRONMENT = {"DCASE25_ROOT": "x", "DCASE25_EVAL": "x", "SOUNDS": "x", "PICTURE
 def commands(beginning):
     """Return the documented commands that follow some words, as (environment, words)."""
     block = re.search(beginning + r".*?```sh\n(.*?)```", PAGE, re.DOTALL)[1]
-    for line in block.strip().splitlines():
+    for line in block.strip().replace("\\\n", " ").splitlines():
         words = shlex.split(line)
         environment = dict(word.split("=", 1) for word in words if "=" in word and not word.startswith("-"))
         words = [word for word in words if word not in {f"{k}={v}" for k, v in environment.items()}]
