@@ -49,22 +49,26 @@ LONGEST_VALUE = 80
 ConfigType = TypeVar("ConfigType", bound=BaseModel)
 
 
-def describe_errors(error: ValidationError, model: type[BaseModel], where: str = "") -> list[str]:
-    """Return one line per validation error: path, what is wrong, what was got, and a near field name."""
-    lines = []
+def located_errors(error: ValidationError, model: type[BaseModel]) -> list[tuple[tuple[int | str, ...], str]]:
+    """Return per validation error its keys as the user wrote them, and what is wrong, was got, or was meant."""
+    found = []
     for item in error.errors():
-        location = [str(part) for part in item["loc"]]
-        path = ".".join(([where] if where else []) + location)
+        place, fields = _place_in(model, item["loc"])
         if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(location[-1], _fields_at(model, item["loc"][:-1]), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            lines.append(f"{path}: unknown key{hint}")
+            near = difflib.get_close_matches(str(place[-1]), fields, n=1)
+            text = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
         elif item["type"] == "missing":
-            lines.append(f"{path}: required, but missing")
+            text = "required, but missing"
         else:
             message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{path}: {message[0].lower()}{message[1:]}, got {_short(item['input'])}")
-    return lines
+            text = f"{message[:1].lower()}{message[1:]}, got {_short(item['input'])}"
+        found.append((place, text))
+    return found
+
+
+def describe_errors(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """Return one line per validation error, which begins with its keys."""
+    return [f"{'.'.join(map(str, place))}: {text}" for place, text in located_errors(error, model)]
 
 
 def parse_config(model: type[ConfigType], data: Any, where: str) -> ConfigType:
@@ -80,20 +84,25 @@ def parse_config(model: type[ConfigType], data: Any, where: str) -> ConfigType:
         raise SeldError(f"{where} has {len(lines)} error(s):\n  " + "\n  ".join(lines)) from error
 
 
-def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Return the field names of the nested model at a location of an error."""
+def _place_in(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[tuple[int | str, ...], list[str]]:
+    """Return the keys that a user wrote at the location of an error, and the fields that could stand for the last."""
     current: Any = model
     choices: list[Any] = []
+    place: list[int | str] = []
+    fields: dict[str, Any] = {}
     for part in location:
         fields = getattr(current, "model_fields", {})
+        place.append(part)
         if part in fields:
-            annotation = fields[part].annotation
+            annotation = fields[str(part)].annotation
             choices = [a for a in (annotation, *getattr(annotation, "__args__", ())) if hasattr(a, "model_fields")]
             current = choices[0] if choices else current
         else:  # the tag of a union, which pydantic writes between a field and what is wrong inside it
             tagged = [c for c in choices if "kind" in c.model_fields and c.model_fields["kind"].default == part]
-            current = tagged[0] if tagged else current
-    return list(getattr(current, "model_fields", {}))
+            if tagged:
+                current, choices = tagged[0], []
+                place.pop()
+    return tuple(place), list(fields)
 
 
 def _short(value: Any) -> str:

@@ -13,11 +13,12 @@ import hashlib
 import importlib
 import importlib.abc
 import importlib.util
+import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -39,10 +40,10 @@ class Plugin:
 
 
 class Registry:
-    """Entries by name: `built_in` (name → "module:attribute") and those of plug-ins; `what` names one in errors."""
+    """Entries by name: `built_in` (name → "module:attribute") and those of plug-ins, called with what `takes` says."""
 
-    def __init__(self, what: str, built_in: Mapping[str, str] | None = None) -> None:
-        self.what, self._built_in = what, dict(built_in or {})
+    def __init__(self, what: str, built_in: Mapping[str, str] | None = None, takes: str = "") -> None:
+        self.what, self.takes, self._built_in = what, takes, dict(built_in or {})
         self._added: dict[str, tuple[Any, Plugin]] = {}
 
     def __contains__(self, name: object) -> bool:
@@ -72,11 +73,11 @@ class Registry:
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.names) or 'none'}"
         return f"There is no {self.what} {name!r}; {hint}"
 
-    def add(self, name: str, entry: Any) -> None:
-        """Add an entry of the plug-in that is being loaded.
+    def add(self, name: str, entry: Any, function: Any = None) -> None:
+        """Add an entry of the plug-in that is being loaded; `function` does its work, by default the entry itself.
 
         Raises:
-            SeldError: the name is taken by something else.
+            SeldError: the name is taken by something else, or the function takes other arguments.
         """
         taken = self._added.get(name)
         if name in self._built_in or (taken is not None and taken[1].name != _loading().name):
@@ -84,6 +85,13 @@ class Registry:
                 f"The plug-in {_loading().name} brings a {self.what} {name!r}, a name that is taken.",
                 "Give it another name.",
             )
+        try:
+            inspect.signature(function or entry).bind(*self.takes.split(", ")) if self.takes else None
+        except TypeError as error:
+            raise SeldError(
+                f"The {self.what} {name!r} of the plug-in {_loading().name} is called with other arguments: {error}.",
+                f"Let it take ({self.takes}).",
+            ) from error
         self._added[name] = (entry, _loading())
 
     def plugin_of(self, name: str) -> Plugin | None:
@@ -91,27 +99,22 @@ class Registry:
         return self._added[name][1] if name in self._added else None
 
 
-ENCODERS = Registry(
-    "encoder",
-    {
-        "conformer": "dcase_seld.model.encoders:SeldEncoder",
-        "resnet_conformer": "dcase_seld.model.encoders:SeldEncoder",
-    },
-)
+_KINDS = ("conformer", "resnet_conformer")
+ENCODERS = Registry("encoder", dict.fromkeys(_KINDS, "dcase_seld.model.encoders:SeldEncoder"), "settings, shape")
 _FEATURES = ("log_mel", "ild", "stpacc", "mid_side", "coherence", "intensity", "intensity_vector")
-FEATURES = Registry("feature", {name: f"dcase_seld.model.features:{name.upper()}" for name in _FEATURES})
-LOSS_TERMS = Registry(
-    "loss term", {"adpit": "dcase_seld.train.losses:adpit_loss", "angle": "dcase_seld.train.losses:angle_term"}
-)
-AUGMENTATIONS = Registry("augmentation")
+_PLACES = {name: f"dcase_seld.model.features:{name.upper()}" for name in _FEATURES}
+FEATURES = Registry("feature", _PLACES, "spectrum, bank")
+_TERMS = {"adpit": "dcase_seld.train.losses:adpit_loss", "angle": "dcase_seld.train.losses:angle_term"}
+LOSS_TERMS = Registry("loss term", _TERMS, "out, target")
+AUGMENTATIONS = Registry("augmentation", takes="x, target, which, rng")
 _ENCODER_FILES = {"clap": "clap", "owlvit": "owlvit", "onnx": "onnx", "yamnet": "onnx", "voice": "voice"}
 SEMANTIC_ENCODERS = Registry(
     "semantic encoder", {kind: f"dcase_seld.pretrained.{file}:from_config" for kind, file in _ENCODER_FILES.items()}
 )
-VISUAL_RULES = Registry("visual rule", {"body": "dcase_seld.vision.rules:judge"})
+VISUAL_RULES = Registry("visual rule", {"body": "dcase_seld.vision.rules:judge"}, "events, seen")
 METRICS = Registry("metric")
 """Those of plug-ins; `scoring.figures.metric` registers them, and its table holds the built-in ones too."""
-STAGES = Registry("stage")
+STAGES = Registry("stage", takes="config, inputs, out, context")
 REGISTRIES = (ENCODERS, FEATURES, LOSS_TERMS, AUGMENTATIONS, SEMANTIC_ENCODERS, VISUAL_RULES, METRICS, STAGES)
 
 
@@ -157,10 +160,15 @@ def feature(
         levels: the maps are levels in dB.
         channels: of which recordings: stereo or foa. `spectrum` is (B, channels, frames, bins), complex; `bank`
             (bins, F).
+
+    Raises:
+        SeldError: a signed map is none of the maps.
     """
+    if strange := set(signed) - set(maps):
+        raise SeldError(f"The feature {name!r} has no map {min(strange)!r}, which it calls signed.", "Mend its name.")
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        FEATURES.add(name, FeatureEntry(channels, tuple(maps), tuple(signed), levels, function))
+        FEATURES.add(name, FeatureEntry(channels, tuple(maps), tuple(signed), levels, function), function)
         return function
 
     return register
@@ -212,13 +220,16 @@ def stage(name: str, produces: str, config: type, **options: Any) -> Callable[[C
     """
 
     def register(run: Callable[..., Any]) -> Callable[..., Any]:
-        STAGES.add(name, StageEntry(name, produces, config, run, options))
+        STAGES.add(name, StageEntry(name, produces, config, run, options), run)
         return run
 
     return register
 
 
 def _decorator(registry: Registry, name: str) -> Callable[[Any], Any]:
+    if not isinstance(name, str):
+        raise SeldError(f"A {registry.what} has no name.", "Write one in brackets behind it.")
+
     def register(entry: Any) -> Any:
         registry.add(name, entry)
         return entry
@@ -231,7 +242,7 @@ _loaded: dict[str, Plugin] = {}
 
 
 def _loading() -> Plugin:
-    """Return the plug-in that is being loaded; what is registered outside of one belongs to the calling program."""
+    """Return the plug-in that is being loaded, or else the calling program."""
     return _stack[-1] if _stack else Plugin("the calling program", "")
 
 
@@ -274,37 +285,35 @@ def _is_file(place: str) -> bool:
 def _load(place: str) -> Plugin:
     if place in _loaded:
         return _loaded[place]
-    name = PREFIX + re.sub(r"\W", "_", Path(place).stem) if _is_file(place) else place
+    depth, origin = len(_stack), place
     try:
-        if _is_file(place):
-            source = Path(place).read_bytes()
-        else:
-            found = importlib.util.find_spec(place)
-            if found is None or found.origin is None:
+        if not _is_file(place):
+            origin = getattr(importlib.util.find_spec(place), "origin", None) or ""
+            if not origin:
                 raise SeldError(f"The plug-in {place!r} is no installed module and no file.", "Check its name.")
-            source = Path(found.origin).read_bytes()
-        plugin = Plugin(Path(place).name if _is_file(place) else place, hashlib.sha256(source).hexdigest())
-        with _registering(plugin):
-            if not _is_file(place):
-                importlib.import_module(place)
-            elif name not in sys.modules:
-                _run_file(place, name)
-    except (OSError, ImportError, SyntaxError) as error:
-        raise SeldError(f"The plug-in {place} cannot be loaded: {error}.", "Mend it, or leave it out.") from error
+        sha256 = hashlib.sha256(Path(origin).read_bytes()).hexdigest()
+        plugin = Plugin(Path(place).name if _is_file(place) else place, sha256)
+        _stack.append(plugin)
+        _run_file(place) if _is_file(place) else importlib.import_module(place)
+    except SeldError:
+        raise
+    except Exception as error:
+        known = isinstance(error, OSError | ImportError | SyntaxError)
+        lines = [one.lineno for one in traceback.extract_tb(error.__traceback__) if one.filename == place]
+        what = f"{f'line {lines[-1]}: ' if lines else ''}{'' if known else f'{type(error).__name__}: '}{error}"
+        raise SeldError(f"The plug-in {place} cannot be loaded: {what}.", "Mend it, or leave it out.") from error
+    finally:
+        del _stack[depth:]
     _loaded[place] = plugin
     return plugin
 
 
-@contextmanager
-def _registering(plugin: Plugin) -> Iterator[None]:
-    _stack.append(plugin)
-    try:
-        yield
-    finally:
-        _stack.pop()
-
-
-def _run_file(place: str, name: str) -> ModuleType:
+def _run_file(place: str) -> None:
+    name = PREFIX + re.sub(r"\W", "_", Path(place).stem)
+    if name in sys.modules:
+        if not Path(place).samefile(other := str(sys.modules[name].__file__)):
+            raise SeldError(f"The plug-ins {other} and {place} have one name.", "Rename one of the two files.")
+        return
     spec = importlib.util.spec_from_file_location(name, place)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -314,7 +323,6 @@ def _run_file(place: str, name: str) -> ModuleType:
     except BaseException:
         del sys.modules[name]
         raise
-    return module
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -20,6 +20,7 @@ from torch.nn import functional
 from dcase_seld.core.geometry import Channels
 from dcase_seld.core.registry import FEATURES, FeatureEntry
 from dcase_seld.model.config import FrontEndConfig
+from dcase_seld.model.types import require_shape
 
 N_FFT = 1024
 """Samples of one frame."""
@@ -286,8 +287,13 @@ def feature_of(name: str) -> Feature:
     """
     entry = FEATURES[name]
     if isinstance(entry, FeatureEntry):
-        maps = {entry.channels: entry.maps}
-        return Feature(maps, lambda s: entry.function(s.spectrum, s.bank), entry.levels, entry.signed)
+
+        def made(s: Spectra) -> Tensor:
+            found = entry.function(s.spectrum, s.bank)
+            shape = (len(s.wave), len(entry.maps), None, s.bank.shape[1])
+            return require_shape(f"The feature {name}", found, shape, "clips, maps, frames, mel bands")
+
+        return Feature({entry.channels: entry.maps}, made, entry.levels, entry.signed)
     assert isinstance(entry, Feature)
     return entry
 

@@ -25,7 +25,7 @@ from dcase_seld.model.config import MOST_PARAMETERS, CrnnConfig, HeadConfig, Sel
 from dcase_seld.model.conformer import ConformerLayer, CrossModalConformer, to_all_tokens, to_own_moment
 from dcase_seld.model.encoders import Crnn, EncoderShape
 from dcase_seld.model.frontend import FrontEnd
-from dcase_seld.model.types import ModelInput, SeldOutput, Tokens
+from dcase_seld.model.types import ModelInput, SeldOutput, Tokens, require_shape
 
 FIRST_LENGTH = -2.0
 """Logit of an ACCDOA vector's length in an untrained polar head: 0.12."""
@@ -224,6 +224,8 @@ class SeldNetwork(nn.Module):
         else:
             shape = EncoderShape(inputs, config.frontend.mels, config.frontend.frames_per_label)
             encoder = ENCODERS[config.encoder.kind](config.encoder, shape)
+            if not isinstance(getattr(encoder, "width", None), int):
+                raise SeldError(f"The encoder {config.encoder.kind!r} has no width.", "Set self.width in its __init__.")
             width, cross = int(encoder.width), config.cross_modal
             self.encoder, self.fusion = encoder, nn.ModuleDict()
             if self.needs and width % cross.heads:
@@ -239,6 +241,7 @@ class SeldNetwork(nn.Module):
             for name, one in config.fusion.items():
                 assert one.width is not None
                 self.fusion[name] = CrossModalConformer(width, one.width, cross)
+        self.width = width
         self.head = SeldHead(config.head, width, len(task.classes), onscreen, GEOMETRIES[task.geometry].dimensions)
 
     @property
@@ -262,6 +265,8 @@ class SeldNetwork(nn.Module):
         frames = x.shape[2] // self.config.frontend.frames_per_label
         tokens = self._tokens(inputs.tokens, len(x))
         x = self.encoder(x, tokens)
+        rows = frames if x.ndim < 2 or x.shape[1] % frames else x.shape[1]
+        require_shape("The encoder", x, (len(features), rows, self.width), "clips, label frames, the encoder's width")
         for layer in self.conformer:
             x = layer(x)
         for name, layer in self.fusion.items():

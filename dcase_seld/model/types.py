@@ -12,6 +12,25 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from dcase_seld.core.errors import SeldError
+
+
+def require_shape(who: str, given: object, shape: tuple[int | None, ...], words: str) -> Tensor:
+    """Return what a plug-in gave, a tensor of this shape; None stands for any length, `words` name the dimensions.
+
+    Raises:
+        SeldError: it is something else.
+    """
+    got = tuple(given.shape) if isinstance(given, Tensor) else None
+    if got is None or len(got) != len(shape) or any(b is not None and a != b for a, b in zip(got, shape, strict=True)):
+        wanted = ", ".join("any" if one is None else str(one) for one in shape)
+        raise SeldError(
+            f"{who} gave {type(given).__name__ if got is None else f'a tensor of shape {got}'}.",
+            f"Let it return a tensor of shape ({wanted}): {words}.",
+        )
+    assert isinstance(given, Tensor)
+    return given
+
 
 class SeldOutput(NamedTuple):
     """Multi-ACCDOA output with distance and on-screen logit.

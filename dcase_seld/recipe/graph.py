@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from dcase_seld.core.config import Config, describe_errors, known_networks
+from dcase_seld.core.config import Config, known_networks, located_errors
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.registry import loaded_plugins
 from dcase_seld.recipe.load import Recipe
@@ -87,10 +87,7 @@ def build(recipe: Recipe, registry: Registry, *, check_outside: bool = False) ->
         try:
             config = stage.config.model_validate(data)
         except ValidationError as error:
-            texts = describe_errors(error, stage.config)
-            for item, text in zip(error.errors(), texts, strict=True):
-                place: KeyPath = tuple(item["loc"])
-                said = text.removeprefix(".".join(map(str, place))).removeprefix(": ")
+            for place, said in located_errors(error, stage.config):
                 recipe.complain(("steps", name, *place), said)
             _look_up(recipe, name, tuple(written_fields(stage.config, data)), stages, missing)
             continue

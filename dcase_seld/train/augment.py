@@ -78,7 +78,10 @@ class Augment:
             inputs = gain(inputs, torch.where(which, level_db, 0.0), self.frontend)
         for name, probability in config.own.items():
             if (which := drawn(probability)).numpy().any():
-                inputs, target = AUGMENTATIONS[name](inputs, target, _there(which, target.count), generator)
+                given = AUGMENTATIONS[name](inputs, target, _there(which, target.count), generator)
+                if not (isinstance(given, tuple) and [*map(type, given)] == [ModelInput, SeldTarget]):
+                    raise SeldError(f"The augmentation {name} did not give x and target.", "Let it return both.")
+                inputs, target = given
         if config.mask or config.filter:
             inputs = extracted(inputs, self.frontend)
             assert inputs.features is not None

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dcase_seld.core.registry import LOSS_TERMS
-from dcase_seld.model.types import SeldOutput, SeldTarget
+from dcase_seld.model.types import SeldOutput, SeldTarget, require_shape
 from dcase_seld.store.source import StoreSource
 from dcase_seld.train.config import TrainConfig
 
@@ -244,7 +244,10 @@ def make_loss(config: TrainConfig, sources: Sequence[StoreSource]) -> Callable[[
             return parts
         target = target.of_tracks(output.distance.shape[3])
         weights = {name: share * parts.weights.get(name, 1.0) for name in parts.terms}
-        terms = {**parts.terms, **{name: term(output, target) for name, term in own.items()}}
+        terms = dict(parts.terms)
+        for name, term in own.items():
+            given = term(output, target)
+            terms[name] = require_shape(f"The loss term {name}", given, (), "one number, a mean over clips")
         return parts._replace(terms=terms, weights={**weights, **{name: config.loss.terms[name] for name in own}})
 
     return loss

@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dcase_seld.core.errors import SeldError
+from dcase_seld.core.registry import FEATURES, LOSS_TERMS, STAGES, VARIABLE, load_plugins
+
 IDEAS = Path(__file__).parent / "ideas.py"
 RECIPE = """
 plugins: [ideas.py]
@@ -115,3 +118,67 @@ def test_a_plug_in_that_is_not_there_or_fails_is_a_sentence(tmp_path):
                         ("taken.py", "a name that is taken"), ("no_such_module", "no installed module")):  # fmt: skip
         done = call(tmp_path, "status", "x.yaml", "--plugin", name)
         assert done.returncode == 1 and words in done.stderr, done.stderr
+
+
+# What a user gets wrong in a file, and words of the sentence that says so.
+FAULTY = {
+    "x = nowhere\n": "line 2: NameError: name 'nowhere'",
+    "1 / 0\n": "line 2: ZeroDivisionError",
+    "@s.loss_trem('far')\ndef far(out, target): ...\n": "line 2: AttributeError",
+    "@s.loss_term\ndef far(out, target): ...\n": "A loss term has no name",
+    "@s.loss_term('far')\ndef far(out): ...\n": "Let it take (out, target)",
+    "@s.feature('far', maps=('a',))\ndef far(spectrum): ...\n": "Let it take (spectrum, bank)",
+    "@s.feature('far', maps=('a',), signed=('b',))\ndef far(spectrum, bank): ...\n": "no map 'b', which",
+    "@s.augmentation('far')\ndef far(x, target): ...\n": "Let it take (x, target, which, rng)",
+    "@s.encoder('far')\nclass Far:\n    def __init__(self, s): ...\n": "Let it take (settings, shape)",
+    "@s.visual_rule('far')\ndef far(events): ...\n": "Let it take (events, seen)",
+    "@s.stage('far', produces='csv', config=s.Config)\ndef far(config, out): ...\n": "(config, inputs, out, context)",
+}
+
+
+@pytest.mark.parametrize("text", FAULTY)
+def test_a_faulty_file_is_a_sentence_with_the_place(tmp_path, text):
+    (tmp_path / "faulty.py").write_text(f"import dcase_seld as s\n{text}")
+    with pytest.raises(SeldError) as told:
+        load_plugins([tmp_path / "faulty.py"])
+    assert FAULTY[text] in str(told.value) and VARIABLE not in os.environ
+    assert "far" not in {*LOSS_TERMS.names, *FEATURES.names, *STAGES.names}
+
+
+def test_two_files_of_one_name_are_refused(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "ideas.py").write_text("import dcase_seld\n")
+    done = call(tmp_path, "status", "x.yaml", "--plugin", "a/ideas.py", "--plugin", "b/ideas.py")
+    assert done.returncode == 1 and "have one name" in done.stderr
+    done = call(tmp_path, "status", "x.yaml", "--plugin", "a/ideas.py", "--plugin", "b/../a/ideas.py")
+    assert "x.yaml" in done.stderr and "have one name" not in done.stderr
+
+
+# What a plug-in's function gives that it must not, and words of the sentence that says so.
+WRONG = {
+    "@s.loss_term('far')\ndef far(out, target):\n    return 0.0\n": "The loss term far gave float",
+    "@s.loss_term('far')\ndef far(out, target):\n    return out.distance\n": "The loss term far gave a tensor of shape",
+    "@s.feature('far', maps=('a', 'b'))\ndef far(spectrum, bank):\n    return spectrum[:, :1].abs() @ bank\n":
+        "The feature far gave a tensor of shape",
+    "@s.augmentation('far')\ndef far(x, target, which, rng):\n    return x\n": "far did not give x and target",
+    "@s.encoder('far')\nclass Far(nn.Module):\n    def __init__(self, s, shape):\n        super().__init__()\n":
+        "The encoder 'far' has no width",
+    "@s.encoder('far')\nclass Far(nn.Module):\n    def __init__(self, s, shape):\n        super().__init__()\n"
+    "        self.width = 8\n    def forward(self, x, tokens):\n        return x\n": "The encoder gave a tensor",
+}  # fmt: skip
+KEYS = {"loss_term": "loss: {terms: {adpit: 1, far: 1}}", "augmentation": "augment: {far: 1}",
+        "feature": "model: {frontend: {features: [log_mel, far]}}",
+        "encoder": "model: {encoder: {kind: far}}"}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_what_a_plug_in_must_not_give_is_a_sentence(made, tmp_path, text):
+    (tmp_path / "far.py").write_text(f"import dcase_seld as s\nfrom torch import nn\n{text}")
+    data = f"  data: {{stage: prepare, corpus: {made / 'work' / 'own' / 'scenes'}}}\n"
+    keys = KEYS[text[3 : text.index("(")]]
+    (tmp_path / "far.yaml").write_text(
+        f"steps:\n{data}  train: {{stage: train, data: data, epochs: 1, batch_size: 2, tensorboard: false, {keys}}}\n"
+    )
+    done = call(tmp_path, "run", "far.yaml", "--plugin", "far.py", "--device", "cpu", "--quiet")
+    assert done.returncode == 1 and WRONG[text] in done.stderr, done.stderr
