@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.core.classes import Taxonomy
 from dcase_seld.core.events import Events
+from dcase_seld.core.geometry import GEOMETRIES, wrap
 from dcase_seld.core.task import LABEL_RATE
 
 MAX_GAP_FRAMES = 2
 """Longest silence within one event, in label frames."""
 
 MAX_STEP_DEG = 30.0
-"""Largest change of azimuth from one row of an event to the next, in degrees."""
+"""Largest change of direction from one row of an event to the next, in degrees."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Segment:
     """One event: times in seconds, the median direction in degrees (positive left) and distance in metres.
 
     `onscreen` is what most of its frames say, None where nobody looked; `activity` their mean, NaN where it is unknown.
+    A range of azimuths goes to the left from its first to its second: 170 to -170 crosses the back. Without elevations
+    (directions of a half circle) `elevation_deg` is None.
     """
 
     clip: str
@@ -36,6 +41,7 @@ class Segment:
     onscreen: bool | None
     activity: float
     azimuth_range_deg: tuple[float, float]
+    elevation_deg: float | None = None
 
 
 def link(events: Events, max_gap: int = MAX_GAP_FRAMES, max_step_deg: float = MAX_STEP_DEG) -> list[Segment]:
@@ -44,7 +50,7 @@ def link(events: Events, max_gap: int = MAX_GAP_FRAMES, max_step_deg: float = MA
     Args:
         events: a frame table of any number of clips.
         max_gap: frames that an event may pause.
-        max_step_deg: rows further apart than this in azimuth (degrees) are two events.
+        max_step_deg: rows whose directions are further apart than this (degrees) are two events.
     """
     # Sound alone says nothing of the screen, which is no "no".
     looked = events.onscreen_probability is not None or bool(events.onscreen.any())
@@ -58,22 +64,33 @@ def link_rows(
 ) -> list[npt.NDArray[np.int64]]:
     """Return the row numbers of each event, in the order of time; every row belongs to exactly one event."""
     order = np.lexsort((events.source, events.class_index, events.frame, events.clip))
-    frames, azimuths = events.frame.tolist(), events.azimuth_deg.tolist()
+    frames, places, apart = events.frame.tolist(), events.azimuth_deg.tolist(), _difference
+    if events.elevation_deg is not None:
+        places, apart = GEOMETRIES["sphere"].to_vector(events.azimuth_deg, events.elevation_deg).tolist(), _angle_deg
     keys = list(zip(events.clip.tolist(), events.class_index.tolist(), strict=True))
     chains: list[list[int]] = []
     open_chains: dict[tuple[int, int], list[list[int]]] = {}
     for row in order.tolist():
-        frame, azimuth = frames[row], azimuths[row]
+        frame, place = frames[row], places[row]
         alive = [c for c in open_chains.get(keys[row], []) if frame - frames[c[-1]] <= max_gap + 1]
         free = [c for c in alive if frames[c[-1]] < frame]
-        nearest = min(free, key=lambda c: abs(azimuths[c[-1]] - azimuth), default=None)
-        if nearest is not None and abs(azimuths[nearest[-1]] - azimuth) <= max_step_deg:
+        nearest = min(free, key=lambda c: apart(places[c[-1]], place), default=None)
+        if nearest is not None and apart(places[nearest[-1]], place) <= max_step_deg:
             nearest.append(row)
         else:
             alive.append([row])
             chains.append(alive[-1])
         open_chains[keys[row]] = alive
     return [np.asarray(chain, dtype=np.int64) for chain in chains]
+
+
+def _difference(one: Any, other: Any) -> float:
+    return float(abs(one - other))
+
+
+def _angle_deg(one: Any, other: Any) -> float:
+    """Return the angle between two unit vectors; by their distance, which is exact for small angles too."""
+    return math.degrees(2 * math.asin(min(1.0, math.dist(one, other) / 2)))
 
 
 def tidy(events: Events, shortest: int = 0, bridged: int = 0) -> Events:
@@ -95,11 +112,16 @@ def tidy(events: Events, shortest: int = 0, bridged: int = 0) -> Events:
             frames.append((events.frame[rows[place]] + steps).astype(np.int32))
             shares.append(steps / gaps[place])
     first, last, share = np.concatenate(before), np.concatenate(after), np.concatenate(shares)
-    table = events.take(first)
+    table, azimuth, elevation = events.take(first), events.azimuth_deg, events.elevation_deg
+    between = (1 - share) * azimuth[first] + share * azimuth[last]
+    if elevation is not None:
+        between = np.where(share > 0, wrap(azimuth[first] + share * wrap(azimuth[last] - azimuth[first])), between)
+        elevation = (1 - share) * elevation[first] + share * elevation[last]
     return replace(
         table,
         frame=np.concatenate(frames).astype(np.int32),
-        azimuth_deg=(1 - share) * events.azimuth_deg[first] + share * events.azimuth_deg[last],
+        azimuth_deg=between,
+        elevation_deg=elevation,
         distance_m=(1 - share) * events.distance_m[first] + share * events.distance_m[last],
     ).sorted()
 
@@ -107,13 +129,13 @@ def tidy(events: Events, shortest: int = 0, bridged: int = 0) -> Events:
 def heard_table(segments: Sequence[Segment], taxonomy: Taxonomy, most: int = 20) -> list[str]:
     """Return lines that tell a person what was heard: class, times, where in words, how far, on screen, how sure."""
     looked = any(s.onscreen is not None for s in segments)
-    lines = [f"  {'what':26}{'from':>7}{'to':>8}   {'where':12}{'away':>7}  {'on screen  ' if looked else ''}sure"]
+    wide = 12 if all(s.elevation_deg is None for s in segments) else 22
+    lines = [f"  {'what':26}{'from':>7}{'to':>8}   {'where':{wide}}{'away':>7}  {'on screen  ' if looked else ''}sure"]
     for s in segments[:most]:
-        side = "ahead" if abs(s.azimuth_deg) < AHEAD_DEG else f"{abs(s.azimuth_deg):.0f}° {_side(s.azimuth_deg)}"
         sure = "–" if np.isnan(s.activity) else f"{min(s.activity, 1.0):.0%}"
         seen = f"{'yes' if s.onscreen else 'no':11}" if looked else ""
         lines.append(
-            f"  {taxonomy.classes[s.class_index][:25]:26}{s.onset_s:6.1f}s{s.offset_s:7.1f}s   {side:12}"
+            f"  {taxonomy.classes[s.class_index][:25]:26}{s.onset_s:6.1f}s{s.offset_s:7.1f}s   {_where(s):{wide}}"
             f"{s.distance_m:5.1f} m  {seen}{sure:>4}"
         )
     if len(segments) > most:
@@ -125,27 +147,45 @@ AHEAD_DEG = 5.0
 """Directions nearer to the middle than this are called "ahead", in degrees."""
 
 
-def _side(azimuth_deg: float) -> str:
-    return "left" if azimuth_deg > 0 else "right"
+def _side(s: Segment) -> str:
+    return f"{abs(s.azimuth_deg):.0f}° {'left' if s.azimuth_deg > 0 else 'right'}{_height(s)}"
+
+
+def _where(s: Segment) -> str:
+    return f"ahead{_height(s)}" if abs(s.azimuth_deg) < AHEAD_DEG else _side(s)
+
+
+def _height(s: Segment) -> str:
+    return (
+        "" if s.elevation_deg is None else f", {abs(s.elevation_deg):.0f}° {'up' if s.elevation_deg >= 0 else 'down'}"
+    )
 
 
 def _segment(table: Events, rows: npt.NDArray[np.int64], looked: bool) -> Segment:
-    azimuth = table.azimuth_deg[rows]
+    azimuth, elevation = table.azimuth_deg[rows], table.elevation_deg
+    low, middle, high = azimuth.min(), np.median(azimuth), azimuth.max()
+    if elevation is not None:  # azimuths on from each other, so that one behind does not lie between left and right
+        azimuth = np.unwrap(azimuth, period=360.0)
+        low, middle, high = wrap([azimuth.min(), np.median(azimuth), azimuth.max()])
     return Segment(
         clip=table.clips[table.clip[rows[0]]],
         class_index=int(table.class_index[rows[0]]),
         onset_s=float(table.frame[rows[0]]) / LABEL_RATE,
         offset_s=float(table.frame[rows[-1]] + 1) / LABEL_RATE,
-        azimuth_deg=float(np.median(azimuth)),
+        azimuth_deg=float(middle),
         distance_m=float(np.median(table.distance_m[rows])),
         onscreen=bool(table.onscreen[rows].mean() > 0.5) if looked else None,
         activity=float("nan") if table.activity is None else float(table.activity[rows].mean()),
-        azimuth_range_deg=(float(azimuth.min()), float(azimuth.max())),
+        azimuth_range_deg=(float(low), float(high)),
+        elevation_deg=None if elevation is None else float(np.median(elevation[rows])),
     )
 
 
 def to_json(segments: Iterable[Segment], taxonomy: Taxonomy) -> str:
-    """Return a JSON list of events: class name, onset and offset (s), azimuth (degrees), distance (m), on screen."""
+    """Return a JSON list of events: class name, onset and offset (s), azimuth (degrees), distance (m), on screen.
+
+    Events of the sphere have their elevation too.
+    """
     rows = [
         {
             "clip": s.clip,
@@ -155,6 +195,7 @@ def to_json(segments: Iterable[Segment], taxonomy: Taxonomy) -> str:
             "offset_s": round(s.offset_s, 2),
             "azimuth_deg": round(s.azimuth_deg, 1),
             "azimuth_range_deg": [round(edge, 1) for edge in s.azimuth_range_deg],
+            **({} if s.elevation_deg is None else {"elevation_deg": round(s.elevation_deg, 1)}),
             "distance_m": round(s.distance_m, 2),
             "onscreen": s.onscreen,
             "activity": None if np.isnan(s.activity) else round(s.activity, 3),
@@ -168,7 +209,7 @@ def to_audacity(segments: Iterable[Segment], taxonomy: Taxonomy) -> str:
     """Return an Audacity label track: onset, offset (s) and a text, separated by tabs, one event per line."""
     return "".join(
         f"{s.onset_s:.3f}\t{s.offset_s:.3f}\t{taxonomy.classes[s.class_index]} "
-        f"{abs(s.azimuth_deg):.0f}° {_side(s.azimuth_deg)} {s.distance_m:.1f} m"
+        f"{_side(s)} {s.distance_m:.1f} m"
         f"{', on screen' if s.onscreen else ''}\n"
         for s in segments
     )

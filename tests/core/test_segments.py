@@ -1,10 +1,11 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 
 from dcase_seld.core.classes import DCASE2025
 from dcase_seld.core.events import Events
-from dcase_seld.core.segments import link, to_audacity, to_json
+from dcase_seld.core.segments import heard_table, link, tidy, to_audacity, to_json
 
 
 def table(rows, clips=("a", "b"), activity=None):
@@ -52,3 +53,43 @@ def test_written_forms():
     assert row["class"] == "Bell" and row["offset_s"] == 0.1 and row["onscreen"] is True and row["activity"] == 0.75
     assert to_audacity(link(events), DCASE2025) == "0.000\t0.100\tBell 30° right 2.5 m, on screen\n"
     assert to_json([], DCASE2025) == "[]"
+
+
+def around(rows):
+    """Return a table of one class on the sphere: frame, azimuth, elevation."""
+    rows = np.array(rows, float)
+    events = table([[0, frame, 1, 0, azimuth, 1, 0] for frame, azimuth, _ in rows])
+    return replace(events, elevation_deg=rows[:, 2])
+
+
+def test_a_source_behind_is_one_event_at_the_back():
+    (one,) = link(around([[0, 170, 0], [1, 178, 10], [2, -176, 20], [3, -174, 30]]))
+    assert (one.azimuth_deg, one.elevation_deg, one.azimuth_range_deg) == (-179, 15, (170, -174))
+    (row,) = json.loads(to_json([one], DCASE2025))
+    assert (row["azimuth_deg"], row["elevation_deg"], row["azimuth_range_deg"]) == (-179, 15, [170, -174])
+    assert "179° right, 15° up" in heard_table([one], DCASE2025)[1]
+    assert "Male speech 179° right, 15° up 1.0 m" in to_audacity([one], DCASE2025)
+
+
+def test_above_all_azimuths_are_near_and_elevations_part_events():
+    assert len(link(around([[0, 0, 88], [1, 150, 88]]))) == 1
+    assert len(link(around([[0, 0, -30], [1, 0, 30]]))) == 2
+
+
+def test_a_bridged_pause_behind_goes_the_short_way():
+    events = tidy(around([[0, 170, 0], [2, -170, 20]]), bridged=1)
+    assert (events.frame.tolist(), events.azimuth_deg.tolist()) == ([0, 1, 2], [170, -180, -170])
+    assert events.elevation_deg.tolist() == [0, 10, 20]
+
+
+def test_turning_all_turns_the_events():
+    rng = np.random.default_rng(3)
+    rows = [[f, (40 * s + 7 * f + rng.normal()) % 360 - 180, 20 * s - 30] for f in range(30) for s in range(3)]
+    turned = [[f, (a + 90 + 180) % 360 - 180, e] for f, a, e in rows]
+    for one, other in zip(link(around(rows)), sorted_like(link(around(turned))), strict=True):
+        assert (one.onset_s, one.offset_s, one.elevation_deg) == (other.onset_s, other.offset_s, other.elevation_deg)
+        assert abs((other.azimuth_deg - one.azimuth_deg - 90 + 180) % 360 - 180) < 1e-9
+
+
+def sorted_like(segments):
+    return sorted(segments, key=lambda s: (s.onset_s, s.class_index, (s.azimuth_deg - 90 + 180) % 360 - 180))
