@@ -198,8 +198,7 @@ def simulate(
     Broken off, the same command goes on where it was.
     """
     from dcase_seld.core.config import parse_config
-    from dcase_seld.core.errors import SeldError
-    from dcase_seld.core.files import write_json
+    from dcase_seld.core.files import refuse_folder, write_json
     from dcase_seld.core.reading import read_json
     from dcase_seld.recipe.stage import Context
     from dcase_seld.stages.data import SIMULATE_STAGE as STAGE
@@ -211,12 +210,9 @@ def simulate(
         fields["clips"] = {**fields.get("clips", {}), **counts}
     parsed = parse_config(STAGE.config, fields, str(config or "the options"))
     settings = parsed.model_dump(mode="json")
-    plan, known = out / "simulate.json", None
-    if out.is_dir() and any(out.iterdir()):
-        known = read_json(plan) if plan.is_file() else {}
-        if known != settings:
-            what = "clips of other options" if known else "files that no simulation wrote"
-            raise SeldError(f"{out} holds {what}.", "Choose another --out, or remove the folder.")
+    plan = out / "simulate.json"
+    refuse_folder(out, plan.is_file())
+    refuse_folder(out, not plan.is_file() or read_json(plan) == settings, "clips of other options")
     out.mkdir(parents=True, exist_ok=True)
     write_json(plan, settings)
     facts = STAGE.run(parsed, {}, out, Context(workers=workers, quiet=quiet))

@@ -122,6 +122,7 @@ def ensemble(
             "Tune on val; make a store with held-out rooms (prepare, split) if there is no validation split.",
         )
     from dcase_seld.core.config import find_network, parse_config
+    from dcase_seld.core.files import refuse_folder
     from dcase_seld.infer.devices import single_device
     from dcase_seld.infer.ensemble import make_ensemble
     from dcase_seld.infer.settings import EnsembleConfig
@@ -129,8 +130,9 @@ def ensemble(
 
     if data is None:
         options |= {"select": "all", "thresholds": "none"}
-    if (out / "ensemble.json").exists() or (out.exists() and any(out.iterdir()) and not (out / ".store").exists()):
-        raise SeldError(f"{out} is not empty.", "Give another --out, or remove it.")
+    refuse_folder(
+        out, (out / ".store").exists() and not (out / "ensemble.json").exists(), "an ensemble, or other files"
+    )
     config = parse_config(EnsembleConfig, options, "The command")
     out.mkdir(parents=True, exist_ok=True)
     try:

@@ -16,6 +16,7 @@ import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -183,9 +184,7 @@ def finite(data: Any) -> Any:
 def write_csv_table(path: Path | str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a whole CSV file with a header."""
     text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(header)
-    table.writerows(rows)
+    csv.writer(text, lineterminator="\n").writerows(chain([header], rows))
     write_text(path, text.getvalue())
 
 
@@ -206,6 +205,17 @@ def refuse_inputs(output: Path, inputs: Iterable[Path]) -> None:
         with suppress(OSError):
             if output.exists() and output.samefile(given):
                 raise SeldError(f"{output} is what is read, and would be written over.", "Write to another place.")
+
+
+def refuse_folder(folder: Path, ours: bool = False, what: str = "files that this work did not make") -> None:
+    """Refuse to write into a folder that holds something, if that is not `ours`; `what` it is then.
+
+    Raises:
+        SeldError: it does, or is no folder.
+    """
+    if folder.exists() and (not folder.is_dir() or (not ours and any(folder.iterdir()))):
+        said = f"holds {what}" if folder.is_dir() else "is a file; a folder is to be written there"
+        raise SeldError(f"{folder} {said}.", "Give another place, or move it away.")
 
 
 class OutputFolder:
@@ -230,14 +240,13 @@ class OutputFolder:
             self._made = {json.loads(f'"{name}"'): mark for name, _, mark in (line.partition("\t") for line in lines)}
 
     def __enter__(self) -> OutputFolder:
-        if self.folder.exists() and not self.folder.is_dir():
-            raise SeldError(f"{self.folder} is a file; a folder is to be written there.", "Give another --out.")
+        refuse_folder(self.folder, ours=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(self, *exception: object) -> None:
         marks = {name: mark if (now := self._mark(name)) is None else now for name, mark in self._made.items()}
-        write_text(self._list, "".join(f"{_quoted(name)}\t{mark}\n" for name, mark in marks.items()))
+        write_text(self._list, "".join(f"{json.dumps(name)[1:-1]}\t{mark}\n" for name, mark in marks.items()))
 
     def file(self, name: str) -> Path:
         """Return where the file of this name is to be written.
@@ -253,23 +262,17 @@ class OutputFolder:
                 f"{path} is there already, and was not written by this command.",
                 "Give another --out, move it away, or allow it to be replaced with --overwrite.",
             )
-        # Noted before it is written: a file that a kill left half done may be written again.
+        # Noted before it is written: what a kill left half done may be written again. JSON keeps any name on a line.
         self._made[name] = ""
         with self._list.open("a", encoding="utf-8") as stream:
-            stream.write(f"{_quoted(name)}\t\n")
+            stream.write(f"{json.dumps(name)[1:-1]}\t\n")
         return path
 
     def _mark(self, name: str) -> str | None:
-        try:
+        with suppress(OSError):
             about = (self.folder / name).stat()
-        except OSError:
-            return None
-        return f"{about.st_size} {about.st_mtime_ns}"
-
-
-def _quoted(name: str) -> str:
-    """Return a file's name, which may hold line ends and what is no text, as one word of ASCII."""
-    return json.dumps(name)[1:-1]
+            return f"{about.st_size} {about.st_mtime_ns}"
+        return None
 
 
 def visible_files(folder: Path, suffixes: Iterable[str] | None = None) -> list[Path]:

@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 
 from dcase_seld.core.classes import load_taxonomy
-from dcase_seld.core.errors import SeldError
 from dcase_seld.core.event_files import write_csv
-from dcase_seld.core.files import remove_unfinished, write_bytes, write_text
+from dcase_seld.core.files import refuse_folder, remove_unfinished, write_bytes, write_text
 from dcase_seld.core.geometry import PEAK_LIMIT, foa_to_stereo, perspective_view
 from dcase_seld.core.reading import LARGEST_TABLE, read_json, read_text
 from dcase_seld.core.task import CLIP_FRAMES, CLIP_SAMPLES, LABEL_RATE, SAMPLES_PER_FRAME
@@ -75,6 +74,8 @@ def convert(job: Job, workers: int = 1, quiet: bool = True) -> dict[str, Any]:
     Raises:
         SeldError: the source or the list of clips is not as it must be, or the disk is full.
     """
+    there = job.out.iterdir() if job.out.is_dir() and not (job.out / "convert.json").is_file() else ()
+    refuse_folder(job.out, all(path.name == PLAN or path.name[0] == "." for path in there))
     recordings = {recording.name: recording for recording in find_recordings(job.source, job.video)}
     # All labels are read before anything is made: one that cannot be must not be found hours later.
     classes = _class_count(job)
@@ -117,16 +118,10 @@ def _plan(job: Job, recordings: dict[str, Recording], workers: int) -> tuple[lis
         "recordings": {name: recording.frames for name, recording in recordings.items()},
     }
     kept = job.out / "convert.json"
-    if not kept.is_file() and any(path.name != PLAN and path.name[0] != "." for path in job.out.iterdir()):
-        raise SeldError(f"{job.out} holds files that no conversion wrote.", "Choose another --out.")
     if kept.is_file() and (job.out / PLAN).is_file():
-        known = read_json(kept, remedy="Choose another --out, or remove the folder.")
+        known = read_json(kept)
         discarded = known.pop("discarded", None)
-        if not isinstance(discarded, int) or known != settings:
-            raise SeldError(
-                f"{job.out} holds clips of another conversion (other options or recordings).",
-                "Choose another --out, or remove the folder.",
-            )
+        refuse_folder(job.out, isinstance(discarded, int) and known == settings, "clips of other options or recordings")
         return read_cuts(job.out / PLAN, recordings), discarded
     if job.clips is not None:
         cuts, discarded = read_cuts(job.clips, recordings), 0

@@ -15,7 +15,7 @@ from typing import Any
 from dcase_seld.core.classes import DCASE2025, Taxonomy
 from dcase_seld.core.errors import SeldError, first_lines, listing
 from dcase_seld.core.event_files import write_csv
-from dcase_seld.core.files import replace_folder, visible_files, write_csv_table, write_json
+from dcase_seld.core.files import refuse_folder, replace_folder, visible_files, write_csv_table, write_json
 from dcase_seld.core.task import SAMPLE_RATE, frames_of
 from dcase_seld.core.work import run_threads
 from dcase_seld.corpus.ambisonic import NEAR_CM
@@ -84,8 +84,7 @@ def import_tables(job: Job, workers: int = 1, quiet: bool = True) -> dict[str, A
     Raises:
         SeldError: names the file, the line and the column that cannot be, or what was not declared.
     """
-    if job.out.exists() and (not job.out.is_dir() or any(job.out.iterdir())):
-        raise SeldError(f"{job.out} is there already.", "Give another --out, or remove it.")
+    refuse_folder(job.out)
     notes: list[str] = []
     rows = [row for table in job.tables for row in read_rows(table, job.form)]
     sounds = _find(job, rows, notes, workers, quiet)

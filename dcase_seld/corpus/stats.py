@@ -41,7 +41,7 @@ class LabelStats:
         onscreen: (C,) share of the source frames that are on screen, NaN where there are none.
         azimuth: (C, bins) histogram over AZIMUTH_EDGES, or the first of SPHERE_EDGES.
         distance: (C, bins) histogram over DISTANCE_EDGES.
-        distance_quartiles_m: (C, 3) quartiles in metres.
+        distance_quartiles_m: (C, 3) quartiles in metres, NaN where the labels give no distance (STARSS22's: all 0).
         polyphony: (P,) label frames with 1, 2, … sources at a time.
         same_class: (P,) class frames with 1, 2, … sources of one class at a time.
         sphere: (azimuths, elevations) source frames over SPHERE_EDGES; None: a half circle.
@@ -161,6 +161,7 @@ def label_stats(tables: Iterable[Events], taxonomy: Taxonomy) -> LabelStats:
             values, counts = np.unique(events.distance_m[sound == index], return_counts=True)
             known, places = np.unique(np.concatenate([apart[index][0], values]), return_inverse=True)
             apart[index] = known, np.bincount(places, np.concatenate([apart[index][1], counts])).astype(np.int64)
+    distance[[not known.any() for known, _ in apart]] = 0
     with np.errstate(invalid="ignore"):
         onscreen = seen / np.where(frames > 0, frames, np.nan)
     return LabelStats(
@@ -186,8 +187,8 @@ def _sum(first: npt.NDArray[np.int64], second: npt.NDArray[np.int64]) -> npt.NDA
 
 
 def _quartiles(values: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> list[float]:
-    """Return the quartiles of ascending values that occur so many times each, NaN of none."""
-    if not len(values):
+    """Return the quartiles of ascending values that occur so many times each, NaN of none but 0."""
+    if not values.any():
         return [math.nan] * 3
     last = np.cumsum(counts) - 1
     found = []
@@ -212,7 +213,7 @@ def _histogram(
 
 
 def table_rows(stats: LabelStats) -> list[tuple[str, ...]]:
-    """Return one row per class: name, source frames, share, clips, share on screen, median azimuth spread, distance."""
+    """Return one row per class: number, name, source frames, share, clips, share on screen, quartiles of distance."""
     total = max(int(stats.source_frames.sum()), 1)
     rows: list[tuple[str, ...]] = []
     for index, name in enumerate(stats.classes):
@@ -226,7 +227,7 @@ def table_rows(stats: LabelStats) -> list[tuple[str, ...]]:
                 f"{frames / total:.1%}",
                 f"{stats.clips_with[index]:,}",
                 f"{stats.onscreen[index]:.0%}" if frames and stats.sphere is None else "–",
-                f"{low:.1f} / {middle:.1f} / {high:.1f}" if frames else "–",
+                f"{low:.1f} / {middle:.1f} / {high:.1f}" if not math.isnan(middle) else "–",
             )
         )
     return rows

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from dcase_seld.core.errors import SeldError, first_line, listing
-from dcase_seld.core.files import refuse_no_weights, replace_folder, write_json
+from dcase_seld.core.files import refuse_folder, refuse_no_weights, replace_folder, write_json
 from dcase_seld.pretrained.catalogue import MARKER
 
 _EXTENSION = "torchaudio._extension"
@@ -172,8 +172,7 @@ def make_random_model(kind: str, folder: Path, tiny: bool = True, seed: int = 0)
     Raises:
         SeldError: the folder holds something, or the kind is unknown.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise SeldError(f"{folder} is not empty.", "Give a new folder.")
+    refuse_folder(folder)
     if kind not in ("clap", "owlvit"):
         raise SeldError(f"Models of kind {kind!r} cannot be made.", "Take clap or owlvit.")
     marker = {"random_weights": True, "kind": kind, "tiny": tiny, "seed": seed}

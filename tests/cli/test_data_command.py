@@ -71,7 +71,7 @@ def test_simulate_and_check(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "taxonomy.yaml").write_text("mine")
     foreign = run("simulate", "--out", tmp_path / "mine", "--train", 2)
-    assert foreign.returncode == 1 and "no simulation wrote" in foreign.stderr
+    assert foreign.returncode == 1 and "this work did not make" in foreign.stderr
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["taxonomy.yaml"]
     config = tmp_path / "s.yaml"
     config.write_text("clips: {train: 2, test: 1}\npolyphonie: {}\n")

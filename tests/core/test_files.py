@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import save_file
 
+from dcase_seld.cli.main import main
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.files import (
     OutputFolder,
+    refuse_folder,
     replace_folder,
     settle,
     visible_files,
@@ -195,3 +198,38 @@ def test_tables_are_bounded_and_have_no_missing_cells(tmp_path):
     path.symlink_to("/dev/zero")
     with pytest.raises(SeldError, match="a device"):
         read_table(path, "Mend it.")
+
+
+def test_folders_that_hold_something_else_are_refused_in_one_sentence(tmp_path):
+    refuse_folder(tmp_path / "new")
+    (tmp_path / "empty").mkdir()
+    refuse_folder(tmp_path / "empty")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    refuse_folder(tmp_path / "full", ours=True)
+    for place, what in (("full", "holds files that this work did not make"), ("full/notes.txt", "is a file")):
+        with pytest.raises(SeldError, match=what) as told:
+            refuse_folder(tmp_path / place)
+        assert "Give another place, or move it away." in str(told.value)
+    with pytest.raises(SeldError, match=r"notes\.txt is a file"):
+        refuse_folder(tmp_path / "full" / "notes.txt", ours=True)
+
+
+@pytest.mark.parametrize("place", ["full", "full/notes.txt"])
+def test_whatever_makes_a_folder_refuses_others(tmp_path, place):
+    """Every command that fills a folder says so before it reads or makes anything."""
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    (tmp_path / "foa").mkdir()
+    out, table = tmp_path / place, tmp_path / "t.csv"
+    table.write_text("file,onset,offset,label,azimuth,distance\n")
+    for words in (["data", "simulate", "--out", out], ["data", "import", table, "--audio", tmp_path, "--out", out],
+                  ["data", "convert", "--source", tmp_path / "foa", "--out", out],
+                  ["ensemble", "default", "--out", out], ["models", "make-random", "clap", out]):  # fmt: skip
+        done = CliRunner().invoke(main, [str(word) for word in words])
+        said = done.output + str(done.exception)
+        assert done.exit_code and ("did not make" in said or "other files" in said or "is a file" in said), (
+            words,
+            said,
+        )
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["notes.txt"]

@@ -220,10 +220,10 @@ def test_stage_writes_a_corpus(silent_source, tmp_path):
 
 def test_another_job_does_not_mix_with_what_is_there(silent_source, tmp_path):
     convert(Job(silent_source, tmp_path, count=2, video=False))
-    with pytest.raises(SeldError, match="another conversion"):
+    with pytest.raises(SeldError, match="clips of other options"):
         convert(Job(silent_source, tmp_path, count=3, video=False))
     before = sorted(silent_source.rglob("*"))
-    with pytest.raises(SeldError, match="no conversion wrote"):
+    with pytest.raises(SeldError, match="this work did not make"):
         convert(Job(silent_source, silent_source, count=2, video=False))
     assert sorted(silent_source.rglob("*")) == before
 

@@ -38,6 +38,13 @@ def test_figures(found):
     assert found.distance_quartiles_m[0, 1] == pytest.approx(1.0)
 
 
+def test_labels_without_distances_have_no_quartiles():
+    """STARSS22 gives none; they are read as 0."""
+    found = label_stats([table([(0, 0, 0, 0, 5, 0, 0), (0, 0, 1, 0, 5, 0, 0), (0, 1, 1, 0, 5, 2, 0)], "a")], TWO)
+    assert np.isnan(found.distance_quartiles_m[0]).all() and found.distance_quartiles_m[1].tolist() == [0.5, 1, 1.5]
+    assert table_rows(found)[0][-1] == "–" and found.distance[0].sum() == 0 and found.distance[1].sum() == 2
+
+
 def test_rows_and_summary(found):
     assert table_rows(found)[0][:6] == ("0", "Bark", "4", "80.0%", "2", "75%")
     text = summary(found)
