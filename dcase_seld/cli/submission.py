@@ -115,20 +115,12 @@ def package_submission(
 
 @click.command("check-submission")
 @click.argument("zip_file", metavar="ZIP", type=click.Path(path_type=Path))
-@click.option(
-    "--eval",
-    "evaluation",
-    type=click.Path(path_type=Path),
-    help="Folder of the evaluation set: every clip in it must have a CSV file, and no other.",
-)
+@click.option("--eval", "evaluation", type=click.Path(path_type=Path),
+              help="Folder of the evaluation set: every clip in it must have a CSV file, and no other.")  # fmt: skip
 @click.option("--templates", type=click.Path(path_type=Path), help="Folder with your own layout.yaml.")
 @layout_option
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    help="Also write the findings to this file; -: print them as JSON.",
-)
+@click.option("--json", "json_file", type=click.Path(path_type=Path),
+              help="Also write the findings to this file; -: print them as JSON.")  # fmt: skip
 def check_submission(
     zip_file: Path, evaluation: Path | None, templates: Path | None, edition: Edition, json_file: Path | None
 ) -> None:

@@ -17,6 +17,7 @@ from dcase_seld.core.errors import SeldError
 from dcase_seld.core.task import HORIZONTAL_FOV_DEG, VIDEO_HEIGHT, VIDEO_WIDTH
 
 Floats = npt.NDArray[np.float64]
+Heights = npt.ArrayLike | None
 
 
 def wrap(azimuth_deg: npt.ArrayLike) -> Floats:
@@ -64,7 +65,7 @@ class HalfCircle:
     dimensions = 2
     columns: ClassVar[tuple[str, ...]] = ("azimuth_deg",)
 
-    def to_vector(self, azimuth_deg: npt.ArrayLike, elevation_deg: npt.ArrayLike | None = None) -> Floats:
+    def to_vector(self, azimuth_deg: npt.ArrayLike, elevation_deg: Heights = None) -> Floats:
         """Return unit vectors (…, 2) of azimuths in degrees; a half circle has no elevation."""
         azimuth = np.radians(np.asarray(azimuth_deg, np.float64))
         return np.stack([np.cos(azimuth), np.sin(azimuth)], axis=-1)
@@ -73,9 +74,7 @@ class HalfCircle:
         """Return azimuths in degrees, folded to the front, of vectors (…, 2), and no elevation."""
         return fold(np.degrees(np.arctan2(vector[..., 1], vector[..., 0]))), None
 
-    def canonical(
-        self, azimuth_deg: npt.ArrayLike, elevation_deg: npt.ArrayLike | None = None
-    ) -> tuple[Floats, Floats | None]:
+    def canonical(self, azimuth_deg: npt.ArrayLike, elevation_deg: Heights = None) -> tuple[Floats, Floats | None]:
         """Return the azimuths that a stereo pair can tell apart, and no elevation."""
         return fold(azimuth_deg), None
 
@@ -83,8 +82,8 @@ class HalfCircle:
         self,
         azimuth_deg: npt.ArrayLike,
         other_azimuth_deg: npt.ArrayLike,
-        elevation_deg: npt.ArrayLike | None = None,
-        other_elevation_deg: npt.ArrayLike | None = None,
+        elevation_deg: Heights = None,
+        other_elevation_deg: Heights = None,
     ) -> Floats:
         """Return the difference of azimuths in degrees."""
         return np.abs(np.asarray(azimuth_deg, np.float64) - np.asarray(other_azimuth_deg, np.float64))
@@ -97,7 +96,7 @@ class Sphere:
     dimensions = 3
     columns: ClassVar[tuple[str, ...]] = ("azimuth_deg", "elevation_deg")
 
-    def to_vector(self, azimuth_deg: npt.ArrayLike, elevation_deg: npt.ArrayLike | None = None) -> Floats:
+    def to_vector(self, azimuth_deg: npt.ArrayLike, elevation_deg: Heights = None) -> Floats:
         """Return unit vectors (…, 3) of azimuths and elevations in degrees (no elevation: 0)."""
         azimuth = np.radians(np.asarray(azimuth_deg, np.float64))
         elevation = np.radians(np.zeros_like(azimuth) if elevation_deg is None else np.asarray(elevation_deg, float))
@@ -109,9 +108,7 @@ class Sphere:
         azimuth = wrap(np.degrees(np.arctan2(vector[..., 1], vector[..., 0])))
         return azimuth, np.degrees(np.arctan2(vector[..., 2], np.hypot(vector[..., 0], vector[..., 1])))
 
-    def canonical(
-        self, azimuth_deg: npt.ArrayLike, elevation_deg: npt.ArrayLike | None = None
-    ) -> tuple[Floats, Floats | None]:
+    def canonical(self, azimuth_deg: npt.ArrayLike, elevation_deg: Heights = None) -> tuple[Floats, Floats | None]:
         """Return azimuths wrapped to [-180, 180), and the elevations (none: 0)."""
         azimuth = wrap(azimuth_deg)
         return azimuth, np.zeros_like(azimuth) if elevation_deg is None else np.asarray(elevation_deg, np.float64)
@@ -120,8 +117,8 @@ class Sphere:
         self,
         azimuth_deg: npt.ArrayLike,
         other_azimuth_deg: npt.ArrayLike,
-        elevation_deg: npt.ArrayLike | None = None,
-        other_elevation_deg: npt.ArrayLike | None = None,
+        elevation_deg: Heights = None,
+        other_elevation_deg: Heights = None,
     ) -> Floats:
         """Return the great-circle angle between directions in degrees."""
         own, other = self.to_vector(azimuth_deg, elevation_deg), self.to_vector(other_azimuth_deg, other_elevation_deg)

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -64,9 +63,11 @@ def link_rows(
 ) -> list[npt.NDArray[np.int64]]:
     """Return the row numbers of each event, in the order of time; every row belongs to exactly one event."""
     order = np.lexsort((events.source, events.class_index, events.frame, events.clip))
-    frames, places, apart = events.frame.tolist(), events.azimuth_deg.tolist(), _difference
-    if events.elevation_deg is not None:
-        places, apart = GEOMETRIES["sphere"].to_vector(events.azimuth_deg, events.elevation_deg).tolist(), _angle_deg
+    frames, table, step = events.frame.tolist(), events.azimuth_deg[:, None], max_step_deg
+    if events.elevation_deg is not None:  # on the sphere the chord between directions tells how far apart they are
+        table = GEOMETRIES["sphere"].to_vector(events.azimuth_deg, events.elevation_deg)
+        step = 2 * math.sin(math.radians(min(max_step_deg, 180.0)) / 2)
+    places = table.tolist()
     keys = list(zip(events.clip.tolist(), events.class_index.tolist(), strict=True))
     chains: list[list[int]] = []
     open_chains: dict[tuple[int, int], list[list[int]]] = {}
@@ -74,23 +75,14 @@ def link_rows(
         frame, place = frames[row], places[row]
         alive = [c for c in open_chains.get(keys[row], []) if frame - frames[c[-1]] <= max_gap + 1]
         free = [c for c in alive if frames[c[-1]] < frame]
-        nearest = min(free, key=lambda c: apart(places[c[-1]], place), default=None)
-        if nearest is not None and apart(places[nearest[-1]], place) <= max_step_deg:
+        nearest = min(free, key=lambda c: math.dist(places[c[-1]], place), default=None)
+        if nearest is not None and math.dist(places[nearest[-1]], place) <= step:
             nearest.append(row)
         else:
             alive.append([row])
             chains.append(alive[-1])
         open_chains[keys[row]] = alive
     return [np.asarray(chain, dtype=np.int64) for chain in chains]
-
-
-def _difference(one: Any, other: Any) -> float:
-    return float(abs(one - other))
-
-
-def _angle_deg(one: Any, other: Any) -> float:
-    """Return the angle between two unit vectors; by their distance, which is exact for small angles too."""
-    return math.degrees(2 * math.asin(min(1.0, math.dist(one, other) / 2)))
 
 
 def tidy(events: Events, shortest: int = 0, bridged: int = 0) -> Events:

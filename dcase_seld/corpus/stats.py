@@ -76,7 +76,7 @@ class LabelStats:
 
         around: dict[str, Any] = {}
         if self.sphere is not None:
-            around = {"elevation_edges_deg": SPHERE_EDGES[1].tolist(), "sphere": plain(self.sphere)}
+            around = {"elevation_edges_deg": SPHERE_EDGES[1].tolist()}
         return {
             "clips": self.clips,
             "silent_clips": self.silent_clips,
@@ -84,19 +84,7 @@ class LabelStats:
             "azimuth_edges_deg": self.azimuth_edges.tolist(),
             "distance_edges_m": DISTANCE_EDGES.tolist(),
             **around,
-            **{
-                name: plain(getattr(self, name))
-                for name in (
-                    "source_frames",
-                    "clips_with",
-                    "onscreen",
-                    "azimuth",
-                    "distance",
-                    "distance_quartiles_m",
-                    "polyphony",
-                    "same_class",
-                )
-            },
+            **{name: plain(value) for name, value in vars(self).items() if isinstance(value, np.ndarray)},
         }
 
 

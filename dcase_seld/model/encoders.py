@@ -47,6 +47,9 @@ class ConvBlock(nn.Module):
     audio and visual embeddings for SELD", arXiv 2312.09034.
     """
 
+    always = True
+    """The shortcut is there also where the number of channels stays."""
+
     def __init__(self, inputs: int, outputs: int, time_stride: int) -> None:
         super().__init__()
         self.stride = (time_stride, 2)
@@ -54,8 +57,9 @@ class ConvBlock(nn.Module):
         self.first_norm = nn.BatchNorm2d(outputs)
         self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.second_norm = nn.BatchNorm2d(outputs)
-        self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False)
-        self.shortcut_norm = nn.BatchNorm2d(outputs)
+        direct = inputs == outputs and not self.always
+        self.shortcut = nn.Identity() if direct else nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.shortcut_norm = nn.Identity() if direct else nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output."""
@@ -67,22 +71,14 @@ class ConvBlock(nn.Module):
         return out
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(ConvBlock):
     """Maps (B, c, T', F) to (B, c2, T' / stride, F / 2): a ResNet basic block whose stride is average pooling.
 
     Source: S. Niu et al., "An experimental study on sound event localization and detection under realistic testing
     conditions", ICASSP 2023 (ResNet-Conformer).
     """
 
-    def __init__(self, inputs: int, outputs: int, time_stride: int) -> None:
-        super().__init__()
-        self.stride = (time_stride, 2)
-        self.first = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-        self.first_norm = nn.BatchNorm2d(outputs)
-        self.second = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.second_norm = nn.BatchNorm2d(outputs)
-        self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False) if inputs != outputs else nn.Identity()
-        self.shortcut_norm = nn.BatchNorm2d(outputs) if inputs != outputs else nn.Identity()
+    always = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output."""

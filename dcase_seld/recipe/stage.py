@@ -115,7 +115,7 @@ class MarkedField:
 
     def items(self) -> list[tuple[KeyPath, str]]:
         """Return every name or path in the value with its place: one for text, several for a list or mapping."""
-        return list(_leaves(self.value, self.path))
+        return [(place, str(leaf)) for place, leaf in _all_of((str, Path), self.value, self.path)]
 
 
 def marked_fields(config: BaseModel, prefix: KeyPath = ()) -> Iterator[MarkedField]:
@@ -129,7 +129,7 @@ def marked_fields(config: BaseModel, prefix: KeyPath = ()) -> Iterator[MarkedFie
         if ref is not None or outside or run_time:
             yield MarkedField((*prefix, name), ref, outside, run_time, value)
         else:
-            for place, inner in _configs(value, (*prefix, name)):
+            for place, inner in _all_of(BaseModel, value, (*prefix, name)):
                 yield from marked_fields(inner, place)
 
 
@@ -179,23 +179,10 @@ def _marks(annotation: Any) -> Iterator[Any]:
             yield from _marks(inner)
 
 
-def _configs(value: Any, place: KeyPath) -> Iterator[tuple[KeyPath, BaseModel]]:
-    if isinstance(value, BaseModel):
+def _all_of(kinds: type | tuple[type, ...], value: Any, place: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
+    """Yield what is of these kinds in lists and mappings, however deep, with its place."""
+    if isinstance(value, kinds):
         yield place, value
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from _configs(item, (*place, index))
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _configs(item, (*place, key))
-
-
-def _leaves(value: Any, place: KeyPath) -> Iterator[tuple[KeyPath, str]]:
-    if isinstance(value, (str, Path)):
-        yield place, str(value)
-    elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from _leaves(item, (*place, index))
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _leaves(item, (*place, key))
+    elif isinstance(value, (list, tuple, dict)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _all_of(kinds, item, (*place, key))

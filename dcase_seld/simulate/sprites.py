@@ -10,6 +10,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -81,8 +82,6 @@ def _shade(colour: tuple[int, int, int, int], factor: float) -> tuple[int, int, 
 
 def _person(rng: np.random.Generator, folder: str, sounding: bool) -> Image:
     """Return a standing person, 1.7 m over the drawing's height: head, hair, clothes, arms and legs in a posture."""
-    import cv2
-
     image = _canvas(128)
     skin_tone = float(rng.uniform(0.45, 1.1))
     skin = (int(min(255, 150 * skin_tone)), int(min(255, 180 * skin_tone)), int(min(255, 230 * skin_tone)), 255)
@@ -122,8 +121,6 @@ def _person(rng: np.random.Generator, folder: str, sounding: bool) -> Image:
 
 
 def _telephone(rng: np.random.Generator, folder: str, sounding: bool) -> Image:
-    import cv2
-
     image = _canvas(150)
     shell = _colour(rng, 10, 110)
     cv2.rectangle(image, (15, 6), (135, 250), shell, -1, cv2.LINE_AA)
@@ -135,8 +132,6 @@ def _telephone(rng: np.random.Generator, folder: str, sounding: bool) -> Image:
 
 def _household(rng: np.random.Generator, folder: str, sounding: bool) -> Image:
     """Return a washing machine."""
-    import cv2
-
     image = _canvas(220)
     shell = _colour(rng, 190, 250)
     cv2.rectangle(image, (8, 4), (212, 250), shell, -1, cv2.LINE_AA)
@@ -150,8 +145,6 @@ def _household(rng: np.random.Generator, folder: str, sounding: bool) -> Image:
 
 def _door(rng: np.random.Generator, folder: str, sounding: bool) -> Image:
     """Return a door; one that sounds is ajar."""
-    import cv2
-
     image = _canvas(124)
     wood = _colour(rng, 40, 190)
     cv2.rectangle(image, (2, 0), (121, 255), _shade(wood, 0.55), -1)
@@ -170,8 +163,6 @@ def _door(rng: np.random.Generator, folder: str, sounding: bool) -> Image:
 
 
 def _loudspeaker(rng: np.random.Generator, folder: str, sounding: bool) -> Image:
-    import cv2
-
     image = _canvas(150)
     box = _colour(rng, 10, 120)
     cv2.rectangle(image, (5, 2), (145, 253), box, -1, cv2.LINE_AA)
@@ -183,8 +174,6 @@ def _loudspeaker(rng: np.random.Generator, folder: str, sounding: bool) -> Image
 
 def _instrument(rng: np.random.Generator, folder: str, sounding: bool) -> Image:
     """Return a guitar or a drum."""
-    import cv2
-
     wood = _colour(rng, 40, 200)
     if rng.random() < 0.6:
         image = _canvas(110)
@@ -203,8 +192,6 @@ def _instrument(rng: np.random.Generator, folder: str, sounding: bool) -> Image:
 
 
 def _tap(rng: np.random.Generator, folder: str, sounding: bool) -> Image:
-    import cv2
-
     image = _canvas(230)
     metal = _colour(rng, 150, 230)
     cv2.rectangle(image, (40, 60), (70, 180), metal, -1)
@@ -217,8 +204,6 @@ def _tap(rng: np.random.Generator, folder: str, sounding: bool) -> Image:
 
 
 def _bell(rng: np.random.Generator, folder: str, sounding: bool) -> Image:
-    import cv2
-
     image = _canvas(220)
     metal = (int(rng.integers(30, 90)), int(rng.integers(140, 200)), int(rng.integers(170, 240)), 255)
     tilt = 12 if sounding else 0
@@ -232,8 +217,6 @@ def _bell(rng: np.random.Generator, folder: str, sounding: bool) -> Image:
 
 def _stand_in(rng: np.random.Generator, folder: str, sounding: bool) -> Image:
     """Return a polygon whose number of corners and colour follow from the class's name."""
-    import cv2
-
     timbre = np.random.default_rng(zlib.crc32(folder.encode("utf-8")))
     colour, corners = _colour(timbre), int(timbre.integers(3, 9))
     image = _canvas(PIXELS)

@@ -192,7 +192,7 @@ def test_several_sound_encoders_are_each_heard():
     [
         ({"kind": "crn"}, "kind must be conformer or crnn"),
         ({"kind": "crn", "encoder": {"channels": [16] * 40}}, r"got \{'kind': 'crn', .{60,70}…$"),
-        ({"kind": "crnn", "encoder": {}}, r"crnn\.encoder: unknown key$"),
+        ({"kind": "crnn", "encoder": {}}, r"  model\.encoder: unknown key$"),
         ({"kind": "crnn", "front": {}}, r"did you mean 'frontend'"),
         ({"fusion": ["owlvit"]}, "owlvit needs track: b"),
         ({"encoder": {"layer": 2}}, "did you mean 'layers'"),
