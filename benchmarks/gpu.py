@@ -2,8 +2,9 @@
 
 Bare steps (waveform to update, nothing else) of the full-size audio network, the trainer with its augmentation and
 weight average and how busy it keeps the device, kernel time by kind, the front end alone, the baseline in the trainer;
-then what the cores beside it do: embedding and simulation by numbers of processes. Last what deterministic kernels
-cost, whether they give the same weights twice, whether bf16 learns like fp32, and recorded kernels (CUDA graphs).
+both with fused and recorded kernels (CUDA graphs); then what the cores do: embedding and simulation by numbers
+of processes. Last what deterministic kernels cost, whether they give the same weights twice, whether bf16 learns like
+fp32, and fused kernels alone.
 Sound, tokens and labels are noise. A part that fails or takes longer than `--part` seconds says so and the next one
 follows; what would begin after `--budget` seconds is left out. The JSON is written after every part. Without a GPU the
 same runs on the CPU (`--small`).
@@ -337,19 +338,22 @@ def main() -> None:
         section("front end alone", lambda: front_end(arguments))
         crnn = described(arguments, {"kind": "crnn"})
         section("baseline in the trainer", lambda: trained(arguments, crnn, store, [], folder / "crnn"))
-        if not arguments.no_compile:
-            fused = described(arguments, model, compile=True)
-            section("bare step, compiled", lambda: bare(arguments, True))
-            section("trainer, compiled", lambda: trained(arguments, fused, store, tokens, folder / "fused"))
+        if cuda and not arguments.no_compile:
+            recorded = described(arguments, model, compile=True, cuda_graphs=True)
+            section("bare step, compiled, CUDA graphs", lambda: bare(arguments, True, True))
+            section(
+                "trainer, compiled, CUDA graphs", lambda: trained(arguments, recorded, store, tokens, folder / "graphs")
+            )
         section("simulation", lambda: simulation(arguments, folder))
         section("embedding by YAMNet", lambda: embedding(arguments))
         section("bare step, deterministic", lambda: deterministic(arguments))
         section("trainings alike", lambda: alike(arguments, store, folder))
-        if cuda and not arguments.no_compile:
-            section("bare step, compiled, CUDA graphs", lambda: bare(arguments, True, True))
-    pairs = {"": ("trainer", "bare step"), ", compiled": ("trainer, compiled", "bare step, compiled")}
-    for word, (one, other) in pairs.items():
-        rates = [results.get(name, {}).get("clips_per_s") for name in (one, other)]
+        if not arguments.no_compile:
+            fused = described(arguments, model, compile=True)
+            section("bare step, compiled", lambda: bare(arguments, True))
+            section("trainer, compiled", lambda: trained(arguments, fused, store, tokens, folder / "fused"))
+    for word in ("", ", compiled, CUDA graphs", ", compiled"):
+        rates = [results.get(name + word, {}).get("clips_per_s") for name in ("trainer", "bare step")]
         if all(rates):
             results[f"trainer over bare step{word}"] = rates[0] / rates[1]
             print(f"{f'trainer over bare step{word}':34} {rates[0] / rates[1]:.2f}")

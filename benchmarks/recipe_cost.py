@@ -184,9 +184,11 @@ def measure_network(path: Path, name: str, clips: int, threads: int) -> None:
     optimizer = torch.optim.AdamW(model.parameters())
     average = WeightAverage(model, config.ema) if config.ema else None
     inputs, target = batch_of(model, clips, "cpu", shapes.get("owlvit", (5, 577, 512)))
+    wave = inputs.wave
+    assert wave is not None
     with torch.no_grad():
-        hearing = processor_seconds(lambda: model.frontend.extract(inputs.wave), 1)
-        cached = inputs._replace(features=model.frontend.extract(inputs.wave), wave=None)
+        hearing = processor_seconds(lambda: model.frontend.extract(wave), 1)
+        cached = inputs._replace(features=model.frontend.extract(wave), wave=None)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result = {"training": processor_seconds(lambda: training_step(model, optimizer, cached, target, half=False))}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

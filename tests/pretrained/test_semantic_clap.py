@@ -162,5 +162,5 @@ def test_weights_in_the_older_format_are_read_too(clap, folder, tmp_path):
 
 
 def test_an_occupied_folder_is_not_overwritten(folder):
-    with pytest.raises(SeldError, match="not empty"):
+    with pytest.raises(SeldError, match="holds files that this work did not make"):
         make_random_model("clap", folder)
