@@ -27,7 +27,7 @@ from dcase_seld.core.task import sample_times
 from dcase_seld.media.frames import read_picture
 from dcase_seld.media.writing import write_video
 from dcase_seld.pretrained.pose import pull_pose
-from dcase_seld.scoring.official import score_events
+from dcase_seld.scoring.official import score_clips
 from dcase_seld.vision.fit import fit_weights
 from dcase_seld.vision.keypoints import ClipPeople, find_in_video
 from dcase_seld.vision.people import Image, PeopleConfig, PeopleFinder
@@ -122,7 +122,7 @@ def main() -> None:
     print(f"{'':32} {'on/off accuracy':>16} {'F20/1':>7} {'F20/1/on-off':>13} {'DOA error on screen':>20}")
     for name, events in rows.items():
         # Pooled over classes: only three of the thirteen occur here.
-        scores = score_events(events, reference, average="micro")
+        scores = score_clips(events, reference, average="micro")[0]
         error = float(np.abs(events.azimuth_deg - reference.azimuth_deg)[on].mean())
         accuracy = float(np.mean(events.onscreen == on))
         print(f"{name:32} {accuracy:16.3f} {scores.f_score:7.3f} {scores.f_score_onscreen or 0:13.3f} {error:19.1f}°")

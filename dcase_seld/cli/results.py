@@ -286,14 +286,15 @@ def _print_table(found: list[dict[str, Any]]) -> None:
     # Names and settings are long: they follow below, by the number of the row, so that 80 columns are enough.
     table = Table(box=None, header_style="bold", pad_edge=False)
     shown = [brief_figures(run["val"]) for run in found]
-    for heading in ("", "epochs", *shown[0], "parameters", "clips/s", "time"):
+    headings = list(dict.fromkeys(heading for one in shown for heading in one))
+    for heading in ("", "epochs", *headings, "parameters", "clips/s", "time"):
         table.add_column(heading, justify="right", no_wrap=True)
     for number, run in enumerate(found, 1):
         seconds = int(run["seconds"])
         table.add_row(
             str(number),
             f"{run.get('best_epoch', 0)}/{run['epochs']}",
-            *shown[number - 1].values(),
+            *(shown[number - 1].get(heading, "–") for heading in headings),
             f"{run['parameters']:,}",
             f"{run.get('clips_per_second', 0):,.0f}",
             f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}",

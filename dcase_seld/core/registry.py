@@ -101,7 +101,7 @@ class Registry:
 
 _KINDS = ("conformer", "resnet_conformer")
 ENCODERS = Registry("encoder", dict.fromkeys(_KINDS, "dcase_seld.model.encoders:SeldEncoder"), "settings, shape")
-_FEATURES = ("log_mel", "ild", "stpacc", "mid_side", "coherence", "intensity", "intensity_vector")
+_FEATURES = ("log_mel", "ild", "stpacc", "mid_side", "coherence", "intensity", "direct", "intensity_vector")
 _PLACES = {name: f"dcase_seld.model.features:{name.upper()}" for name in _FEATURES}
 FEATURES = Registry("feature", _PLACES, "spectrum, bank")
 _TERMS = {"adpit": "dcase_seld.train.losses:adpit_loss", "angle": "dcase_seld.train.losses:angle_term"}

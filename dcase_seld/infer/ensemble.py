@@ -132,7 +132,7 @@ def _choose(
 ) -> tuple[list[float], EnsembleSettings, dict[str, Any]]:
     """Return weights, settings and validation scores after choosing members and tuning thresholds."""
     alone = [judged.score(output) for output in judged.outputs]
-    scores: dict[str, Any] = {"criterion": config.criterion, "split": config.split, "single": alone}
+    scores: dict[str, Any] = {"criterion": judged.criterion, "split": config.split, "single": alone}
     if config.select == "greedy":
         counts, steps = greedy_weights(judged, config.most_members)
         weights = [float(count) for count in counts]

@@ -5,6 +5,7 @@ So is a factor of all distances.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,8 @@ from dcase_seld.infer.devices import kept_memory
 from dcase_seld.infer.predictor import Predictor
 from dcase_seld.infer.settings import EnsembleSettings
 from dcase_seld.model.types import ModelInput, SeldOutput
-from dcase_seld.scoring.official import score_events
+from dcase_seld.scoring.figures import criterion_of, scored_as
+from dcase_seld.scoring.official import score_clips
 from dcase_seld.store.batches import Batch
 from dcase_seld.store.source import StoreSource
 from dcase_seld.store.store import Store
@@ -40,7 +42,7 @@ class MemberOutputs:
         windows: a batch without input that says which windows these are.
         source: the clips.
         reference: their labels.
-        criterion: "f_score" or "f_score_onscreen".
+        criterion: the name of a score, "f_score", "f_score_onscreen" or, of editions before 2025, "F".
     """
 
     outputs: tuple[SeldOutput, ...]
@@ -70,8 +72,10 @@ class MemberOutputs:
         return collector.events()
 
     def scores(self, events: Events) -> dict[str, Any]:
-        """Return the official macro scores of events."""
-        return score_events(events, self.reference, n_classes=self.n_classes).to_json()
+        """Return the macro scores of events, as the task's edition counts them."""
+        task = scored_as(self.source.task)
+        scores, _ = score_clips(events, self.reference, task=task, n_classes=self.n_classes, frames=None)
+        return scores.to_json()
 
     def score(self, output: SeldOutput, **options: Any) -> float:
         """Return the criterion of an output."""
@@ -112,7 +116,9 @@ def member_outputs(
     index, start, number = (torch.cat(column) for column in zip(*windows, strict=True))
     outputs = tuple(joined(kept) for kept in parts)
     reference = EventCollector([source]).reference()
-    return MemberOutputs(outputs, Batch(ModelInput(), None, index, start, number), source, reference, criterion)
+    return MemberOutputs(
+        outputs, Batch(ModelInput(), None, index, start, number), source, reference, criterion_of(store.task, criterion)
+    )
 
 
 def greedy_weights(members: MemberOutputs, most: int) -> tuple[list[int], list[float]]:
@@ -211,13 +217,19 @@ def tune(
     thresholds = limits if per_class else limits[:1]
     events = members.events(output, thresholds=list(limits), unify_deg=best[1])
     screen = default.onscreen_threshold
-    if onscreen and events.onscreen_probability is not None and members.reference.onscreen.any():
+    if (
+        onscreen
+        and members.criterion != "F"
+        and events.onscreen_probability is not None
+        and members.reference.onscreen.any()
+    ):
         found = np.array([_onscreen_score(members, events, limit) for limit in ONSCREEN_GRID])
         screen = ONSCREEN_GRID[int(_smoothed(found[:, None])[:, 0].argmax())]
     scale = default.distance_scale
     if distance:
         scaled = [replace(events, distance_m=factor * events.distance_m) for factor in DISTANCE_GRID]
-        wrong = np.array([members.scores(one)["relative_distance_error"] for one in scaled], np.float64)
+        each = [members.scores(one) for one in scaled]
+        wrong = np.array([one.get("relative_distance_error", one.get("RDE", math.nan)) for one in each], np.float64)
         if np.isfinite(wrong).all():
             scale = DISTANCE_GRID[int(_smoothed(wrong[:, None])[:, 0].argmin())]
     before = members.score(output)

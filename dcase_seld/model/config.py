@@ -39,8 +39,10 @@ class FrontEndConfig(Config):
     features: Annotated[tuple[str, ...], Names(FEATURES)] = Field(
         default=("log_mel", "ild", "stpacc"),
         description="channels: log_mel (left, right), ild (their difference), stpacc (of the mid signal), "
-        "mid_side (log-mel of (L+R)/2 and (L-R)/2), coherence, intensity (normalised mid-side cross-spectrum); of "
-        "Ambisonics: log_mel, stpacc, intensity_vector",
+        "mid_side (log-mel of (L+R)/2 and (L-R)/2), coherence, intensity (normalised mid-side cross-spectrum), "
+        "direct (sine of the azimuth of the direct sound and diffuse share of the power, from levels and "
+        "cross-spectrum of coincident microphones); of Ambisonics: "
+        "log_mel, stpacc, intensity_vector",
         min_length=1,
     )
     sample_rate: int = Field(default=SAMPLE_RATE, description="samples per second of the waveforms", gt=0, le=192_000)

@@ -243,6 +243,25 @@ def _coherence(s: Spectra) -> Tensor:
     return (cross.square().sum(1).sqrt() / (mel.prod(1).sqrt() + FLOOR))[:, None]
 
 
+def _direct(s: Spectra) -> Tensor:
+    """Return (B, 2, frames, F): the sine of the azimuth of the direct sound, and the diffuse share of the power.
+
+    A plane wave of power P from azimuth a, in a diffuse field of power x at the omnidirectional microphone, gives
+    coincident microphones the mid power P + x, the side power P sin² a + x / 3 and the cross power P sin a. These three
+    are averaged over 9 frames and solved for a and x: the level difference that is left without the reverberation.
+    """
+    mel, cross = (functional.avg_pool2d(t, (9, 1), 1, (4, 0)) for t in (s.mel, s.cross[:, :1]))
+    left, right = mel.unbind(1)
+    mid, side = (left + right + 2 * cross[:, 0]) / 4, (left + right - 2 * cross[:, 0]) / 4
+    both = (left - right) / 4
+    # x² - x (mid + 3 side) + 3 (mid side - both²) = 0; of its two roots the smaller one leaves a direct sound.
+    root = ((mid - 3 * side).square() + 12 * both.square()).sqrt()
+    diffuse = ((mid + 3 * side - root) / 2).clamp(min=0.0)
+    diffuse = torch.minimum(diffuse, mid)
+    sine = (both / (mid - diffuse + FLOOR)).clamp(-1.5, 1.5)
+    return torch.stack((sine, diffuse / (mid + FLOOR)), 1)
+
+
 def _intensity_vector(s: Spectra) -> Tensor:
     """Return (B, 3, frames, F): Re(W* Y), Re(W* Z), Re(W* X) over the energy, averaged by the mel bands.
 
@@ -276,6 +295,7 @@ STPACC = Feature({"stereo": ("stpacc",), "foa": ("stpacc",)}, lambda s: s.autoco
 MID_SIDE = Feature({"stereo": ("mid", "side")}, _mid_side, levels=True)
 COHERENCE = Feature({"stereo": ("coherence",)}, _coherence)
 INTENSITY = Feature({"stereo": ("intensity",)}, _intensity, signed=("intensity",))
+DIRECT = Feature({"stereo": ("direct_side", "diffuse")}, _direct, signed=("direct_side",))
 INTENSITY_VECTOR = Feature({"foa": ("iv_y", "iv_z", "iv_x")}, _intensity_vector, signed=("iv_y",))
 
 

@@ -149,22 +149,25 @@ class Matching:
 
     Attributes:
         matched: taken over.
-        partial: taken over for the outputs that both networks have (audio head → audio-visual head).
+        partial: taken over for the outputs (audio head → audio-visual head) or inputs (added features) that both have.
         fresh: of the new network only; they keep their random start.
         unused: of the given checkpoint only.
+        maps: features' maps whose statistics are taken over; those of added features follow them.
     """
 
     matched: tuple[str, ...]
     partial: tuple[str, ...]
     fresh: tuple[str, ...]
     unused: tuple[str, ...]
+    maps: int
 
 
 def load_matching(model: SeldNetwork, folder: Path) -> Matching:
     """Return how each weight of a trained model fitted `model`, which takes over every one that does.
 
     The expected differences are whole parts that only one network has (Cross-Modal Conformers, plain Conformer layers
-    in their place) and the on-screen outputs of the head. The front end's statistics are taken over too.
+    in their place), the on-screen outputs of the head, and features that follow those of the checkpoint, whose weights
+    begin at 0, so that the network answers as before. The front end's statistics are taken over too.
 
     Raises:
         SeldError: the classes or the front end differ, or a weight that both should have is missing or of another
@@ -178,11 +181,13 @@ def load_matching(model: SeldNetwork, folder: Path) -> Matching:
             "Initialise from a checkpoint of the same task.",
         )
     config = parse_model_config(about["config"], f"{folder / FACTS_FILE}")
-    if config.frontend != model.config.frontend:
+    before, after = config.frontend, model.config.frontend
+    if before.model_copy(update={"features": after.features}) != after or (
+        after.features[: len(before.features)] != before.features
+    ):
         raise SeldError(
-            f"The checkpoint {folder} has another front end ({config.frontend}) than this model "
-            f"({model.config.frontend}).",
-            "Give both the same frontend.",
+            f"The checkpoint {folder} has another front end ({before}) than this model ({after}).",
+            "Give both the same frontend; features may be added behind those of the checkpoint.",
         )
     if config.head.direction != model.config.head.direction:
         raise SeldError(
@@ -192,7 +197,7 @@ def load_matching(model: SeldNetwork, folder: Path) -> Matching:
         )
     weights, own = read_weights(folder, about), model.state_dict()
     matched = [name for name in own if name in weights and own[name].shape == weights[name].shape]
-    partial = _grow_head(own, weights, model)
+    partial = _grow_head(own, weights, model) + _grow_maps(own, weights)
     fresh = [name for name in own if name not in weights]
     unused = [name for name in weights if name not in own]
     wrong = [name for name in own if name in weights and name not in matched and name not in partial]
@@ -203,7 +208,7 @@ def load_matching(model: SeldNetwork, folder: Path) -> Matching:
             "Give both the same encoder, cross_modal and head sizes.",
         )
     model.load_state_dict({**own, **{name: weights[name] for name in matched}})
-    return Matching(tuple(matched), tuple(partial), tuple(fresh), tuple(unused))
+    return Matching(tuple(matched), tuple(partial), tuple(fresh), tuple(unused), len(weights["frontend.mean"]))
 
 
 OPTIONAL_PARTS = ("fusion", "conformer")
@@ -225,6 +230,29 @@ def _grow_head(own: dict[str, Tensor], weights: dict[str, Tensor], model: SeldNe
         grown, source = (t.clone().reshape(head.tracks, -1, classes, *t.shape[1:]) for t in (own[name], weights[name]))
         grown[:, :both] = source[:, :both]
         own[name] = grown.flatten(0, 2)
+        done.append(name)
+    return done
+
+
+def _grow_maps(own: dict[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
+    """Return the weights that differ only in the maps of added features, copied into `own` with 0 for these.
+
+    The encoder's inputs, and the levels that go around its convolutions, have the maps last, in the features' order.
+    """
+    added = len(own["frontend.mean"]) - len(weights["frontend.mean"])
+    done = []
+    for name in own if added > 0 else ():
+        axis = 0 if name.startswith("frontend.") else 1
+        if name not in weights or not name.startswith(("frontend.", "encoder.")) or own[name].ndim <= axis:
+            continue
+        theirs, ours = weights[name], own[name].clone()
+        more = ours.shape[axis] - theirs.shape[axis] if ours.ndim == theirs.ndim else 0
+        if more <= 0 or more % added or ours.narrow(axis, 0, theirs.shape[axis]).shape != theirs.shape:
+            continue
+        if axis:
+            ours.zero_()
+        ours.narrow(axis, 0, theirs.shape[axis]).copy_(theirs)
+        own[name] = ours
         done.append(name)
     return done
 

@@ -288,7 +288,7 @@ def load_clap(name_or_path: str | Path, **options: Any) -> ClapEncoder:
     """Return CLAP from a known name, a pulled hub name, a folder of save_pretrained, or a LAION .pt checkpoint.
 
     Args:
-        name_or_path: see model.registry.find_model.
+        name_or_path: see `catalogue.find_model`.
         **options: tokens, input_rate, batch, device, dtype of ClapEncoder.
 
     Raises:
@@ -299,8 +299,6 @@ def load_clap(name_or_path: str | Path, **options: Any) -> ClapEncoder:
         checkpoints = sorted(path.glob("*.pt"))
         path = checkpoints[0] if len(checkpoints) == 1 else path
     if path.is_file():
-        from dcase_seld.pretrained.clap import read_laion_checkpoint
-
         model, filters = read_laion_checkpoint(path)
         return ClapEncoder(model, ClapMel(filters), random_weights=has_random_weights(path), **options)
     transformers = import_transformers()

@@ -135,7 +135,7 @@ def load_owlvit(name_or_path: str | Path, **options: Any) -> OwlVit:
     """Return OWL-ViT from a known name, a pulled hub name, or a folder of save_pretrained.
 
     Args:
-        name_or_path: see model.registry.find_model.
+        name_or_path: see `catalogue.find_model`.
         **options: pool, batch, device, dtype of OwlVit.
 
     Raises:
@@ -243,7 +243,7 @@ def load_detector(name_or_path: str | Path, queries: Sequence[str], **options: A
     """Return a detector for text queries from a known model's name or a folder with weights and tokenizer.
 
     Args:
-        name_or_path: see model.registry.find_model.
+        name_or_path: see `catalogue.find_model`.
         queries: what to look for.
         **options: batch, device, dtype of OwlVit.
 

@@ -56,10 +56,10 @@ def difference(
     for name in sorted({*then.get("plugins", {}), *now.get("plugins", {})}):
         if then.get("plugins", {}).get(name) != now.get("plugins", {}).get(name):
             said.append(f"the plug-in {name} changed")
-    old, new = dict(flatten(then.get("config", {}))), dict(flatten(now["config"]))
+    old, new, chosen = dict(flatten(then.get("config", {}))), dict(flatten(now["config"])), _chosen(step)
     for key in sorted(old.keys() | new.keys()):
         a, b = old.get(key, _ABSENT), new.get(key, _ABSENT)
-        if a == b:
+        if a == b or (a is _ABSENT and key not in chosen):
             continue
         field = next((mark.name for mark in step.fields if key == mark.name or key.startswith(f"{mark.name}.")), "")
         if _is(a, "step:") and _is(b, "step:"):
@@ -86,6 +86,11 @@ def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from flatten(value, f"{prefix}.{index}")
     else:
         yield prefix, tree
+
+
+def _chosen(step: Step) -> set[str]:
+    """Return the dotted keys that are not at their defaults."""
+    return set(dict(flatten(step.config.model_dump(mode="json", exclude_defaults=True))))
 
 
 def _outside_change(field: str, before: Mapping[str, Any], step: Step, outside: Mapping[Path, OutsideData]) -> str:
@@ -212,11 +217,28 @@ def make_plan(
     fingerprints: dict[str, str] = {}
     for name, step in steps.items():
         what = identity(step, fingerprints, plan.outside)
-        fingerprints[name] = fingerprint(what)
-        folder = plan.work / RESULTS / f"{step.stage.name}-{fingerprints[name]}"
+        folder = plan.work / RESULTS / f"{step.stage.name}-{fingerprint(what)}"
+        folder = folder if folder.exists() else made_before(folder, step, what) or folder
+        fingerprints[name] = folder.name.rpartition("-")[2]
         plan.steps[name] = PlannedStep(step, folder, what)
         look(plan, name)
     return plan
+
+
+def made_before(folder: Path, step: Step, what: Mapping[str, Any]) -> Path | None:
+    """Return the result that an older version of the package made where it now would make `folder`, or None.
+
+    Its identity lacks keys that have come since, and those are at their defaults. A new key whose default changes a
+    result comes with a new version of its stage.
+    """
+    now, chosen = dict(flatten(what["config"])), _chosen(step)
+    for found in sorted(folder.parent.glob(f"{step.stage.name}-*")):
+        then = (read_receipt(found) or {}).get("identity", {})
+        before = dict(flatten(then.get("config", {})))
+        same = {**then, "config": None} == {**what, "config": None}
+        if same and before.items() <= now.items() and not (now.keys() - before.keys()) & chosen:
+            return found
+    return None
 
 
 def look(plan: Plan, name: str) -> bool:

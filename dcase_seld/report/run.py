@@ -16,7 +16,7 @@ from dcase_seld.core.events import Events, name_parts
 from dcase_seld.recipe.provenance import FinishedStep
 from dcase_seld.scoring.counts import COUNTS, Counts
 from dcase_seld.scoring.editions import SUMS, count_sources, sources_of
-from dcase_seld.scoring.figures import EDITION_FIGURES, FIGURES, Figure, read_epochs, shown
+from dcase_seld.scoring.figures import EDITION_FIGURES, Figure, every_figure, read_epochs, shown
 from dcase_seld.scoring.intervals import By, paired_difference
 from dcase_seld.scoring.official import Scores, count_clips, edition_scores, scores_of
 
@@ -178,8 +178,8 @@ class Run:
 
 
 def brief_figures(values: Mapping[str, float | None]) -> dict[str, str]:
-    """Return heading → text of the figures that tables of many runs show."""
-    return {one.short: one.text(values.get(name)) for name, one in FIGURES.items() if one.brief}
+    """Return heading → text of those figures that tables of many runs show."""
+    return {one.short: one.text(values[name]) for name, one in every_figure().items() if one.brief and name in values}
 
 
 def difference(first: Run, second: Run) -> dict[str, dict[str, Any]]:

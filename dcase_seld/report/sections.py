@@ -25,7 +25,7 @@ from dcase_seld.report.errors import (
 )
 from dcase_seld.report.examples import chosen_clips, example
 from dcase_seld.report.run import Run
-from dcase_seld.scoring.figures import FIGURES, Figure
+from dcase_seld.scoring.figures import FIGURES, Figure, every_figure
 
 
 def all_sections(runs: Sequence[Run], examples: int) -> Iterator[tuple[str, str]]:
@@ -240,7 +240,7 @@ def _curves(runs: Sequence[Run]) -> str:
             trainings.setdefault(step if len(runs) == 1 else f"{run.name} · {step}", rows)
     grid = []
     panels = [("loss", "Training loss by epoch", 1.0), ("val_loss", "Validation loss by epoch", 1.0)]
-    told = [(name, one) for name, one in FIGURES.items() if one.brief]
+    told = [(name, one) for name, one in every_figure().items() if one.brief]
     if all(run.track == "a" for run in runs):
         told = [(name, one) for name, one in told if not one.onscreen]
     panels += [(name, f"{one.title} on validation clips", one.scale) for name, one in told]

@@ -190,18 +190,20 @@ def _of_edition(name: str, title: str, short: str, **fields: Any) -> Figure:
 
 
 _ER_F = (
-    _of_edition("ER", "Error rate", "ER20", decimals=3, higher_is_better=False),
+    _of_edition("ER", "Error rate", "ER20", decimals=3, higher_is_better=False, brief=False),
     _of_edition("F", "F20 %", "F20 %", scale=100.0, unit="%"),
 )
 _LR_SELD = (
-    _of_edition("LR", "Localization recall %", "LR %", scale=100.0, unit="%"),
+    _of_edition("LR", "Localization recall %", "LR %", scale=100.0, unit="%", brief=False),
     _of_edition("SELD", "SELD score", "SELD", decimals=3, higher_is_better=False),
 )
 EDITION_FIGURES = {
     "dcase2024": (
         *_ER_F,
         _of_edition("DOAE_deg", "DOA error °", "DOAE °", unit="°", higher_is_better=False),
-        _of_edition("distance_error_m", "Distance error m", "DE m", decimals=2, unit="m", higher_is_better=False),
+        _of_edition(
+            "distance_error_m", "Distance error m", "DE m", decimals=2, unit="m", higher_is_better=False, brief=False
+        ),
         _of_edition("RDE", "Relative distance error", "RDE", decimals=2, higher_is_better=False),
         *_LR_SELD,
     ),
@@ -219,6 +221,21 @@ def scored_as(task: Task) -> str:
     if task.geometry != "sphere":
         return "dcase2025"
     return task.name if task.name in EDITION_FIGURES else "dcase2024"
+
+
+def figures_of(task: Task) -> Mapping[str, Figure]:
+    """Return the figures that networks of a task are validated by, by name, in the order of tables."""
+    return {one.name: one for one in EDITION_FIGURES.get(scored_as(task), FIGURES.values())}
+
+
+def every_figure() -> dict[str, Figure]:
+    """Return the figures of all editions by name."""
+    return FIGURES | {figure.name: figure for edition in EDITION_FIGURES.values() for figure in edition}
+
+
+def criterion_of(task: Task, criterion: str) -> str:
+    """Return a criterion's name among the figures of a task; editions before 2025 have one F-score, F."""
+    return "F" if scored_as(task) in EDITION_FIGURES else criterion
 
 
 def shown(track: str) -> list[Figure]:
@@ -280,9 +297,9 @@ def _made_of(sums: Floats, task: str, rate: Floats) -> dict[str, Floats]:
             "SELD": seld}  # fmt: skip
 
 
-def epoch_columns() -> tuple[str, ...]:
+def epoch_columns(task: Task) -> tuple[str, ...]:
     """Return the columns of epochs.csv; validation's are empty in epochs without one."""
-    return (*EPOCH_COLUMNS, *FIGURES, *EPOCH_TIMES)
+    return (*EPOCH_COLUMNS, *figures_of(task), *EPOCH_TIMES)
 
 
 def read_epochs(path: Path) -> list[dict[str, float]]:

@@ -175,36 +175,6 @@ class Scores:
         return dict(finite({**head, **self.figures, "classwise": self.classwise, "jackknife": self.jackknife}))
 
 
-def score_events(
-    prediction: Events,
-    reference: Events,
-    *,
-    n_classes: int = 13,
-    average: Average = "macro",
-    protocol: Protocol = "official",
-    track: str = "b",
-    jackknife: By | None = None,
-) -> Scores:
-    """Return the challenge's scores of predictions; clips are matched by name.
-
-    Directions and distances are first rounded as the official CSV holds them, so scores before and after writing agree.
-
-    Args:
-        prediction: predicted events; clips that it does not list count as missing files.
-        reference: annotated events.
-        n_classes: number of classes C.
-        average: "macro" or "micro".
-        protocol: "official" or "complete", see counts.PROTOCOLS.
-        track: "b", or "a" for no on-screen figures.
-        jackknife: what is left out at a time for 95 % intervals, "clip" or "recording"; None: no intervals.
-
-    Raises:
-        SeldError: a predicted clip is not among the references, or a setting is none of those above.
-    """
-    counts = count_events(prediction, reference, n_classes=n_classes, protocol=protocol)
-    return scores_of(counts, average=average, protocol=protocol, track=track, jackknife=jackknife)
-
-
 def scores_of(
     counts: Counts,
     *,

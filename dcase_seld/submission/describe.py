@@ -19,6 +19,7 @@ FEATURES = {
     "stpacc": "short-term power of the autocorrelation (stpACC)",
     "mid_side": "mid-side log-mel energies",
     "coherence": "inter-channel coherence",
+    "direct": "direction and diffuseness of the direct sound",
     "intensity": "mid-side intensity",
     "intensity_vector": "intensity vector",
 }

@@ -13,21 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from dcase_seld.core.files import replace_folder, whole_file, write_csv_table, write_json
+from dcase_seld.core.task import Task
 from dcase_seld.core.work import plain_lines, say
 from dcase_seld.model.network import SeldNetwork
 from dcase_seld.model.weights import Matching, count_parameters, save_model
-from dcase_seld.scoring.figures import EPOCH_COLUMNS, FIGURES, epoch_columns
+from dcase_seld.scoring.figures import EPOCH_COLUMNS, Figure, criterion_of, epoch_columns, figures_of
 from dcase_seld.store.source import StoreSource
 from dcase_seld.train.config import TrainConfig
 from dcase_seld.train.state import Position
 
 
-def write_tables(out: Path, history: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> None:
+def write_tables(out: Path, history: Sequence[Mapping[str, Any]], task: Task) -> None:
     """Write epochs.csv (one row per epoch) and classwise.csv (one row per validated epoch and class)."""
     own = sorted({name for row in history for name in row if name.startswith("loss_")} - set(EPOCH_COLUMNS))
-    columns = (*epoch_columns(), *own)
+    columns = (*epoch_columns(task), *own)
     write_csv_table(out / "epochs.csv", columns, [[_cell(row.get(name)) for name in columns] for row in history])
-    rows = []
+    rows, classes, figures = [], task.classes.classes, figures_of(task)
     missing = [None] * len(classes)  # of a metric that an earlier part of a resumed training did not know
     for row in history:
         for index, name in enumerate(classes if "classwise" in row else ()):
@@ -36,10 +37,10 @@ def write_tables(out: Path, history: Sequence[Mapping[str, Any]], classes: Seque
                     row["epoch"],
                     index,
                     name,
-                    *(_cell((row["classwise"].get(score) or missing)[index]) for score in FIGURES),
+                    *(_cell((row["classwise"].get(score) or missing)[index]) for score in figures),
                 ]
             )
-    write_csv_table(out / "classwise.csv", ("epoch", "class", "name", *FIGURES), rows)
+    write_csv_table(out / "classwise.csv", ("epoch", "class", "name", *figures), rows)
 
 
 def draw_curves(path: Path, history: Sequence[Mapping[str, Any]], best_epoch: int) -> None:
@@ -50,17 +51,18 @@ def draw_curves(path: Path, history: Sequence[Mapping[str, Any]], best_epoch: in
     axes = figure.subplots(2, 2)
     panels = (
         ("loss", ("loss", "val_loss", "loss_doa", "loss_distance", "loss_onscreen")),
-        ("F-score", ("f_score", "f_score_onscreen")),
-        ("error", ("doa_error_deg", "relative_distance_error")),
+        ("F-score", ("f_score", "f_score_onscreen", "F")),
+        ("error", ("doa_error_deg", "relative_distance_error", "DOAE_deg", "LE_deg", "RDE")),
         ("learning rate", ("lr",)),
     )
     for axis, (title, names) in zip(axes.flat, panels, strict=True):
         for name in names:
             points = [(row["epoch"], row[name]) for row in history if _cell(row.get(name)) != ""]
-            right = axis.twinx() if name == "relative_distance_error" else axis
+            if not points:
+                continue
+            right = axis.twinx() if name in ("relative_distance_error", "RDE") else axis
             colour = "C1" if right is not axis else None
-            if points:
-                right.plot(*zip(*points, strict=True), label=name, marker=".", color=colour)
+            right.plot(*zip(*points, strict=True), label=name, marker=".", color=colour)
             if right is not axis:
                 right.set_ylabel(name, color="C1")
         axis.set_title(title)
@@ -115,12 +117,18 @@ def keep_weights(
     origin: dict[str, Any],
 ) -> None:
     """Write best/ and top/ where an epoch deserves it."""
-    facts = {"epoch": row["epoch"], "split": "val", **{name: row.get(name) for name in FIGURES}, **origin}
+    facts = {
+        "epoch": row["epoch"],
+        "split": "val",
+        **{name: row.get(name) for name in figures_of(judged.task)},
+        **origin,
+    }
     if improved:
         with replace_folder(out / "best") as folder:
             save_model(judged, folder, facts)
     if config.keep_top:
-        ranked = sorted([*position.top, [row[config.criterion], row["epoch"]]], key=lambda item: (-item[0], item[1]))
+        score = row[criterion_of(judged.task, config.criterion)]
+        ranked = sorted([*position.top, [score, row["epoch"]]], key=lambda item: (-item[0], item[1]))
         position.top = ranked[: config.keep_top]
         kept = {f"epoch-{epoch:04d}" for _, epoch in position.top}
         name = f"epoch-{row['epoch']:04d}"
@@ -152,8 +160,8 @@ def finish(
     summary = {
         "epochs": position.epoch,
         "best_epoch": position.best_epoch + 1,
-        "criterion": config.criterion,
-        "val": {name: best.get(name) for name in FIGURES},
+        "criterion": criterion_of(final.task, config.criterion),
+        "val": {name: best.get(name) for name in figures_of(final.task)},
         "final_loss": row["loss"],
         "parameters": count_parameters(final),
         "clips": sum(len(source.clips) for source in sources),
@@ -213,12 +221,11 @@ class LiveLine:
         else:
             self._bar.update(self._task, completed=step, description=where, text=text)
 
-    def epoch_done(self, row: Mapping[str, object], criterion: str, best: float, is_best: bool) -> None:
-        """Print one line about a finished epoch (percent for scores)."""
+    def epoch_done(self, row: Mapping[str, object], figure: Figure, best: float, is_best: bool) -> None:
+        """Print one line about a finished epoch (percent for scores); `figure` decides which is best."""
         if best >= 0:
-            self._best = f" · best {FIGURES[criterion].text(best)}"
-        score = row.get(criterion)
-        figure = FIGURES[criterion]
+            self._best = f" · best {figure.text(best)}"
+        score = row.get(figure.name)
         shown = f" · {figure.label} {figure.text(score, True)}{' (best)' * is_best}" if isinstance(score, float) else ""
         line = (
             f"epoch {row['epoch']}/{self.epochs}: loss {row['loss']:.4f}{shown} · "

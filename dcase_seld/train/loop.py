@@ -24,7 +24,7 @@ from dcase_seld.infer.devices import chosen_kernels, compile_network, kept_memor
 from dcase_seld.model.config import parse_model_config
 from dcase_seld.model.network import SeldNetwork, build_model
 from dcase_seld.model.weights import load_matching, model_folder, read_facts
-from dcase_seld.scoring.figures import FIGURES
+from dcase_seld.scoring.figures import criterion_of, figures_of
 from dcase_seld.store.source import open_sources, said_of_tokens
 from dcase_seld.train.augment import Augment
 from dcase_seld.train.config import TrainConfig
@@ -129,8 +129,10 @@ def _train_on(
             f"The stores {', '.join(map(str, stores))} have no labelled clips in split {', '.join(config.train_on)}.",
             "Check `dcase-seld data stats`, or choose other splits in train_on.",
         )
+    figures, criterion = figures_of(sources[0].task), criterion_of(sources[0].task, config.criterion)
     held_out = [] if "val" in config.train_on else open_sources(stores, tokens, ("val",), needs)
     network = build_model(model, sources[0].task, config.seed)
+    known = 0
     if init is not None:
         fitted = load_matching(network, model_folder(init))
         if chief:
@@ -138,14 +140,15 @@ def _train_on(
         if not quiet:
             say(f"init: {len(fitted.matched)} weights taken over, {len(fitted.partial)} in part, "
                 f"{len(fitted.fresh)} new, {len(fitted.unused)} left behind: {out / 'init.json'}")  # fmt: skip
+        known = fitted.maps
     network.to(fabric.device)
     if guide is not None:
         guide.to(fabric.device)
     everything = [*sources, *held_out]
     if wants_cache(config, fabric, everything, network):
         add_cached_features(everything, network.frontend, fabric, quiet)
-    if init is None:
-        set_statistics(network, sources, min(64, config.batch_size), fabric.device)
+    if known < len(network.frontend.channels):
+        set_statistics(network, sources, min(64, config.batch_size), fabric.device, known)
     loss = make_loss(config, sources)
     resident = resident_sound(config, sources, fabric.device)
     batches = make_batches(config, sources, fabric, resident)
@@ -171,7 +174,7 @@ def _train_on(
     fabric.strategy.precision.load_state_dict(scaler)
     if chief and position.history:
         # A kill between an epoch's checkpoint and its tables would lose them where no epoch follows.
-        write_tables(out, position.history, network.taxonomy.classes)
+        write_tables(out, position.history, network.task)
     if position.step and not quiet:
         say(f"goes on at epoch {position.epoch + 1}, update {position.step} of {steps}")
     names = part_names(config, guide is not None)
@@ -244,16 +247,16 @@ def _train_on(
                 collector = EventCollector(held_out, thresholds=config.threshold)
                 row |= validate(fabric, judged, val_batches(config, held_out, fabric), collector, loss)
                 row["val_seconds"] = time.monotonic() - asked
-                improved = _note_score(position, row[config.criterion], epoch)
+                improved = _note_score(position, row[criterion], epoch)
                 if chief:
                     keep_weights(out, judged, position, row, config, improved, origin)
             position.history.append(row)
             position.epoch, position.batch, position.sums = epoch + 1, 0, {}
             checkpoint()
             if chief:
-                write_tables(out, position.history, network.taxonomy.classes)
-                curves.add({name: row.get(name) for name in FIGURES}, position.step, "val")
-                live.epoch_done(row, config.criterion, position.best, improved)
+                write_tables(out, position.history, network.task)
+                curves.add({name: row.get(name) for name in figures}, position.step, "val")
+                live.epoch_done(row, figures[criterion], position.best, improved)
         if chief:
             finish(out, evaluation_network(), position, config, time.monotonic() - began, sources, origin)
         fabric.barrier()

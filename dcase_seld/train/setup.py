@@ -55,8 +55,19 @@ def make_fabric(config: TrainConfig, device: str) -> Fabric:
 
 
 @torch.no_grad()
-def set_statistics(network: SeldNetwork, sources: Sequence[StoreSource], batch_size: int, device: torch.device) -> None:
-    """Set the front end's mean and standard deviation per channel and band from the training clips."""
+def set_statistics(
+    network: SeldNetwork, sources: Sequence[StoreSource], batch_size: int, device: torch.device, known: int = 0
+) -> None:
+    """Set the front end's mean and standard deviation per channel and band from the training clips.
+
+    Args:
+        network: on `device`.
+        sources: the training clips; a few hundred of them are heard.
+        batch_size: clips at a time.
+        device: where the network runs.
+        known: the first so many channels keep what they have.
+    """
+    before = network.frontend.mean[:known].clone(), network.frontend.std[:known].clone()
     thinned = []
     step = max(1, sum(len(source.clips) for source in sources) // STATISTICS_CLIPS)
     for source in sources:
@@ -70,6 +81,7 @@ def set_statistics(network: SeldNetwork, sources: Sequence[StoreSource], batch_s
         squares = squares.to(device) + features.square().sum((0, 2))
     mean = total / count
     network.frontend.set_statistics(mean, (squares / count - mean.square()).clamp(min=0).sqrt())
+    network.frontend.mean[:known], network.frontend.std[:known] = before
 
 
 def load_teacher(folder: Path, config: TrainConfig) -> SeldNetwork:

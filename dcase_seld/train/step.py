@@ -10,8 +10,8 @@ from torch import Tensor
 
 from dcase_seld.infer.collect import EventCollector
 from dcase_seld.model.network import SeldNetwork, network_features
-from dcase_seld.scoring.figures import FIGURES
-from dcase_seld.scoring.official import score_events
+from dcase_seld.scoring.figures import figures_of, scored_as
+from dcase_seld.scoring.official import score_clips
 from dcase_seld.store.batches import Batch, Batches, ResidentSound
 from dcase_seld.train.augment import Augment
 from dcase_seld.train.config import TrainConfig
@@ -26,7 +26,7 @@ def validate(
     collector: EventCollector,
     loss: Any,
 ) -> dict[str, Any]:
-    """Return the official macro scores (NaN as None), class-wise scores and the mean loss of the validation clips.
+    """Return the validation clips' macro scores as the task's edition has them (NaN as None), class-wise ones and loss.
 
     Args:
         fabric: devices, precision and processes; each validates its share of the clips.
@@ -50,8 +50,12 @@ def validate(
     events = collector.events(fabric)
     if fabric.world_size > 1:
         sums = fabric.all_reduce(sums.to(fabric.device), reduce_op="sum").cpu()  # type: ignore[union-attr]
-    scores = score_events(events, collector.reference(), n_classes=len(network.taxonomy)).to_json()
-    kept = {key: scores[key] for key in ("clips", *FIGURES, "classwise")}
+    task = network.task
+    found, _ = score_clips(
+        events, collector.reference(), task=scored_as(task), n_classes=len(task.classes), frames=None
+    )
+    scores = found.to_json()
+    kept = {key: scores[key] for key in ("clips", *figures_of(task), "classwise")}
     return {**kept, "val_loss": float(sums[0] / sums[1])}
 
 

@@ -18,6 +18,7 @@ from dcase_seld.media.audio import read_audio, to_int16, write_wav
 from dcase_seld.model.config import FrontEndConfig
 from dcase_seld.model.frontend import FrontEnd
 from dcase_seld.model.types import ModelInput, SeldTarget
+from dcase_seld.scoring.figures import read_epochs
 from dcase_seld.simulate.config import RoomsConfig
 from dcase_seld.simulate.rooms import Room, direction, early_responses, sample_room, sample_source
 from dcase_seld.train.augment import rotate
@@ -107,6 +108,12 @@ def test_the_quickstart_on_the_sphere_from_scenes_to_the_report(tmp_path: Path) 
     )
     scores = json.loads((at["score"] / "scores.json").read_text())
     assert scores["task"] == "dcase2024" and scores["clips"] == 3
+    # The training validates by the figures of its edition, under their names, and lists of trainings show them.
+    epoch = read_epochs(at["train"] / "epochs.csv")[-1]
+    summary = json.loads((at["train"] / "summary.json").read_text())
+    assert {"F", "LR", "SELD"} <= epoch.keys() and "f_score" not in epoch and summary["criterion"] == "F"
+    listed = CliRunner().invoke(main, ["runs", str(at["train"])]).output
+    assert "F20 %" in listed and "F20/1" not in listed
     # The command scores the written files as the step did.
     words = ["score", "--task", "dcase2024", "--json", str(tmp_path / "told.json"), "--pred", str(at["csv"] / "csv")]
     words += ["--ref", str(at["scenes"] / "metadata_dev" / "dev-test-synth")]

@@ -39,7 +39,7 @@ def small_network(
     return config
 
 
-def small_crnn(track="a", fusion=()) -> CrnnConfig:
+def small_crnn(track="a", fusion=(), **fields) -> CrnnConfig:
     """Return the baseline's configuration with few filters and units."""
     config = parse_model_config(
         {
@@ -49,6 +49,7 @@ def small_crnn(track="a", fusion=()) -> CrnnConfig:
             "filters": 8,
             "gru_units": 16,
             "heads": 2,
+            **fields,
         }
     )
     assert isinstance(config, CrnnConfig)

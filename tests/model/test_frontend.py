@@ -8,7 +8,7 @@ from dcase_seld.model.features import StpAcc
 from dcase_seld.model.frontend import FrontEnd
 
 FEATURES = np.load(GOLDEN / "features.npz")
-ALL = ("log_mel", "ild", "stpacc", "mid_side", "coherence", "intensity")
+ALL = ("log_mel", "ild", "stpacc", "mid_side", "coherence", "intensity", "direct")
 
 
 def signal(name):
@@ -59,10 +59,21 @@ def test_silent_and_near_silent_clips_are_finite(amplitude):
 @pytest.mark.parametrize("hop", [150, 300, 480, 600])
 def test_frames_are_whole_label_frames(hop):
     frontend = FrontEnd(FrontEndConfig(features=ALL, hop=hop))
-    assert frontend.channels == ("left", "right", "ild", "stpacc", "mid", "side", "coherence", "intensity")
+    assert frontend.channels == (
+        "left",
+        "right",
+        "ild",
+        "stpacc",
+        "mid",
+        "side",
+        "coherence",
+        "intensity",
+        "direct_side",
+        "diffuse",
+    )
     for samples in (24000, 25000):
         features = frontend.extract(torch.randn(1, 2, samples))
-        assert features.shape == (1, 8, 10 * 2400 // hop, 64)
+        assert features.shape == (1, 10, 10 * 2400 // hop, 64)
         assert frontend.frames(samples) == features.shape[2]
 
 
@@ -86,6 +97,20 @@ def test_extra_channels_mean_what_they_say():
     assert not same[:, index("intensity")].abs().max() > 1e-9
     independent = frontend.extract(torch.randn(1, 2, 48000, dtype=torch.float64))
     assert independent[:, index("coherence")].mean() < 0.7
+
+
+@pytest.mark.parametrize("azimuth", [-60, -20, 0, 45])
+@pytest.mark.parametrize("reverberant", [0.0, 0.5, 1.0])
+def test_the_direct_sound_is_told_from_a_diffuse_field(azimuth, reverberant):
+    # A diffuse field reaches the figure-of-eight with a third of the power that the omnidirectional microphone gets.
+    source, *field = torch.randn(3, 1, 1, 48000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    sine = np.sin(np.deg2rad(azimuth))
+    mid = source + reverberant**0.5 * field[0]
+    side = sine * source + (reverberant / 3) ** 0.5 * field[1]
+    found = FrontEnd(FrontEndConfig(features=("direct",))).extract(torch.cat((mid + side, mid - side), 1) / 4)
+    direction, diffuse = found.mean((0, 2, 3)).tolist()
+    assert direction == pytest.approx(sine, abs=1e-6 if not reverberant else 0.05)
+    assert diffuse == pytest.approx(reverberant / (1 + reverberant), abs=0.05)
 
 
 def with_statistics(frontend, wave):

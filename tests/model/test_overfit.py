@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from scored import score_events
 from small_models import TASK, placed
 
 from dcase_seld.core.events import Events
 from dcase_seld.model.config import parse_model_config
 from dcase_seld.model.network import build_model, decode
 from dcase_seld.model.types import ModelInput, Tokens
-from dcase_seld.scoring.official import score_events
 from dcase_seld.train.losses import adpit_loss
 
 CLIPS, FRAMES, RATE, STEPS = 8, 20, 24000, 100

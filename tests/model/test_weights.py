@@ -84,6 +84,34 @@ def test_heads_of_other_directions_do_not_mix(tmp_path):
         load_matching(other, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "network",
+    [
+        small_network,
+        small_crnn,
+        lambda **front: small_network(
+            encoder={"kind": "resnet_conformer", "frequency": "flatten", "shortcut_bands": 8, "pool_first": 2}, **front
+        ),
+    ],
+    ids=["conformer", "crnn", "resnet"],
+)
+def test_features_that_are_added_change_nothing_until_they_are_learned(tmp_path, network):
+    front = network().frontend.model_dump()
+    given = build_model(network(), TASK, seed=4)
+    given.frontend.mean.normal_()
+    save_model(given, tmp_path)
+    more = {**front, "features": (*front["features"], "mid_side", "direct")}
+    model = build_model(network(frontend=more), TASK)
+    matching = load_matching(model, tmp_path)
+    assert "frontend.mean" in matching.partial and matching.maps == len(given.frontend.channels)
+    assert not matching.fresh and not matching.unused
+    assert torch.equal(model.eval()(inputs()).direction, given.eval()(inputs()).direction)
+    # In another order the checkpoint's weights would stand for other maps.
+    other = build_model(network(frontend={**front, "features": ("direct", *front["features"])}), TASK)
+    with pytest.raises(SeldError, match="may be added behind those of the checkpoint"):
+        load_matching(other, tmp_path)
+
+
 def test_plain_layers_of_a_checkpoint_without_clap_are_listed_as_unused(tmp_path):
     save_model(build_model(small_network("a", ()), TASK), tmp_path)
     matching = load_matching(build_model(small_network("a", ("clap",)), TASK), tmp_path)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import toy_stages
+from pydantic import Field
 from toy_stages import REGISTRY
 
 from dcase_seld.core.errors import SeldError
@@ -53,6 +54,34 @@ def test_a_changed_value_remakes_what_depends_on_it_and_going_back_finds_the_old
 def test_run_time_fields_change_nothing_nested_or_not(recipe, tmp_path):
     run(recipe, tmp_path)
     assert run(recipe, tmp_path, "total.workers=8", "a.scale.threads=4")[1] == []
+
+
+def test_keys_that_have_come_since_change_nothing_at_their_defaults(recipe, tmp_path):
+    run(recipe, tmp_path)
+
+    class Scale(toy_stages.Scale):
+        offset: float = Field(0.0, description="new in the next version")
+
+    class Numbers(toy_stages.NumbersConfig):
+        scale: Scale = Field(Scale(), description="nested")
+        order: str = Field("up", description="new in the next version")
+
+    def released(**changes):
+        changed = dataclasses.replace(toy_stages.STAGES["numbers"], config=Numbers, **changes)
+        return Registry(REGISTRY.names, {**toy_stages.STAGES, "numbers": changed}.__getitem__)
+
+    next_version = released()
+
+    def why(registry, *overrides):
+        return {name: step.why for name, step in make_plan(recipe, registry, tmp_path, overrides).steps.items()}
+
+    assert set(why(next_version).values()) == {""}
+    assert run_recipe(recipe, next_version, tmp_path, (), QUIET)[1] == []
+    # Steps that read such a result are found again too, and all the rest counts as before.
+    assert why(next_version, "b.order=down")["b"] == "order: (not there) → down"
+    assert why(next_version, "b.scale.offset=1")["total"].startswith("numbers: another result of")
+    assert why(next_version, "b.scale.factor=3")["b"].startswith("scale.factor: 2.0 → 3.0")
+    assert why(released(version=2))["a"].startswith("the stage's version: 1 → 2")
 
 
 def test_renaming_a_step_makes_nothing_again(recipe, tmp_path):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scored import score_events
 
 from dcase_seld.core.events import Events
 from dcase_seld.report import sections
@@ -22,7 +23,6 @@ from dcase_seld.report.errors import (
 )
 from dcase_seld.report.run import Run, difference
 from dcase_seld.scoring.counts import COUNTS, count_events
-from dcase_seld.scoring.official import score_events
 
 NAMES = tuple(f"fold4_room1_mix{n:03d}_deg000_start{n:04d}" for n in range(12))
 

@@ -9,16 +9,18 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from scored import score_events
 
 from dcase_seld.cli.results import runs
 from dcase_seld.cli.score import score
+from dcase_seld.core.classes import Taxonomy
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.event_files import events_of_rows, write_folder
+from dcase_seld.core.task import Task
 from dcase_seld.report.page import write_report
 from dcase_seld.report.run import Run, difference
 from dcase_seld.scoring.counts import COUNTS, count_events
 from dcase_seld.scoring.figures import EPOCH_COLUMNS, FIGURES, Figure, figures, format_table, metric, read_epochs, shown
-from dcase_seld.scoring.official import score_events
 from dcase_seld.train.history import write_tables
 
 
@@ -77,7 +79,7 @@ def test_a_users_metric_stands_wherever_figures_stand(own, tmp_path):
 
     history = [{"epoch": 1, "loss": 1.0}, {"epoch": 2, "hit_rate": 0.75, "classwise": {"hit_rate": [0.5, 1.0, None]}}]
     (tmp_path / "train").mkdir()
-    write_tables(tmp_path / "train", history, ("a", "b", "c"))
+    write_tables(tmp_path / "train", history, Task(classes=Taxonomy("three", ("a", "b", "c"), ("a", "b", "c"))))
     assert read_epochs(tmp_path / "train" / "epochs.csv")[1] == {"epoch": 2.0, "hit_rate": 0.75}
     with (tmp_path / "train" / "classwise.csv").open() as stream:
         assert [row["hit_rate"] for row in csv.DictReader(stream)] == ["0.5", "1.0", ""]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_scorer import count, figures, leave_one_out
+from scored import score_events
 
 from dcase_seld.core.classes import DCASE2025
 from dcase_seld.core.csv_rows import HEADER, Limits
@@ -18,7 +19,7 @@ from dcase_seld.corpus.stats import label_stats
 from dcase_seld.scoring.counts import count_events
 from dcase_seld.scoring.figures import FIGURES
 from dcase_seld.scoring.intervals import jackknife, student_t
-from dcase_seld.scoring.official import count_clips, format_scores, score_events, scores_of
+from dcase_seld.scoring.official import count_clips, format_scores, scores_of
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "scores"
 CASES = sorted(folder.name for folder in GOLDEN.iterdir())

@@ -12,13 +12,13 @@ import pytest
 import submission_made as make
 import yaml
 from click.testing import CliRunner
+from scored import score_events
 from submission_made import LABEL_A, LABEL_B
 
 from dcase_seld.cli.main import main
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.event_files import read_folder, write_folder
 from dcase_seld.recipe.stage import Context
-from dcase_seld.scoring.official import score_events
 from dcase_seld.stages import load_stage
 from dcase_seld.submission.check import check_submission
 from dcase_seld.submission.layout import BUILT_IN, fill_yaml, latex, load_layout, load_team, plain

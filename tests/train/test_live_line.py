@@ -9,6 +9,7 @@ import time
 import pytest
 
 from dcase_seld.core import work
+from dcase_seld.scoring.figures import FIGURES
 from dcase_seld.train.history import LiveLine
 
 LOSSES = {"loss": 0.1234, "loss_doa": 0.0567, "loss_distance": 0.0456, "loss_onscreen": 0.0321}
@@ -22,7 +23,7 @@ def test_at_80_columns_the_line_keeps_its_epoch_and_the_time_left(monkeypatch):
     with os.fdopen(writing, "w", encoding="utf-8") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         live = LiveLine(120, 1200, 1180, quiet=False)
-        live.epoch_done(ROW, "f_score", 0.31, True)
+        live.epoch_done(ROW, FIGURES["f_score"], 0.31, True)
         live.update(118, 1190, LOSSES, 1e-3, 12_345.0)
         time.sleep(0.3)  # the line is drawn ten times a second
         live.close()
