@@ -175,14 +175,14 @@ def predict(
     if unseen:
         echo(filled("note: people in the pictures were not looked for; that takes the pose model: dcase-seld models "
                     "pull pose", "", "  "))  # fmt: skip
-    for heading, *sentences in _belief([find_network(folder) for folder in folders]):
+    for heading, *sentences in _belief([find_network(folder) for folder in folders]) if failed < total else ():
         echo("\n".join([heading, *(filled(sentence, "  - ", "    ") for sentence in sentences)]))
     if heard:
         parts = [f"network {heard / spent.network:,.1f}× real time (overlap {overlap:.0%} counted in)"]
         parts += [f"{kind} encoder {heard / seconds:,.1f}×" for kind, seconds in spent.tokens.items()]
         echo(f"speed: {heard / spent.total:,.1f}× real time; " + ", ".join(parts))
     if failed:
-        raise SeldError(f"{failed} of {total} files could not be used (see above).")
+        raise SeldError(f"{failed} of {total} files could not be used (see above).", "Mend these or leave them out.")
 
 
 class AboutJson(Facts):

@@ -304,7 +304,7 @@ def _divide(job: Job, sounds: Sequence[Sound], notes: list[str]) -> None:
                 raise row.wrong("split", f"{said!r}; train, val or test can be, one for all rows of a recording.")
             sound.split = sound.split or said
     if all(not sound.split for sound in sounds):
-        order = sorted(sounds, key=lambda sound: hashlib.sha256(sound.name.encode()).digest())
+        order = sorted(sounds, key=lambda sound: hashlib.sha256(sound.name.encode("utf-8", "surrogatepass")).digest())
         count = min(max(1, round(job.test * len(sounds))), len(sounds) - 1) if job.test else 0
         for sound in order[:count]:
             sound.split = "test"

@@ -114,7 +114,9 @@ def _hold_out(groups: dict[str, list[int]], config: SplitConfig) -> list[int]:
     """Return the clips of groups drawn in seeded order until about the fraction is held; never of all groups."""
     target = config.fraction * sum(len(group) for group in groups.values())
     # Hashed, not shuffled: a new room changes no other room's place in the order.
-    order = sorted(groups, key=lambda name: hashlib.sha256(f"{config.seed}:{name}".encode()).digest())
+    order = sorted(
+        groups, key=lambda name: hashlib.sha256(f"{config.seed}:{name}".encode("utf-8", "surrogatepass")).digest()
+    )
     held: list[str] = []
     count = 0
     for name in order:

@@ -71,7 +71,9 @@ def outside_data(path: Path, cache_folder: Path, quiet: bool = True) -> OutsideD
         SeldError: the path does not exist or cannot be read.
     """
     found = sorted(_list_files(path))
-    cache_file = cache_folder / f"{hashlib.blake2b(str(path).encode(), digest_size=8).hexdigest()}.json"
+    cache_file = (
+        cache_folder / f"{hashlib.blake2b(str(path).encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()}.json"
+    )
     known = _read_cache(cache_file)
     fresh = {name: [size, mtime] for name, size, mtime in found if known.get(name, [])[:2] != [size, mtime]}
     if fresh:

@@ -160,7 +160,7 @@ class SoundBank:
         Two that need it at the same moment may both write it, with one content; the later one replaces the file.
         """
         name = f"{recording.class_index} {recording.source}"
-        file = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.int16"
+        file = folder / f"{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}.int16"
         if not file.exists():
             sound = self._loaded(recording)
             if not len(sound) or shutil.disk_usage(folder).free < FREE_BYTES:

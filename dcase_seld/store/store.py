@@ -179,7 +179,7 @@ class Store:
     @cached_property
     def identity(self) -> str:
         """Return a short hash of the clips' names and of samples of their sound, by which tokens know their store."""
-        digest = hashlib.sha256("\n".join(self.names).encode())
+        digest = hashlib.sha256("\n".join(self.names).encode("utf-8", "surrogatepass"))
         last = len(self._pcm) - IDENTITY_SAMPLES
         for start in np.linspace(0, max(0, last), 16).astype(np.int64).tolist():
             digest.update(self._pcm[start : start + IDENTITY_SAMPLES].tobytes())
