@@ -101,7 +101,7 @@ def updates(config: TrainConfig, store: Path, tokens: list[Path], device: str) -
     loss, resident = make_loss(config, sources), resident_sound(config, sources, fabric.device)
     optimizer = make_optimizer(network, config)
     if config.compile:
-        compile_network(network, quiet=True)
+        compile_network(network, True, config.cuda_graphs)
     wrapped, optimizer = fabric.setup(network, optimizer)
     average, augment = WeightAverage(network, config.ema), Augment(config.augment, network.frontend)
     batches = make_batches(config, sources, fabric, resident)
@@ -136,6 +136,21 @@ def kernel_times(made: Iterator[None], rounds: int, device: str) -> tuple[dict[s
         spent[kind] = spent.get(kind, 0.0) + taken / 1e6
     total = sum(spent.values()) or 1.0
     return {kind: taken / total for kind, taken in sorted(spent.items(), key=lambda item: -item[1])}, total / clock
+
+
+def host_times(made: Iterator[None], rounds: int) -> dict[str, float]:
+    """Return milliseconds of the host's thread an update: of all, and of what takes it longest, waits included."""
+    for _ in range(3):
+        next(made)
+    # What the host asks of CUDA (copies, launches, waits) is listed with the device's activity alone.
+    cuda = [ProfilerActivity.CUDA] if torch.cuda.is_available() else []
+    with profile(activities=[ProfilerActivity.CPU, *cuda]) as profiled:
+        began = time.perf_counter()
+        for _ in range(rounds):
+            next(made)
+        clock = time.perf_counter() - began
+    rows = sorted(profiled.key_averages(), key=lambda row: -row.self_cpu_time_total)[:10]
+    return {"all": 1e3 * clock / rounds, **{row.key[:40]: row.self_cpu_time_total / 1e3 / rounds for row in rows}}
 
 
 def write_tokens(store: Path, folder: Path) -> Path:
@@ -344,6 +359,11 @@ def main() -> None:
             section(
                 "trainer, compiled, CUDA graphs", lambda: trained(arguments, recorded, store, tokens, folder / "graphs")
             )
+            config = recorded
+        section(
+            "host's ms an update",
+            lambda: host_times(updates(config, store, tokens, arguments.device), arguments.rounds),
+        )
         section("simulation", lambda: simulation(arguments, folder))
         section("embedding by YAMNet", lambda: embedding(arguments))
         section("bare step, deterministic", lambda: deterministic(arguments))

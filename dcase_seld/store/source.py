@@ -158,7 +158,9 @@ class StoreSource:
         count, source = self.targets.encode(clip, self.window_frames, start)
         axes = GEOMETRIES[self.task.geometry].dimensions
         placed = torch.from_numpy(source)
-        return SeldTarget(torch.from_numpy(count), placed[..., :axes], placed[..., axes], placed[..., axes + 1])
+        parts = (placed[..., :axes], placed[..., axes], placed[..., axes + 1])
+        # Cut out of one array they would travel to a GPU by way of a copy that is not page-locked, and wait for it.
+        return SeldTarget(torch.from_numpy(count), *(part.contiguous() for part in parts))
 
     @property
     def targets(self) -> TargetTable:
