@@ -83,10 +83,8 @@ def make_random(kind: str, folder: Path, tiny: bool, seed: int) -> None:
 
     It is marked so, every receipt that it touches says so, and no submission is packaged from it.
     """
-    try:
-        from dcase_seld.pretrained.transformers_models import make_random_model
-    except ImportError as error:
-        raise SeldError(f"Models cannot be made: {error}.", "Install the package with its dependencies.") from error
+    from dcase_seld.pretrained.transformers_models import make_random_model
+
     make_random_model(kind, folder, tiny, seed)
     say("warning: these weights are random; what they say means nothing.")
     echo(folder)

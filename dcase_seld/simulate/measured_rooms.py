@@ -116,10 +116,8 @@ def measured_room(rooms: Sequence[MeasuredRoom], number: int, share: float | Non
 
 def _sofa_room(path: Path) -> MeasuredRoom:
     """Return the room of a SOFA file. Source of the layout: AES69."""
-    try:
-        import h5py
-    except ImportError as error:
-        raise SeldError(f"{path} is a SOFA file; reading it needs h5py.", "Install it: pip install h5py") from error
+    import h5py
+
     from dcase_seld.media.audio import resample_audio
 
     try:
