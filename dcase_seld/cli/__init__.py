@@ -129,13 +129,8 @@ def echo(text: object = "", err: bool = False) -> None:
 def named_file(path: Path | None, sign: str, inputs: Iterable[Path]) -> None:
     """Look at a file that a command is to write, before anything is computed.
 
-    Args:
-        path: what the user named, or None.
-        sign: pattern in the first bytes of what the command writes: a file that lacks it is somebody's own.
-        inputs: what the command reads.
-
-    Raises:
-        SeldError: an input lies there, a recipe's result, or a file that no such command wrote.
+    `sign`: pattern in the first bytes of what the command writes; a file that lacks it is somebody's own. Raises
+    SeldError: an input lies there, a recipe's result, or a file that no such command wrote.
     """
     from dcase_seld.core.errors import SeldError
     from dcase_seld.core.files import refuse_inputs

@@ -69,31 +69,19 @@ class Taxonomy:
 
 @dataclass(frozen=True)
 class ClassProfile:
-    """What is known of a class of the challenge beside its sound.
+    """What is known of a class of the challenge beside its sound."""
 
-    Attributes:
-        name: what the challenge calls it.
-        folder: what sub-folders of a sound bank call it.
-        looks: what it looks like, in words that a config may replace.
-        source_m: typical lowest and highest height of its source above the floor, in metres; None: unknown.
-        person: people make it; they are 1.7 m tall.
-        height_m: height of its drawn and given pictures in metres.
-        sounds_at: where its picture sounds, as shares of width and height.
-        generality: its labels are also parents of others: of a clip's classes the least general ones count.
-        esc50: its categories of ESC-50, which has no ringing telephone: alarm clocks are the nearest.
-        fsd50k: its labels of FSD50K. A clip has several, parents included: the most special one counts.
-    """
-
-    name: str
-    folder: str
-    looks: tuple[str, ...]
+    name: str  # what the challenge calls it
+    folder: str  # what sub-folders of a sound bank call it
+    looks: tuple[str, ...]  # what it looks like, in words that a config may replace
+    # typical lowest and highest height of its source above the floor, in metres; None: unknown
     source_m: tuple[float, float] | None = None
-    person: bool = False
-    height_m: float = 1.7
-    sounds_at: tuple[float, float] = (0.5, 0.5)
-    generality: int = 0
-    esc50: str = ""
-    fsd50k: str = ""
+    person: bool = False  # people make it; they are 1.7 m tall
+    height_m: float = 1.7  # height of its drawn and given pictures in metres
+    sounds_at: tuple[float, float] = (0.5, 0.5)  # where its picture sounds, as shares of width and height
+    generality: int = 0  # its labels are also parents of others: of a clip's classes the least general ones count
+    esc50: str = ""  # its categories of ESC-50, which has no ringing telephone: alarm clocks are the nearest
+    fsd50k: str = ""  # its labels of FSD50K. A clip has several, parents included: the most special one counts.
 
 
 PROFILES = (

@@ -33,15 +33,10 @@ _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 
 @dataclass(frozen=True)
 class Limits:
-    """What a file may hold.
+    """What a file may hold."""
 
-    Attributes:
-        n_classes: classes are 0 … n_classes - 1.
-        frames: label frames of a clip (frames are 0 … frames - 1); None: any length.
-    """
-
-    n_classes: int = 13
-    frames: int | None = CLIP_FRAMES
+    n_classes: int = 13  # classes are 0 … n_classes - 1
+    frames: int | None = CLIP_FRAMES  # label frames of a clip (frames are 0 … frames - 1); None: any length
 
     @property
     def most_bytes(self) -> int:

@@ -24,16 +24,9 @@ from dcase_seld.core.task import CLIP_FRAMES
 def read_csv(path: Path, *, n_classes: int = 13, frames: int | None = CLIP_FRAMES) -> Events:
     """Return the events of one official CSV file; the clip is named after the file.
 
-    A byte-order mark, CRLF and rows in any order are accepted; rows keep their order (the official matching breaks
-    ties by it). Azimuths are folded to [-90, 90].
-
-    Args:
-        path: the file.
-        n_classes: classes are 0 … n_classes - 1.
-        frames: label frames of a clip, or None for any length.
-
-    Raises:
-        SeldError: names the file, the line, what was expected and what was got.
+    A byte-order mark, CRLF and rows in any order are accepted; rows keep their order (the official matching breaks ties
+    by it). Azimuths are folded to [-90, 90]. Classes are 0 … n_classes - 1; `frames`: label frames of a clip, None for
+    any length. Raises SeldError: names the file, the line, what was expected and what was got.
     """
     return read_files([(path.stem, str(path))], Limits(n_classes, frames))
 
@@ -41,13 +34,8 @@ def read_csv(path: Path, *, n_classes: int = 13, frames: int | None = CLIP_FRAME
 def read_folder(folder: Path, *, n_classes: int = 13, frames: int | None = CLIP_FRAMES) -> Events:
     """Return the events of all `*.csv` in a folder and in its direct sub-folders (splits), clips ordered by name.
 
-    Args:
-        folder: holds the files, or folders of files.
-        n_classes: classes are 0 … n_classes - 1.
-        frames: label frames of a clip, or None for any length.
-
-    Raises:
-        SeldError: the folder cannot be read or holds no CSV, a clip occurs twice, or a file is not as it must be.
+    Classes are 0 … n_classes - 1; `frames`: label frames of a clip, None for any length. Raises SeldError: the folder
+    cannot be read or holds no CSV, a clip occurs twice, or a file is not as it must be.
     """
     return concatenate(list(in_batches(list_csv(folder), Limits(n_classes, frames))))
 
@@ -120,10 +108,7 @@ def columns_without_header(path: Path) -> int:
 def write_csv(path: Path, events: Events, track: str = "b") -> None:
     """Write the events of one clip to an official CSV file, atomically.
 
-    Args:
-        path: the file; an existing one is replaced.
-        events: a table of exactly one clip (empty: header only).
-        track: "b", or "a" (audio only), which writes onscreen 0 in every row.
+    Track "a" (audio only) writes onscreen 0 in every row.
     """
     if len(events.clips) != 1:
         raise ValueError(f"one clip per file, got {len(events.clips)}")
@@ -134,12 +119,7 @@ def write_folder(events: Events, folder: Path, track: str = "b") -> None:
     """Write one official CSV file for EVERY clip of the table (header only where nothing sounds), each atomically.
 
     Events with elevations are written as the editions before 2025 read them: no header; frame, class, source, azimuth,
-    elevation, metres.
-
-    Args:
-        events: a table of any number of clips.
-        folder: made if missing.
-        track: "b", or "a" (audio only), which writes onscreen 0 in every row.
+    elevation, metres. Track "a" (audio only) writes onscreen 0 in every row.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in zip(events.clips, _texts(events, track), strict=True):

@@ -154,11 +154,7 @@ class Events:
 
     @staticmethod
     def load(path: Path) -> Events:
-        """Return the table that `save` wrote.
-
-        Raises:
-            SeldError: the file is missing or is no event table.
-        """
+        """Return the table that `save` wrote. Raises SeldError: the file is missing or is no event table."""
         from dcase_seld.core.reading import read_arrays
 
         remedy = "Give the events.npz that a predict or visual step wrote."
@@ -203,23 +199,14 @@ _RECORDING = re.compile(r"(fold\d+_room\d+_mix\d+)_deg\d+_start\d+")
 
 @dataclass(frozen=True)
 class ClipName:
-    """What the name of a development clip says.
+    """What the name of a development clip says."""
 
-    Attributes:
-        fold: 1 synthetic, 3 train, 4 test.
-        room: number of the room.
-        mix: number of the recording within fold and room.
-        angle_deg: viewing angle of the camera.
-        start: where in the recording the clip begins (frames of 100 ms).
-        recording: the name of the recording, "fold4_room15_mix012", as the file name spells it.
-    """
-
-    fold: int
-    room: int
-    mix: int
-    angle_deg: int
-    start: int
-    recording: str
+    fold: int  # 1 synthetic, 3 train, 4 test
+    room: int  # number of the room
+    mix: int  # number of the recording within fold and room
+    angle_deg: int  # viewing angle of the camera
+    start: int  # where in the recording the clip begins (frames of 100 ms)
+    recording: str  # the name of the recording, "fold4_room15_mix012", as the file name spells it
 
 
 def name_parts(name: str) -> ClipName | None:

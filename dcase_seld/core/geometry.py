@@ -134,21 +134,13 @@ GEOMETRIES: dict[str, Geometry] = {"half_circle": HalfCircle(), "sphere": Sphere
 
 @dataclass(frozen=True)
 class Channels:
-    """What the channels of a recording are.
+    """What the channels of a recording are."""
 
-    Attributes:
-        name: "stereo" or "foa".
-        names: of the channels, in order.
-        mirror_order: channel that stands in each channel's place when left and right are exchanged.
-        mirror_sign: sign that it gets then.
-        mono: weights whose sum over the channels is the sound without direction.
-    """
-
-    name: str
-    names: tuple[str, ...]
-    mirror_order: tuple[int, ...]
-    mirror_sign: tuple[float, ...]
-    mono: tuple[float, ...]
+    name: str  # "stereo" or "foa"
+    names: tuple[str, ...]  # of the channels, in order
+    mirror_order: tuple[int, ...]  # channel that stands in each channel's place when left and right are exchanged
+    mirror_sign: tuple[float, ...]  # sign that it gets then
+    mono: tuple[float, ...]  # weights whose sum over the channels is the sound without direction
 
     @property
     def count(self) -> int:
@@ -165,15 +157,10 @@ CHANNELS = {
 
 @dataclass(frozen=True)
 class Rotation:
-    """A turn of the sphere by quarters about the vertical, or a mirroring of it: axes change places and signs.
+    """A turn of the sphere by quarters about the vertical, or a mirroring of it: axes change places and signs."""
 
-    Attributes:
-        order: which of x, y, z comes to stand in place of each.
-        sign: the sign that it gets there.
-    """
-
-    order: tuple[int, int, int]
-    sign: tuple[int, int, int]
+    order: tuple[int, int, int]  # which of x, y, z comes to stand in place of each
+    sign: tuple[int, int, int]  # the sign that it gets there
 
     def of(self, names: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return for maps or channels, by name, which one comes to stand in place of each, and its sign.
@@ -216,10 +203,8 @@ PEAK_LIMIT = 0.9999
 def foa_to_stereo(foa: npt.NDArray[np.float32], viewing_angle_deg: float) -> npt.NDArray[np.float32]:
     """Return (2, S) left and right of a (4, S) first-order recording at a viewing angle φ in degrees.
 
-    Y' = sin φ · X + cos φ · Y; L = W + Y', R = W - Y'. Source: the challenge's stereo data generator.
-
-    Raises:
-        SeldError: the recording has not four channels.
+    Y' = sin φ · X + cos φ · Y; L = W + Y', R = W - Y'. Source: the challenge's stereo data generator. Raises SeldError:
+    the recording has not four channels.
     """
     if foa.ndim != 2 or foa.shape[0] != 4:
         raise SeldError(

@@ -54,9 +54,7 @@ def facts_of(facts: Mapping[str, Any]) -> dict[str, Any]:
 def model_config(config: Mapping[str, Any], names: Mapping[str, str] | None = None) -> tuple[dict[str, Any], list[str]]:
     """Return a network's configuration with today's keys, and notes of those that were renamed.
 
-    Args:
-        config: as 0.1 (or today's package) wrote it, in a recipe or a model.json.
-        names: 0.1's kinds of tokens → names of the encoders that made them.
+    `names`: kinds of tokens of 0.1 → names of the encoders that made them.
     """
     out = dict(config)
     notes = []

@@ -55,11 +55,7 @@ class Registry:
         return (*self._built_in, *self._added)
 
     def __getitem__(self, name: str) -> Any:
-        """Return an entry, imported now if it is built in.
-
-        Raises:
-            SeldError: there is none of this name.
-        """
+        """Return an entry, imported now if it is built in. Raises SeldError: there is none of this name."""
         if name in self._added:
             return self._added[name][0]
         if name not in self._built_in:

@@ -46,10 +46,7 @@ class Segment:
 def link(events: Events, max_gap: int = MAX_GAP_FRAMES, max_step_deg: float = MAX_STEP_DEG) -> list[Segment]:
     """Return the events of a frame table as segments, ordered by clip and onset.
 
-    Args:
-        events: a frame table of any number of clips.
-        max_gap: frames that an event may pause.
-        max_step_deg: rows whose directions are further apart than this (degrees) are two events.
+    An event may pause for `max_gap` frames; rows further apart than `max_step_deg` degrees are two.
     """
     # Sound alone says nothing of the screen, which is no "no".
     looked = events.onscreen_probability is not None or bool(events.onscreen.any())

@@ -200,12 +200,8 @@ def window_starts(frames: int, window: int, hop: int) -> list[int]:
     """Return the first label frame of each window that covers a recording.
 
     The last window ends with the recording (it overlaps the one before it more than the others do), so that no window
-    but that of a recording shorter than one window is padded with silence.
-
-    Args:
-        frames: label frames of the recording, at least 1.
-        window: label frames of a window.
-        hop: label frames from one window to the next, 1 … window.
+    but that of a recording shorter than one window is padded with silence. `frames` (≥ 1), `window` and `hop` (1 …
+    window) are label frames.
     """
     if not 1 <= hop <= window:
         raise ValueError(f"hop must be 1 … {window}, got {hop}")

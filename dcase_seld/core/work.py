@@ -42,9 +42,6 @@ def plain_lines(first: str = "") -> Iterator[Callable[[str], None]]:
     """Yield `tell(line)`: the latest line is said whenever nothing was for PLAIN_S, also while nothing new is told.
 
     Of work within other work the inner lines are said. Work that is over sooner says nothing.
-
-    Args:
-        first: the line until something is told; "": none.
     """
     line, over, began = [first], Event(), time.monotonic()
     _telling.append(line)

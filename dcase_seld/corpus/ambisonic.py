@@ -51,9 +51,7 @@ def find_recordings(source: Path, with_video: bool) -> list[Recording]:
     """Return the recordings of a folder that holds foa_dev, metadata_dev and, for videos, video_dev.
 
     Files lie in sub-folders (dev-train-tau, …) or directly; then fold4 is dev-test-synth, all others dev-train-synth.
-
-    Raises:
-        SeldError: a folder or a recording's metadata or video is missing, or sound is not FOA at 24 kHz.
+    Raises SeldError: a folder or a recording's metadata or video is missing, or sound is not FOA at 24 kHz.
     """
     sounds = _files(source / "foa_dev", (".wav", ".flac"))
     metadata = _files(source / "metadata_dev", (".csv",))
@@ -105,15 +103,9 @@ METADATA = (
 def read_metadata(path: Path, n_classes: int = 13, distance_cm: int | None = None) -> Ints:
     """Return (rows, 6): frame, class, source, azimuth, elevation in degrees, distance in cm, in file order.
 
-    Nothing is guessed: metres, seconds and unknown classes are refused.
-
-    Args:
-        path: the file.
-        n_classes: classes are 0 … n_classes - 1.
-        distance_cm: stands where labels have no distance (five columns, as in 2022); None: such labels are refused.
-
-    Raises:
-        SeldError: names the file, the line and the column that cannot be.
+    Nothing is guessed: metres, seconds and unknown classes are refused. Classes are 0 … n_classes - 1; `distance_cm`
+    stands where labels have no distance (five columns, as in 2022), which are refused with None. Raises SeldError:
+    names the file, the line and the column that cannot be.
     """
     lines = read_text(path, LARGEST_TABLE, "Give the recording's metadata CSV.").splitlines()
     rows = []
@@ -276,10 +268,8 @@ def sample_cuts(
 ) -> tuple[list[Cut], int]:
     """Return `count` different clips and how many were discarded; recordings are drawn by their length.
 
-    Start and angle (whole degrees) are uniform. A clip that `is_good` refuses is replaced by another.
-
-    Raises:
-        SeldError: there are not so many clips.
+    Start and angle (whole degrees) are uniform. A clip that `is_good` refuses is replaced by another. Raises SeldError:
+    there are not so many clips.
     """
     usable = [recording for recording in recordings if recording.starts]
     if not usable:

@@ -29,19 +29,12 @@ SILENT = 4
 
 @dataclass(frozen=True)
 class AudioOptions:
-    """What to do with sound that is not as the store needs it; by default it is refused.
+    """What to do with sound that is not as the store needs it; by default it is refused."""
 
-    Attributes:
-        rate: samples per second of the store.
-        channels: channels of the store.
-        resample: convert other sample rates.
-        mono: "duplicate" copies mono sound to both channels.
-    """
-
-    rate: int = SAMPLE_RATE
-    channels: int = 2
-    resample: bool = False
-    mono: Mono = "refuse"
+    rate: int = SAMPLE_RATE  # samples per second of the store
+    channels: int = 2  # channels of the store
+    resample: bool = False  # convert other sample rates
+    mono: Mono = "refuse"  # "duplicate" copies mono sound to both channels
 
     def read(self, path: Path) -> npt.NDArray[np.int16]:
         """Return the sound of a file as the store keeps it, (channels, S)."""

@@ -36,23 +36,15 @@ VIDEO_TOLERANCE_S = 0.1
 
 @dataclass(frozen=True)
 class Wanted:
-    """What every clip of a corpus should be.
+    """What every clip of a corpus should be."""
 
-    Attributes:
-        taxonomy: the classes of the labels.
-        seconds: length of every clip; None: any length; "official": 5 s in the challenge's own parts, any in others.
-        rate: samples per second.
-        channels: channels of the sound.
-        look_into_videos: open every video too, instead of only pairing it.
-        all_around: Ambisonic recordings of any length, labels with elevations, 360° videos.
-    """
-
-    taxonomy: Taxonomy = DCASE2025
+    taxonomy: Taxonomy = DCASE2025  # the classes of the labels
+    # length of every clip; None: any length; "official": 5 s in the challenge's own parts, any in others
     seconds: float | Literal["official"] | None = CLIP_SECONDS
-    rate: int = SAMPLE_RATE
-    channels: int = 2
-    look_into_videos: bool = True
-    all_around: bool = False
+    rate: int = SAMPLE_RATE  # samples per second
+    channels: int = 2  # channels of the sound
+    look_into_videos: bool = True  # open every video too, instead of only pairing it
+    all_around: bool = False  # Ambisonic recordings of any length, labels with elevations, 360° videos
 
     def of(self, root: Path) -> Wanted:
         """Return what the clips of a corpus should be: as they are asked for, or Ambisonic where its folders say so."""
@@ -64,23 +56,14 @@ class Wanted:
 
 @dataclass
 class Report:
-    """What was found.
+    """What was found."""
 
-    Attributes:
-        root: the corpus.
-        parts: part → counts of clips, sound, labels and videos.
-        hours: length of all sound that could be read.
-        events: label rows.
-        problems: everything that is wrong, ordered by kind and place.
-        suspicious: what breaks no rule and is hardly meant, see SUSPICIOUS.
-    """
-
-    root: str
-    parts: dict[str, dict[str, int]] = field(default_factory=dict)
-    hours: float = 0.0
-    events: int = 0
-    problems: list[Problem] = field(default_factory=list)
-    suspicious: list[Problem] = field(default_factory=list)
+    root: str  # the corpus
+    parts: dict[str, dict[str, int]] = field(default_factory=dict)  # part → counts of clips, sound, labels and videos
+    hours: float = 0.0  # length of all sound that could be read
+    events: int = 0  # label rows
+    problems: list[Problem] = field(default_factory=list)  # everything that is wrong, ordered by kind and place
+    suspicious: list[Problem] = field(default_factory=list)  # what breaks no rule and is hardly meant, see SUSPICIOUS
 
     @property
     def ok(self) -> bool:

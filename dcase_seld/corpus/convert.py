@@ -47,25 +47,15 @@ DENSITY = 6.0
 
 @dataclass(frozen=True)
 class Job:
-    """A conversion.
+    """A conversion."""
 
-    Attributes:
-        source: folder in STARSS23's layout.
-        out: folder of the corpus.
-        count: number of clips; None: about as densely as the official set.
-        seed: which clips.
-        clips: CSV of exactly the clips to make, instead of random ones.
-        video: make perspective video too.
-        quality: constant rate factor of the video.
-    """
-
-    source: Path
-    out: Path
-    count: int | None = None
-    seed: int = 0
-    clips: Path | None = None
-    video: bool = True
-    quality: int = 23
+    source: Path  # folder in STARSS23's layout
+    out: Path  # folder of the corpus
+    count: int | None = None  # number of clips; None: about as densely as the official set
+    seed: int = 0  # which clips
+    clips: Path | None = None  # CSV of exactly the clips to make, instead of random ones
+    video: bool = True  # make perspective video too
+    quality: int = 23  # constant rate factor of the video
 
 
 def convert(job: Job, workers: int = 1, quiet: bool = True) -> dict[str, Any]:

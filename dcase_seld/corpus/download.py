@@ -34,27 +34,16 @@ UNPACKED = 1.1
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file of the record.
+    """One file of the record."""
 
-    Attributes:
-        name: file name.
-        size: bytes.
-        md5: checksum in hexadecimal, or None where the record gives none.
-        url: address.
-    """
-
-    name: str
-    size: int
-    md5: str | None
-    url: str
+    name: str  # file name
+    size: int  # bytes
+    md5: str | None  # checksum in hexadecimal, or None where the record gives none
+    url: str  # address
 
 
 def list_files(record: str = RECORD) -> list[RemoteFile]:
-    """Return the files of a record.
-
-    Raises:
-        SeldError: the record cannot be reached or read.
-    """
+    """Return the files of a record. Raises SeldError: the record cannot be reached or read."""
     try:
         with _open(record) as response:
             data = json.loads(response.read(64 * BLOCK))
@@ -77,17 +66,8 @@ def download(
 ) -> list[str]:
     """Write the record's files into `out`, unpacked, and return their names; what is there already is kept.
 
-    Args:
-        out: the folder, made if missing.
-        record: address of the record.
-        only: beginnings of file names, as "metadata_dev"; empty: all files.
-        unpack: unpack zips.
-        keep_zips: keep them after unpacking.
-        quiet: draw no live progress.
-        pause_s: pause before another attempt, in seconds, doubled each time.
-
-    Raises:
-        SeldError: no such file, too little disk space, a wrong checksum, an unsafe zip, or no connection.
+    `only`: beginnings of file names, as "metadata_dev"; none: all. A pause between attempts (seconds) doubles each
+    time. Raises SeldError: no such file, too little disk space, a wrong checksum, an unsafe zip, or no connection.
     """
     files = list_files(record)
     chosen = [file for file in files if not only or file.name.startswith(tuple(only))]
@@ -164,10 +144,8 @@ def verify(path: Path, file: RemoteFile, *, quiet: bool = False) -> None:
 def unzip(archive: Path, out: Path, *, quiet: bool = False) -> None:
     """Unpack a zip below `out`; files that are there with the right size are kept.
 
-    An archive whose entries are not inside a folder of its name is unpacked into such a folder.
-
-    Raises:
-        SeldError: the zip is broken, an entry would land outside `out` or is a link, or the disk is full.
+    An archive whose entries are not inside a folder of its name is unpacked into such a folder. Raises SeldError: the
+    zip is broken, an entry would land outside `out` or is a link, or the disk is full.
     """
     try:
         with zipfile.ZipFile(archive) as content:

@@ -31,21 +31,13 @@ OFFICIAL_PART = re.compile(r"eval|dev-(train|test)-(tau|sony|synth)")
 
 @dataclass(frozen=True)
 class Clip:
-    """The files of one clip; a file that is not there is None.
+    """The files of one clip; a file that is not there is None."""
 
-    Attributes:
-        name: file stem.
-        part: sub-folder, e.g. "dev-train-tau", "dev-test-sony", "eval".
-        audio: stereo WAV.
-        labels: official CSV.
-        video: MP4.
-    """
-
-    name: str
-    part: str
-    audio: Path | None
-    labels: Path | None
-    video: Path | None
+    name: str  # file stem
+    part: str  # sub-folder, e.g. "dev-train-tau", "dev-test-sony", "eval".
+    audio: Path | None  # stereo WAV
+    labels: Path | None  # official CSV
+    video: Path | None  # MP4
 
 
 @dataclass(frozen=True)
@@ -77,14 +69,9 @@ def index_corpus(root: Path, channels: str = "stereo") -> Corpus:
     """Return all clips below a corpus folder, and a list of what is missing, broken or not understood.
 
     Clips without labels are no problem in parts that no label folder knows (evaluation sets); clips without video are
-    none where the corpus has no video of that part. A clip without audio stays in the index (`audio` None).
-
-    Args:
-        root: the folder.
-        channels: "stereo", or "foa": sound is in foa_dev and foa_eval, and clips are whole recordings.
-
-    Raises:
-        SeldError: the folder is missing, or holds none of the official folders.
+    none where the corpus has no video of that part. A clip without audio stays in the index (`audio` None). With
+    `channels` "foa" sound is in foa_dev and foa_eval, and clips are whole recordings. Raises SeldError: the folder is
+    missing, or holds none of the official folders.
     """
     if not root.is_dir():
         raise SeldError(f"The corpus {root} is not a folder.", "Give the folder that holds stereo_dev, metadata_dev, …")
@@ -213,14 +200,9 @@ def usable_clips(
 ) -> tuple[list[Clip], list[str]]:
     """Return the clips of a corpus that have sound, each name once, and readable lines of all problems.
 
-    Args:
-        corpus: the corpus.
-        parts: only clips of these parts.
-        need_video: a clip without video is a fatal problem too.
-        skip_broken: leave out what is broken instead of refusing it; of clips with one name the first stays.
-
-    Raises:
-        SeldError: a part is not there, no clip is left, or there are fatal problems and `skip_broken` is False.
+    With `need_video` a clip without one is fatal too; with `skip_broken` what is broken is left out, and of clips with
+    one name the first stays. Raises SeldError: a part is not there, no clip is left, or there are fatal problems and
+    `skip_broken` is False.
     """
     clips = list(corpus.clips)
     problems = list(corpus.problems)

@@ -34,31 +34,20 @@ PART = "dev-{}-own"
 
 @dataclass(frozen=True)
 class Job:
-    """What to import.
+    """What to import."""
 
-    Attributes:
-        tables: files of events: CSV, TSV, semicolons with a header, or Audacity's labels (one file per recording).
-        audio: folder of the recordings, sub-folders too.
-        out: the corpus, made.
-        form: what the cells mean.
-        labels: label → class; "" leaves its events out.
-        taxonomy: the classes; None: the labels are the classes, ordered by name.
-        sound: what to do with recordings that are no stereo at 24 kHz; by default they are refused.
-        link: make links to recordings that are as they must be, instead of copies.
-        rest: recordings that no table names hold no event; otherwise they are left out.
-        test: share of the recordings that is for testing, where the tables have no column `split`.
-    """
-
+    # files of events: CSV, TSV, semicolons with a header, or Audacity's labels (one file per recording)
     tables: Sequence[Path]
-    audio: Path
-    out: Path
-    form: TableFormat = field(default_factory=TableFormat)
-    labels: Mapping[str, str] = field(default_factory=dict)
-    taxonomy: Taxonomy | None = DCASE2025
+    audio: Path  # folder of the recordings, sub-folders too
+    out: Path  # the corpus, made
+    form: TableFormat = field(default_factory=TableFormat)  # what the cells mean
+    labels: Mapping[str, str] = field(default_factory=dict)  # label → class; "" leaves its events out
+    taxonomy: Taxonomy | None = DCASE2025  # the classes; None: the labels are the classes, ordered by name
+    # what to do with recordings that are no stereo at 24 kHz; by default they are refused
     sound: AudioOptions = field(default_factory=AudioOptions)
-    link: bool = False
-    rest: bool = False
-    test: float = 0.0
+    link: bool = False  # make links to recordings that are as they must be, instead of copies
+    rest: bool = False  # recordings that no table names hold no event; otherwise they are left out
+    test: float = 0.0  # share of the recordings that is for testing, where the tables have no column `split`
 
 
 @dataclass
@@ -79,10 +68,8 @@ class Sound:
 def import_tables(job: Job, workers: int = 1, quiet: bool = True) -> dict[str, Any]:
     """Make a corpus of recordings and tables, and return counts and notes.
 
-    Everything is read and checked before anything is written; the corpus appears as a whole.
-
-    Raises:
-        SeldError: names the file, the line and the column that cannot be, or what was not declared.
+    Everything is read and checked before anything is written; the corpus appears as a whole. Raises SeldError: names
+    the file, the line and the column that cannot be, or what was not declared.
     """
     refuse_folder(job.out)
     notes: list[str] = []

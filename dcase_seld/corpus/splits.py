@@ -45,14 +45,8 @@ class SplitConfig(Config):
 def assign(clips: Sequence[Clip], config: SplitConfig, root: Path | None = None) -> list[str]:
     """Return each clip's split, in the order of `clips`.
 
-    Args:
-        clips: the clips of one corpus.
-        config: what is held out for validation.
-        root: the corpus' folder, in which a splits.csv may lie.
-
-    Raises:
-        SeldError: splits.csv is missing, broken or leaves clips out; or a single room or recording holds all
-            training clips, so that nothing can be held out.
+    A splits.csv in `root`, the corpus' folder, goes first. Raises SeldError: splits.csv is missing, broken or leaves
+    clips out; or a single room or recording holds all training clips, so that nothing can be held out.
     """
     own = root / SPLIT_FILE if root is not None else None
     if config.by == "corpus" or (config.by == "auto" and own is not None and own.is_file()):

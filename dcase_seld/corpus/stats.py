@@ -31,33 +31,21 @@ DISTANCE_EDGES = np.arange(0.0, 10.5, 0.5)
 
 @dataclass(frozen=True)
 class LabelStats:
-    """Figures of a set of labels; a source frame is one source sounding for one label frame of 100 ms.
+    """Figures of a set of labels; a source frame is one source sounding for one label frame of 100 ms."""
 
-    Attributes:
-        classes: names of the C classes.
-        clips: number of clips; silent_clips: those without any event.
-        source_frames: (C,) source frames.
-        clips_with: (C,) clips in which the class occurs.
-        onscreen: (C,) share of the source frames that are on screen, NaN where there are none.
-        azimuth: (C, bins) histogram over AZIMUTH_EDGES, or the first of SPHERE_EDGES.
-        distance: (C, bins) histogram over DISTANCE_EDGES.
-        distance_quartiles_m: (C, 3) quartiles in metres, NaN where the labels give no distance (STARSS22's: all 0).
-        polyphony: (P,) label frames with 1, 2, … sources at a time.
-        same_class: (P,) class frames with 1, 2, … sources of one class at a time.
-        sphere: (azimuths, elevations) source frames over SPHERE_EDGES; None: a half circle.
-    """
-
-    classes: tuple[str, ...]
-    clips: int
+    classes: tuple[str, ...]  # names of the C classes
+    clips: int  # number of clips; silent_clips: those without any event
     silent_clips: int
-    source_frames: npt.NDArray[np.int64]
-    clips_with: npt.NDArray[np.int64]
-    onscreen: npt.NDArray[np.float64]
-    azimuth: npt.NDArray[np.int64]
-    distance: npt.NDArray[np.int64]
+    source_frames: npt.NDArray[np.int64]  # (C,) source frames
+    clips_with: npt.NDArray[np.int64]  # (C,) clips in which the class occurs
+    onscreen: npt.NDArray[np.float64]  # (C,) share of the source frames that are on screen, NaN where there are none
+    azimuth: npt.NDArray[np.int64]  # (C, bins) histogram over AZIMUTH_EDGES, or the first of SPHERE_EDGES
+    distance: npt.NDArray[np.int64]  # (C, bins) histogram over DISTANCE_EDGES
+    # (C, 3) quartiles in metres, NaN where the labels give no distance (STARSS22's: all 0)
     distance_quartiles_m: npt.NDArray[np.float64]
-    polyphony: npt.NDArray[np.int64]
-    same_class: npt.NDArray[np.int64]
+    polyphony: npt.NDArray[np.int64]  # (P,) label frames with 1, 2, … sources at a time
+    same_class: npt.NDArray[np.int64]  # (P,) class frames with 1, 2, … sources of one class at a time
+    # (azimuths, elevations) source frames over SPHERE_EDGES; None: a half circle
     sphere: npt.NDArray[np.int64] | None = None
 
     @property
@@ -93,15 +81,8 @@ def read_labels(
 ) -> tuple[Iterator[Events], Taxonomy]:
     """Return the labels of a store, of a corpus in the official layout or of a folder of CSV files, and their classes.
 
-    Labels of CSV files come some clips at a time, so that large sets need no memory.
-
-    Args:
-        folder: one of these.
-        taxonomy: classes of CSV files (a store knows its own).
-        splits: of a store only.
-
-    Raises:
-        SeldError: the folder holds no labels.
+    Labels of CSV files come some clips at a time, so that large sets need no memory. `taxonomy`: of CSV files (a store
+    knows its own); `splits`: of a store only. Raises SeldError: the folder holds no labels.
     """
     if (folder / "store.json").is_file():
         from dcase_seld.store.store import Store

@@ -74,11 +74,7 @@ class TableFormat:
     decimal_comma: bool = False
 
     def of(self, what: str) -> str:
-        """Return a declared unit.
-
-        Raises:
-            SeldError: it was not declared.
-        """
+        """Return a declared unit. Raises SeldError: it was not declared."""
         unit = getattr(self, what)
         if unit not in UNITS[what]:
             asked = "The side of positive azimuths" if what == "positive" else f"The unit of {what}"
@@ -248,9 +244,7 @@ def to_events(name: str, spans: Sequence[Span], frames: int) -> Events:
     """Return the label frames of a recording: those whose middle an event covers, one at least.
 
     Sources are numbered by the tables' column, else so that events of a class that overlap have different numbers.
-
-    Raises:
-        SeldError: one source of a class sounds twice at a time.
+    Raises SeldError: one source of a class sounds twice at a time.
     """
     rows: list[tuple[int, int, int, float, float, bool]] = []
     taken: dict[tuple[int, str | int], list[tuple[int, int, Span]]] = defaultdict(list)

@@ -36,12 +36,8 @@ def average_outputs(outputs: Sequence[SeldOutput], weights: Sequence[float] | No
     """Return the weighted mean of members' outputs, tracks aligned per frame and class, loudest track first.
 
     Directions are averaged as vectors; distances weighted by each member's activity, because an inactive track's
-    distance means nothing; on-screen probabilities over the members that have them. The order of a member's tracks
-    does not change the result.
-
-    Args:
-        outputs: one per member, equal shapes.
-        weights: one per member, at least 0; None: equal.
+    distance means nothing; on-screen probabilities over the members that have them. The order of a member's tracks does
+    not change the result. `weights`: one per member, at least 0; None: equal.
     """
     if not outputs:
         raise ValueError("no outputs to average")
@@ -222,17 +218,11 @@ MOST_WAITING = 16
 
 @dataclass
 class _Waiting:
-    """The windows of a clip that later ones may still overlap.
+    """The windows of a clip that later ones may still overlap."""
 
-    Attributes:
-        windows: their first frames and outputs.
-        seen: windows that came so far.
-        done: frames that are decoded.
-    """
-
-    windows: list[tuple[int, SeldOutput]]
-    seen: int = 0
-    done: int = 0
+    windows: list[tuple[int, SeldOutput]]  # their first frames and outputs
+    seen: int = 0  # windows that came so far
+    done: int = 0  # frames that are decoded
 
 
 class EventCollector:

@@ -23,10 +23,8 @@ def average_weights(folders: Sequence[Path], weights: Sequence[float] | None = N
     """Return the network whose weights are the weighted mean of checkpoints', running statistics included.
 
     It answers like one network and costs like one; good where the checkpoints come from one training, or from trainings
-    that started from the same weights. Source: M. Wortsman et al., Model soups, ICML 2022.
-
-    Raises:
-        SeldError: there is no checkpoint, or they are not of one architecture, front end or list of classes.
+    that started from the same weights. Source: M. Wortsman et al., Model soups, ICML 2022. Raises SeldError: there is
+    no checkpoint, or they are not of one architecture, front end or list of classes.
     """
     if not folders:
         raise SeldError("There is no checkpoint to make a soup of.", "Name at least one.")
@@ -72,18 +70,8 @@ def make_ensemble(
 ) -> dict[str, Any]:
     """Write ensemble.json and members/ into `out`, and return its facts (members, weights, scores, thresholds).
 
-    Args:
-        config: what is averaged, chosen and tuned.
-        members: train steps or checkpoints.
-        store: clips to choose and tune on; may be None where nothing is.
-        out: folder to write to.
-        twin: an ensemble whose thresholds, angle and test-time augmentation are taken over.
-        tokens: folders of frozen tokens of these clips.
-        device: where networks run.
-        quiet: draw no progress.
-
-    Raises:
-        SeldError: members do not fit one another or the data, or were trained on the clips to tune on.
+    Without `store` nothing is chosen or tuned; settings of `twin`, another ensemble, are taken over. Raises SeldError:
+    members do not fit one another or the data, or were trained on the clips to tune on.
     """
     if not members:
         raise SeldError("There is no member to make an ensemble of.", "Name at least one checkpoint.")

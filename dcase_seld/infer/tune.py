@@ -35,21 +35,13 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class MemberOutputs:
-    """Outputs of members for the same labelled clips, ready to be averaged, decoded and scored again and again.
+    """Outputs of members for the same labelled clips, ready to be averaged, decoded and scored again and again."""
 
-    Attributes:
-        outputs: one per member, over all windows (W, T, C, N), on the CPU.
-        windows: a batch without input that says which windows these are.
-        source: the clips.
-        reference: their labels.
-        criterion: the name of a score, "f_score", "f_score_onscreen" or, of editions before 2025, "F".
-    """
-
-    outputs: tuple[SeldOutput, ...]
-    windows: Batch
-    source: StoreSource
-    reference: Events
-    criterion: str
+    outputs: tuple[SeldOutput, ...]  # one per member, over all windows (W, T, C, N), on the CPU
+    windows: Batch  # a batch without input that says which windows these are
+    source: StoreSource  # the clips
+    reference: Events  # their labels
+    criterion: str  # the name of a score, "f_score", "f_score_onscreen" or, of editions before 2025, "F"
 
     @property
     def n_classes(self) -> int:

@@ -342,9 +342,5 @@ class _Holder(Config):
 
 
 def parse_model_config(data: object, where: str = "The model's configuration") -> SeldConfig | CrnnConfig:
-    """Return the model configuration in plain data.
-
-    Raises:
-        SeldError: lists every error at once, each with its path.
-    """
+    """Return the model configuration in plain data. Raises SeldError: lists every error at once, each with its path."""
     return parse_config(_Holder, {"model": data}, where).model

@@ -38,11 +38,7 @@ CPU_FRAMES = 100
 def frame_signal(wave: Tensor, length: int, hop: int, mode: str) -> Tensor:
     """Return (R, frames, length): views of frames centred at multiples of `hop`, samples beyond the ends by `mode`.
 
-    Args:
-        wave: (R, S).
-        length: samples of a frame.
-        hop: samples between frames.
-        mode: "reflect" or "constant" (zeros).
+    `mode`: reflect or constant (zeros).
     """
     return functional.pad(wave, (length // 2, length // 2), mode=mode).unfold(-1, length, hop)
 
@@ -274,19 +270,13 @@ def _intensity_vector(s: Spectra) -> Tensor:
 
 @dataclass(frozen=True)
 class Feature:
-    """One feature: what the front end makes of the spectra.
+    """One feature: what the front end makes of the spectra."""
 
-    Attributes:
-        maps: channel format → names of the maps that it gives; a format that is missing has no such feature.
-        make: Spectra → (B, maps, frames ≥ T', F).
-        levels: the maps are levels in dB, which gains shift and masks hide.
-        signed: maps that change sign when left and right are swapped.
-    """
-
+    # channel format → names of the maps that it gives; a format that is missing has no such feature
     maps: Mapping[str, tuple[str, ...]]
-    make: Callable[[Spectra], Tensor]
-    levels: bool = False
-    signed: tuple[str, ...] = ()
+    make: Callable[[Spectra], Tensor]  # Spectra → (B, maps, frames ≥ T', F)
+    levels: bool = False  # the maps are levels in dB, which gains shift and masks hide
+    signed: tuple[str, ...] = ()  # maps that change sign when left and right are swapped
 
 
 LOG_MEL = Feature({"stereo": ("left", "right"), "foa": ("w", "y", "z", "x")}, lambda s: s.level, levels=True)
@@ -300,11 +290,7 @@ INTENSITY_VECTOR = Feature({"foa": ("iv_y", "iv_z", "iv_x")}, _intensity_vector,
 
 
 def feature_of(name: str) -> Feature:
-    """Return a feature by name, one of a plug-in too.
-
-    Raises:
-        SeldError: there is none of this name.
-    """
+    """Return a feature by name, one of a plug-in too. Raises SeldError: there is none of this name."""
     entry = FEATURES[name]
     if isinstance(entry, FeatureEntry):
 

@@ -30,44 +30,26 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Layer:
-    """One row of a summary.
+    """One row of a summary."""
 
-    Attributes:
-        name: path of the module in the network, or of the part.
-        kind: class of the module.
-        shape: shape of its output for one batch, () where it has several outputs or none.
-        parameters: number of weights.
-        multiply_adds: of matrix products and convolutions in a forward pass of one clip.
-    """
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    parameters: int
-    multiply_adds: int
+    name: str  # path of the module in the network, or of the part
+    kind: str  # class of the module
+    shape: tuple[int, ...]  # shape of its output for one batch, () where it has several outputs or none
+    parameters: int  # number of weights
+    multiply_adds: int  # of matrix products and convolutions in a forward pass of one clip
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A network's layers and costs.
+    """A network's layers and costs."""
 
-    Attributes:
-        layers: modules in the order in which they run, to the depth asked for.
-        parts: the network's parts, as `PARTS` names them.
-        parameters: number of weights.
-        multiply_adds: of a forward pass of one clip.
-        clips: clips of the training step whose memory is stated.
-        weights_bytes: weights, gradients and AdamW's two moments in float32.
-        activations_bytes: what the forward pass keeps for the backward pass, in float32.
-    """
-
-    layers: tuple[Layer, ...]
-    parts: tuple[Layer, ...]
-    parameters: int
-    multiply_adds: int
-    clips: int
-    weights_bytes: int
-    activations_bytes: int
+    layers: tuple[Layer, ...]  # modules in the order in which they run, to the depth asked for
+    parts: tuple[Layer, ...]  # the network's parts, as `PARTS` names them
+    parameters: int  # number of weights
+    multiply_adds: int  # of a forward pass of one clip
+    clips: int  # clips of the training step whose memory is stated
+    weights_bytes: int  # weights, gradients and AdamW's two moments in float32
+    activations_bytes: int  # what the forward pass keeps for the backward pass, in float32
 
     @property
     def training_bytes(self) -> int:

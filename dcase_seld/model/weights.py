@@ -145,21 +145,14 @@ def read_weights(folder: Path, about: Mapping[str, Any]) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Matching:
-    """What `load_matching` did with every weight.
+    """What `load_matching` did with every weight."""
 
-    Attributes:
-        matched: taken over.
-        partial: taken over for the outputs (audio head → audio-visual head) or inputs (added features) that both have.
-        fresh: of the new network only; they keep their random start.
-        unused: of the given checkpoint only.
-        maps: features' maps whose statistics are taken over; those of added features follow them.
-    """
-
-    matched: tuple[str, ...]
+    matched: tuple[str, ...]  # taken over
+    # taken over for the outputs (audio head → audio-visual head) or inputs (added features) that both have
     partial: tuple[str, ...]
-    fresh: tuple[str, ...]
-    unused: tuple[str, ...]
-    maps: int
+    fresh: tuple[str, ...]  # of the new network only; they keep their random start
+    unused: tuple[str, ...]  # of the given checkpoint only
+    maps: int  # features' maps whose statistics are taken over; those of added features follow them
 
 
 def load_matching(model: SeldNetwork, folder: Path) -> Matching:
@@ -167,11 +160,9 @@ def load_matching(model: SeldNetwork, folder: Path) -> Matching:
 
     The expected differences are whole parts that only one network has (Cross-Modal Conformers, plain Conformer layers
     in their place), the on-screen outputs of the head, and features that follow those of the checkpoint, whose weights
-    begin at 0, so that the network answers as before. The front end's statistics are taken over too.
-
-    Raises:
-        SeldError: the classes or the front end differ, or a weight that both should have is missing or of another
-            shape; every such weight is listed.
+    begin at 0, so that the network answers as before. The front end's statistics are taken over too. Raises SeldError:
+    the classes or the front end differ, or a weight that both should have is missing or of another shape; every such
+    weight is listed.
     """
     about = read_facts(folder)
     given = Task.from_json(about["task"])

@@ -45,25 +45,16 @@ MARKER = "dcase_seld.json"
 
 @dataclass(frozen=True)
 class KnownModel:
-    """One pre-trained model.
+    """One pre-trained model."""
 
-    Attributes:
-        name: what configs and the command line call it; its folder in the cache.
-        kind: "clap", "vision", "onnx", "pose", "face", …: which loading code it is for.
-        about: what it is good for, one line.
-        source: a hub name "owner/name", the https address of one file, or "package NAME==VERSION".
-        licence: the licence that its publisher states.
-        size_bytes: about how much a pull fetches.
-        files: what its folder must hold. For a hub source these are alternatives separated by "|", first choice
-            first; for an address one file name; for a package all of them.
-    """
-
-    name: str
-    kind: str
-    about: str
-    source: str
-    licence: str
-    size_bytes: int
+    name: str  # what configs and the command line call it; its folder in the cache
+    kind: str  # "clap", "vision", "onnx", "pose", "face", …: which loading code it is for
+    about: str  # what it is good for, one line
+    source: str  # a hub name "owner/name", the https address of one file, or "package NAME==VERSION"
+    licence: str  # the licence that its publisher states
+    size_bytes: int  # about how much a pull fetches
+    # what its folder must hold. For a hub source these are alternatives separated by "|", first choice first; for an
+    # address one file name; for a package all of them.
     files: tuple[str, ...]
 
 
@@ -104,11 +95,7 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
 
 
 def known_model(name: str) -> KnownModel:
-    """Return the model of this name.
-
-    Raises:
-        SeldError: no known model has it.
-    """
+    """Return the model of this name. Raises SeldError: no known model has it."""
     for model in KNOWN_MODELS:
         if model.name == name:
             return model
@@ -144,13 +131,9 @@ class MissingModelError(SeldError):
 def find_model(name_or_path: str | Path, kind: str) -> Path:
     """Return the folder (or file) of a model: a path on disk, a known model's name, or a hub name pulled before.
 
-    Args:
-        name_or_path: a known name ("clap"), a hub name ("laion/clap-htsat-fused"), or a path.
-        kind: what it is wanted for, to catch a model of another kind.
-
-    Raises:
-        MissingModelError: it was not pulled; the remedy is the command that fetches it.
-        SeldError: there is no such path, or it is a model of another kind.
+    It may be known by its name ("clap"), by its hub name ("laion/clap-htsat-fused") or by its path; one of another kind
+    than `kind` is refused. Raises MissingModelError: it was not pulled; the remedy is the command that fetches it.
+    Raises SeldError: there is no such path, or it is a model of another kind.
     """
     path = Path(name_or_path).expanduser()
     if path.exists():
@@ -207,11 +190,7 @@ def has_random_weights(path: Path) -> bool:
 def keep_model(folder: Path, name: str, licence: str, make: Callable[[Path], str]) -> Path:
     """Return `folder` with a model's files and its marker; made beside it and renamed where it is not there yet.
 
-    Args:
-        folder: the model's place in the cache.
-        name: what the model is called.
-        licence: of the weights, for the marker.
-        make: writes the files into the folder that it is given, and returns where they are from.
+    `make` writes the files into the folder that it is given, and returns where they are from.
     """
     if (folder / MARKER).is_file():
         return folder

@@ -287,12 +287,8 @@ class ClapEncoder:
 def load_clap(name_or_path: str | Path, **options: Any) -> ClapEncoder:
     """Return CLAP from a known name, a pulled hub name, a folder of save_pretrained, or a LAION .pt checkpoint.
 
-    Args:
-        name_or_path: see `catalogue.find_model`.
-        **options: tokens, input_rate, batch, device, dtype of ClapEncoder.
-
-    Raises:
-        SeldError: the weights are missing, incomplete, or of another model.
+    Options: tokens, input_rate, batch, device, dtype of ClapEncoder. Raises SeldError: the weights are missing,
+    incomplete, or of another model.
     """
     path = find_model(name_or_path, kind="clap")
     if path.is_dir() and not (path / "config.json").is_file():

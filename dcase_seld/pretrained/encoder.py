@@ -163,23 +163,14 @@ Gives = Literal["sound", "image"]
 
 
 class SemanticEncoder(Protocol):
-    """A frozen network that turns sound or pictures into tokens.
+    """A frozen network that turns sound or pictures into tokens."""
 
-    Attributes:
-        gives: what its tokens are of: it takes "sound", or pictures ("image").
-        dimension: D, numbers per token.
-        tokens: tokens per clip (sound; 0 where it depends on the clip's length) or per frame (pictures).
-        fingerprint: equal exactly where the weights are equal.
-        random_weights: the weights were made from a configuration, not trained.
-        parameters: numbers in its weights; 0: not known.
-    """
-
-    gives: Gives
-    dimension: int
-    tokens: int
-    fingerprint: str
-    random_weights: bool
-    parameters: int
+    gives: Gives  # what its tokens are of: it takes "sound", or pictures ("image")
+    dimension: int  # D, numbers per token
+    tokens: int  # tokens per clip (sound; 0 where it depends on the clip's length) or per frame (pictures)
+    fingerprint: str  # equal exactly where the weights are equal
+    random_weights: bool  # the weights were made from a configuration, not trained
+    parameters: int  # numbers in its weights; 0: not known
 
     def encode(self, batch: Any) -> Tensor:
         """Return (B, tokens, D) float32 of sound (B, 2, S) in [-1, 1], or of a list of B pictures (uint8 BGR)."""
@@ -201,13 +192,7 @@ def fingerprint_weights(weights: Mapping[str, Tensor]) -> str:
 def build_encoder(config: AnyTokensConfig, sample_rate: int, device: str = "cpu") -> SemanticEncoder:
     """Return the configured encoder with its weights loaded.
 
-    Args:
-        config: which and how.
-        sample_rate: samples per second of the sound that it will be given.
-        device: where to compute; ONNX models run on the CPU.
-
-    Raises:
-        SeldError: weights are missing or do not fit.
+    ONNX models run on the CPU, whatever the device. Raises SeldError: weights are missing or do not fit.
     """
     entry = SEMANTIC_ENCODERS[config.kind]
     if SEMANTIC_ENCODERS.plugin_of(config.kind) is None:

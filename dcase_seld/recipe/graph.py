@@ -18,36 +18,22 @@ from dcase_seld.recipe.stage import KeyPath, MarkedField, Stage, marked_fields, 
 
 @dataclass(frozen=True)
 class Registry:
-    """The stages that recipes may name.
+    """The stages that recipes may name."""
 
-    Attributes:
-        names: all stage names, known without loading any.
-        load: name → Stage, imported when a recipe uses it.
-    """
-
-    names: tuple[str, ...]
-    load: Callable[[str], Stage]
+    names: tuple[str, ...]  # all stage names, known without loading any
+    load: Callable[[str], Stage]  # name → Stage, imported when a recipe uses it
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step ready to run.
+    """A step ready to run."""
 
-    Attributes:
-        name: what the recipe calls it.
-        stage: what it does.
-        config: its configuration; outside paths are absolute.
-        fields: the marked fields of `config`.
-        reads: field name → names of the steps it names there.
-        outside: field name → the outside paths it names there.
-    """
-
-    name: str
-    stage: Stage
-    config: Config
-    fields: tuple[MarkedField, ...]
-    reads: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    outside: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+    name: str  # what the recipe calls it
+    stage: Stage  # what it does
+    config: Config  # its configuration; outside paths are absolute
+    fields: tuple[MarkedField, ...]  # the marked fields of `config`
+    reads: dict[str, tuple[str, ...]] = field(default_factory=dict)  # field name → names of the steps it names there
+    outside: dict[str, tuple[Path, ...]] = field(default_factory=dict)  # field name → the outside paths it names there
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -58,13 +44,8 @@ class Step:
 def build(recipe: Recipe, registry: Registry, *, check_outside: bool = False) -> dict[str, Step]:
     """Return the recipe's steps, each after those it reads.
 
-    Args:
-        recipe: the recipe as written.
-        registry: the stages that it may name.
-        check_outside: paths of outside data must exist; without it the recipe alone is checked, as for data to come.
-
-    Raises:
-        SeldError: lists every error of the recipe at once: keys, values, names, kinds of folder, cycles, missing data.
+    Without `check_outside` paths of outside data need not exist yet. Raises SeldError: lists every error of the recipe
+    at once: keys, values, names, kinds of folder, cycles, missing data.
     """
     missing: _Missing = {} if check_outside else None
     there = {plugin.name for plugin in loaded_plugins()}

@@ -32,54 +32,32 @@ _TYPES = {"str": "text", "int": "whole number", "float": "number", "bool": "true
 
 @dataclass(frozen=True)
 class Key:
-    """A key of a stage.
+    """A key of a stage."""
 
-    Attributes:
-        path: where it stands in a step, with ANY_NAME and ANY_NUMBER for what users choose, as model.encoder.kind.
-        kind: what it may hold, in words.
-        default: its default as YAML writes it, "" where it is required.
-        about: what it means.
-        choices: the values that it may have, where they can be named.
-        run_time: it does not change the result.
-        when: the `kind` of the mapping around it, where only some have this key.
-    """
-
-    path: str
-    kind: str
-    default: str
-    about: str
-    choices: tuple[str, ...] = ()
-    run_time: bool = False
-    when: str = ""
+    path: str  # where it stands in a step, with ANY_NAME and ANY_NUMBER for what users choose, as model.encoder.kind
+    kind: str  # what it may hold, in words
+    default: str  # its default as YAML writes it, "" where it is required
+    about: str  # what it means
+    choices: tuple[str, ...] = ()  # the values that it may have, where they can be named
+    run_time: bool = False  # it does not change the result
+    when: str = ""  # the `kind` of the mapping around it, where only some have this key
 
 
 @dataclass(frozen=True)
 class Group:
-    """Keys that stand in one mapping.
+    """Keys that stand in one mapping."""
 
-    Attributes:
-        place: path of the mapping in a step, "" for the step itself.
-        when: the `kind` that has these keys, "" where there is no choice.
-        about: what they are for.
-        model: the class that they are the fields of.
-        keys: the keys.
-    """
-
-    place: str
-    when: str
-    about: str
-    model: type[BaseModel]
-    keys: tuple[Key, ...]
+    place: str  # path of the mapping in a step, "" for the step itself
+    when: str  # the `kind` that has these keys, "" where there is no choice
+    about: str  # what they are for
+    model: type[BaseModel]  # the class that they are the fields of
+    keys: tuple[Key, ...]  # the keys
 
 
 def groups(model: type[BaseModel], place: str = "", when: str = "", kind: Key | None = None) -> Iterator[Group]:
     """Yield the keys of a configuration class, then those of the classes inside it, those of plug-ins too.
 
-    Args:
-        model: the class.
-        place: where in a step its mapping stands.
-        when: the kinds that have these keys, where the mapping may be of several classes.
-        kind: the key `kind` of such a mapping.
+    `place`: where in a step the mapping stands; `when`: the kinds that have these keys; `kind`: its key of that name.
     """
     path = f"{place}." if place else ""
     keys = [replace(_key(f"{path}{name}", info), when=when) for name, info in model.model_fields.items()]

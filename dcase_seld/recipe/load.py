@@ -25,28 +25,19 @@ _STEP_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 @dataclass
 class Recipe:
-    """A recipe as written: plain data with the places it came from.
+    """A recipe as written: plain data with the places it came from."""
 
-    Attributes:
-        name: the file's name without its ending; results are linked under `work/<name>/`.
-        path: the file.
-        about: what the recipe is for, or "".
-        steps: step name → plain data, `stage` included.
-        lines: path of a key (("steps", "train", "lr")) → line number; 0 where `--set` gave the value.
-        problems: what is wrong so far, one line each; `graph.build` adds to it and raises them together.
-        unknown: places whose value is not known, since a variable is not set.
-        plugins: names of the plug-ins that the recipe needs; the user himself must have named them.
-        notes: keys of 0.1 that were read under their new names, and variables that were recalled, one line each.
-    """
-
-    name: str
-    path: Path
-    about: str = ""
-    steps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    name: str  # the file's name without its ending; results are linked under `work/<name>/`
+    path: Path  # the file
+    about: str = ""  # what the recipe is for, or ""
+    steps: dict[str, dict[str, Any]] = field(default_factory=dict)  # step name → plain data, `stage` included
+    # path of a key (("steps", "train", "lr")) → line number; 0 where `--set` gave the value
     lines: dict[KeyPath, int] = field(default_factory=dict)
+    # what is wrong so far, one line each; `graph.build` adds to it and raises them together
     problems: list[str] = field(default_factory=list)
-    unknown: set[KeyPath] = field(default_factory=set)
-    plugins: tuple[str, ...] = ()
+    unknown: set[KeyPath] = field(default_factory=set)  # places whose value is not known, since a variable is not set
+    plugins: tuple[str, ...] = ()  # names of the plug-ins that the recipe needs; the user himself must have named them
+    # keys of 0.1 that were read under their new names, and variables that were recalled, one line each
     notes: list[str] = field(default_factory=list)
 
     def complain(self, where: KeyPath, problem: str) -> None:
@@ -65,11 +56,7 @@ class Recipe:
 
 
 def parse_value(text: str) -> Any:
-    """Return a value written in a recipe's YAML, as `--set` takes it.
-
-    Raises:
-        SeldError: the text is not YAML.
-    """
+    """Return a value written in a recipe's YAML, as `--set` takes it. Raises SeldError: the text is not YAML."""
     try:
         return parse_yaml(text, "--set")
     except SeldError as error:
@@ -101,17 +88,9 @@ def load_recipe(
     """Return the recipe of a YAML file, or of one that the package carries, with `step.key=value` overrides applied.
 
     Problems that leave the rest readable (duplicate or unknown keys, unset variables, wrong overrides) are kept in
-    `Recipe.problems`, so that they are reported together with those of the steps' configurations.
-
-    Args:
-        path: the file, or the name.
-        overrides: values to change.
-        environment: variables; None: those of the process.
-        recall: (recipe's name, key's path) → the value that an earlier result has there, or None; asked where a
-            variable is not set.
-
-    Raises:
-        SeldError: the file cannot be read, or is not YAML.
+    `Recipe.problems`, so that they are reported together with those of the steps' configurations. `recall`: (recipe's
+    name, key's path) → the value that an earlier result has there, or None; asked where a variable is not set. Raises
+    SeldError: the file cannot be read, or is not YAML.
     """
     path = find_recipe(path)
     text = _read(path)

@@ -40,15 +40,7 @@ def difference(
     step: Step,
     outside: Mapping[Path, OutsideData],
 ) -> str:
-    """Return what changed since a receipt: "epochs: 3 → 5; reads another 'dev'", or "" when nothing did.
-
-    Args:
-        before: the receipt of the earlier result.
-        now: the identity of the result that is wanted.
-        inputs: folder names that would be read, by field.
-        step: the step as it is now.
-        outside: what is known of the outside data.
-    """
+    """Return what changed since a receipt: "epochs: 3 → 5; reads another 'dev'", or "" when nothing did."""
     then = before.get("identity", {})
     said = []
     if then.get("version") != now["version"]:
@@ -124,44 +116,26 @@ OUTSIDE = ".outside"
 
 @dataclass
 class PlannedStep:
-    """A step, its place and its state.
+    """A step, its place and its state."""
 
-    Attributes:
-        step: the step.
-        folder: its result folder, `work/.results/<stage>-<fingerprint>`.
-        identity: what the fingerprint was made of.
-        receipt: the receipt if the step is done, else None.
-        why: why it would run, or "" when it is done.
-    """
-
-    step: Step
-    folder: Path
-    identity: dict[str, Any]
-    receipt: dict[str, Any] | None = None
-    why: str = ""
+    step: Step  # the step
+    folder: Path  # its result folder, `work/.results/<stage>-<fingerprint>`
+    identity: dict[str, Any]  # what the fingerprint was made of
+    receipt: dict[str, Any] | None = None  # the receipt if the step is done, else None
+    why: str = ""  # why it would run, or "" when it is done
 
 
 @dataclass
 class Plan:
-    """A recipe with the state of every step, in running order.
+    """A recipe with the state of every step, in running order."""
 
-    Attributes:
-        name: the recipe's name.
-        path: its file.
-        about: what it is for.
-        work: the work directory.
-        steps: step name → its state.
-        outside: outside path → what is known of it.
-        notes: what its user should know of the recipe: keys of older versions.
-    """
-
-    name: str
-    path: Path
-    about: str
-    work: Path
-    notes: tuple[str, ...] = ()
-    steps: dict[str, PlannedStep] = field(default_factory=dict)
-    outside: dict[Path, OutsideData] = field(default_factory=dict)
+    name: str  # the recipe's name
+    path: Path  # its file
+    about: str  # what it is for
+    work: Path  # the work directory
+    notes: tuple[str, ...] = ()  # what its user should know of the recipe: keys of older versions
+    steps: dict[str, PlannedStep] = field(default_factory=dict)  # step name → its state
+    outside: dict[Path, OutsideData] = field(default_factory=dict)  # outside path → what is known of it
 
     def link(self, name: str) -> Path:
         """Return where the result of a step is linked: `work/<recipe>/<step>`."""
@@ -204,10 +178,8 @@ def make_plan(
 ) -> Plan:
     """Return the plan of a recipe; reads receipts and outside data, writes nothing but the cache of the latter.
 
-    With `recall`, variables of the environment that are not set have the values of the last run.
-
-    Raises:
-        SeldError: the recipe has errors, outside data is missing, or WORK has results of another recipe of its name.
+    With `recall`, variables of the environment that are not set have the values of the last run. Raises SeldError: the
+    recipe has errors, outside data is missing, or WORK has results of another recipe of its name.
     """
     recipe = load_recipe(path, overrides, recall=partial(recorded_value, Path(work)) if recall else None)
     steps = build(recipe, registry, check_outside=True)

@@ -30,21 +30,13 @@ _HASH_SIZE = 16
 
 @dataclass(frozen=True)
 class OutsideData:
-    """What is known of one outside path.
+    """What is known of one outside path."""
 
-    Attributes:
-        path: the file or folder.
-        files: how many files it holds (hidden ones and unfinished files are passed over).
-        size: their bytes.
-        digest: hash of their names, sizes and contents.
-        listing: hash of their names, sizes and mtimes.
-    """
-
-    path: Path
-    files: int
-    size: int
-    digest: str
-    listing: str = ""
+    path: Path  # the file or folder
+    files: int  # how many files it holds (hidden ones and unfinished files are passed over)
+    size: int  # their bytes
+    digest: str  # hash of their names, sizes and contents
+    listing: str = ""  # hash of their names, sizes and mtimes
 
 
 def listing_of(path: Path) -> str:
@@ -65,10 +57,7 @@ def outside_data(path: Path, cache_folder: Path, quiet: bool = True) -> OutsideD
     """Return the digest of a file or folder; contents are read only where an mtime or a size is new.
 
     What was read is remembered in `cache_folder`, so that a second look costs one directory listing, and touching a
-    file costs reading that file and changes nothing.
-
-    Raises:
-        SeldError: the path does not exist or cannot be read.
+    file costs reading that file and changes nothing. Raises SeldError: the path does not exist or cannot be read.
     """
     found = sorted(_list_files(path))
     cache_file = (

@@ -114,19 +114,12 @@ def _files(folder: Path) -> Iterator[tuple[str, int]]:
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock.
+    """Who holds a lock."""
 
-    Attributes:
-        pid: process id.
-        host: the machine's name.
-        born: start of the process in clock ticks since boot ("" where the system does not tell): ids are used again.
-        since: when it was taken, local time.
-    """
-
-    pid: int
-    host: str
-    born: str
-    since: str
+    pid: int  # process id
+    host: str  # the machine's name
+    born: str  # start of the process in clock ticks since boot ("" where the system does not tell): ids are used again
+    since: str  # when it was taken, local time
 
     def alive(self) -> bool:
         """Return whether the process still runs; on another machine nobody can tell, so yes."""
@@ -143,11 +136,7 @@ class Holder:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold `<folder>.lock` while the block runs.
-
-    Raises:
-        SeldError: another living process holds it; says which.
-    """
+    """Hold `<folder>.lock` while the block runs. Raises SeldError: another living process holds it; says which."""
     path = lock_path(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     me = Holder(os.getpid(), socket.gethostname(), _born(os.getpid()), time.strftime("%Y-%m-%d %H:%M:%S"))
@@ -208,17 +197,11 @@ def _born(pid: int) -> str:
 
 @dataclass(frozen=True)
 class Leftover:
-    """A result folder that no recipe uses.
+    """A result folder that no recipe uses."""
 
-    Attributes:
-        folder: where it is.
-        step: "recipe/step" that made it, or "" for an unfinished one.
-        size: its bytes.
-    """
-
-    folder: Path
-    step: str
-    size: int
+    folder: Path  # where it is
+    step: str  # "recipe/step" that made it, or "" for an unfinished one
+    size: int  # its bytes
 
 
 def leftovers(work: Path) -> list[Leftover]:

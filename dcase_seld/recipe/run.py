@@ -40,23 +40,14 @@ def follow_step(plan: Plan, name: str, context: Context) -> None:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run.
+    """How to run."""
 
-    Attributes:
-        until: run only this step and what it reads.
-        since: run only this step and what reads it; the rest must be done.
-        force: make the selected steps again though they are done.
-        device: what stages compute on ("auto", "cpu", "cuda", …).
-        workers: processes a stage may use; 0 means one per core.
-        quiet: no progress.
-    """
-
-    until: str | None = None
-    since: str | None = None
-    force: bool = False
-    device: str = "auto"
-    workers: int = 0
-    quiet: bool = False
+    until: str | None = None  # run only this step and what it reads
+    since: str | None = None  # run only this step and what reads it; the rest must be done
+    force: bool = False  # make the selected steps again though they are done
+    device: str = "auto"  # what stages compute on ("auto", "cpu", "cuda", …)
+    workers: int = 0  # processes a stage may use; 0 means one per core
+    quiet: bool = False  # no progress
 
 
 def run_recipe(
@@ -155,10 +146,8 @@ def select(plan: Plan, until: str | None, since: str | None) -> set[str]:
 def make_step(plan: Plan, name: str, context: Context, force: bool = False) -> None:
     """Make one step's result: hold its folder, run the stage in it, write the receipt last.
 
-    A folder without a receipt belongs to exactly this configuration, so it is given to the stage again as it is.
-
-    Raises:
-        SeldError: another process holds the folder, or the stage refused.
+    A folder without a receipt belongs to exactly this configuration, so it is given to the stage again as it is. Raises
+    SeldError: another process holds the folder, or the stage refused.
     """
     planned = plan.steps[name]
     folder, stage = planned.folder, planned.step.stage

@@ -92,21 +92,13 @@ KeyPath = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class MarkedField:
-    """A field that the runner has to know about.
+    """A field that the runner has to know about."""
 
-    Attributes:
-        path: where it is, e.g. ("model", "weights") or ("systems", 0, "csv").
-        ref: the kinds of step it may name, or None.
-        outside: whether it may be a path to outside data.
-        run_time: whether it is left out of the fingerprint.
-        value: what the configuration holds there.
-    """
-
-    path: KeyPath
-    ref: Ref | None
-    outside: bool
-    run_time: bool
-    value: Any
+    path: KeyPath  # where it is, e.g. ("model", "weights") or ("systems", 0, "csv").
+    ref: Ref | None  # the kinds of step it may name, or None
+    outside: bool  # whether it may be a path to outside data
+    run_time: bool  # whether it is left out of the fingerprint
+    value: Any  # what the configuration holds there
 
     @property
     def name(self) -> str:

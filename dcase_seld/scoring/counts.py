@@ -143,15 +143,10 @@ EPS = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True)
 class Counts:
-    """Sums per clip and class.
+    """Sums per clip and class."""
 
-    Attributes:
-        clips: names of the scored clips.
-        values: (len(COUNTS), clips, C).
-    """
-
-    clips: tuple[str, ...]
-    values: npt.NDArray[np.float64]
+    clips: tuple[str, ...]  # names of the scored clips
+    values: npt.NDArray[np.float64]  # (len(COUNTS), clips, C)
 
 
 def refuse_unknown(predicted: Sequence[str], annotated: Container[str]) -> None:
@@ -206,19 +201,12 @@ def count_events(
 
 @dataclass(frozen=True)
 class Groups:
-    """Rows ordered so that the sources of one clip, frame and class stand together, in the order of their file.
+    """Rows ordered so that the sources of one clip, frame and class stand together, in the order of their file."""
 
-    Attributes:
-        rows: (E, …) the rows in that order.
-        key: (K,) number of each group, ascending.
-        start: (K,) its first row.
-        count: (K,) its rows.
-    """
-
-    rows: npt.NDArray[Any]
-    key: Integers
-    start: Integers
-    count: Integers
+    rows: npt.NDArray[Any]  # (E, …) the rows in that order
+    key: Integers  # (K,) number of each group, ascending
+    start: Integers  # (K,) its first row
+    count: Integers  # (K,) its rows
 
 
 def _count(truth: tuple[Rows, Integers], guess: tuple[Rows, Integers], clips: int, n_classes: int, apart: Apart) -> Any:

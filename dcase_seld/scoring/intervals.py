@@ -61,16 +61,8 @@ def paired_difference(
     """Return figure → {value, low, high, units} of second minus first on the clips that both have; NaN is left out.
 
     Leaving the same recording (or clip) out of both at a time keeps what they share, hard and easy clips, out of the
-    interval: it is the one to ask whether a difference is more than chance.
-
-    Args:
-        first: sums per clip and class.
-        second: those to compare.
-        average: "macro" or "micro".
-        track: "a" has no on-screen figures.
-        by: what is left out at a time.
-        level: confidence of the interval.
-        task: the edition whose sums these are.
+    interval: it is the one to ask whether a difference is more than chance. Arguments as of `jackknife`; `task`: the
+    edition whose sums these are.
 
     Source: M. H. Quenouille (1956), J. W. Tukey (1958).
     """

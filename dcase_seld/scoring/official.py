@@ -53,15 +53,8 @@ def count_clips(
 ) -> Counts:
     """Return the sums of clips, of whose files only some are in memory at a time.
 
-    Args:
-        prediction: each of a clip of `reference`, whose other clips count as missing files.
-        reference: the annotated clips.
-        limits: what a file may hold.
-        protocol: "official" or "complete".
-        remarks: is told what the clips look like.
-
-    Raises:
-        SeldError: a file is not as it must be, or a predicted clip is unknown.
+    Clips of `reference` without a prediction count as missing files; `remarks` is told what the clips look like. Raises
+    SeldError: a file is not as it must be, or a predicted clip is unknown.
     """
     places = {name: place for place, name in enumerate(names_of(reference))}
     predicted = names_of(prediction)
@@ -86,18 +79,12 @@ def count_clips(
 
 @dataclass
 class Remarks:
-    """What the two sides of a scoring look like, added up some clips at a time, and what is worth a line of it.
+    """What the two sides of a scoring look like, added up some clips at a time, and what is worth a line of it."""
 
-    Attributes:
-        rows: predicted and annotated rows.
-        farthest_m: greatest distance of each side.
-        at_zero: annotated rows at distance 0.
-        unheard: predicted rows in clips in which nothing is annotated, and the number of these clips.
-    """
-
-    rows: list[int] = field(default_factory=lambda: [0, 0])
-    farthest_m: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    at_zero: int = 0
+    rows: list[int] = field(default_factory=lambda: [0, 0])  # predicted and annotated rows
+    farthest_m: list[float] = field(default_factory=lambda: [0.0, 0.0])  # greatest distance of each side
+    at_zero: int = 0  # annotated rows at distance 0
+    # predicted rows in clips in which nothing is annotated, and the number of these clips
     unheard: list[int] = field(default_factory=lambda: [0, 0])
 
     def add(self, prediction: Events, reference: Events) -> None:
@@ -140,25 +127,17 @@ class Scores:
     """The figures of a set of predictions; fractions are 0–1, NaN where nothing was matched.
 
     Every figure of `figures.FIGURES` is an attribute too: `scores.f_score`.
-
-    Attributes:
-        track: "a" (audio only: no on-screen figures) or "b".
-        average: "macro" (mean over classes) or "micro" (all classes pooled).
-        protocol: "official" or "complete".
-        clips: number of scored clips.
-        figures: name → value; None for what the track does not have.
-        classwise: name → one value per class.
-        jackknife: name → {value, estimate, std_err, interval: [low, high]}, or None if not asked for.
-        task: the challenge's edition; those before 2025 (see `editions`) have other figures and no tracks.
     """
 
-    track: str
-    average: str
-    protocol: str
-    clips: int
-    figures: Mapping[str, float | None]
-    classwise: Mapping[str, list[float] | None]
+    track: str  # "a" (audio only: no on-screen figures) or "b"
+    average: str  # "macro" (mean over classes) or "micro" (all classes pooled)
+    protocol: str  # "official" or "complete"
+    clips: int  # number of scored clips
+    figures: Mapping[str, float | None]  # name → value; None for what the track does not have
+    classwise: Mapping[str, list[float] | None]  # name → one value per class
+    # name → {value, estimate, std_err, interval: [low, high]}, or None if not asked for
     jackknife: Mapping[str, Mapping[str, Any] | None] | None = None
+    # the challenge's edition; those before 2025 (see `editions`) have other figures and no tracks
     task: str = "dcase2025"
 
     def __getattr__(self, name: str) -> Any:
@@ -260,13 +239,7 @@ def score_clips(
 
 
 def format_scores(scores: Scores, class_names: Sequence[str], columns: Sequence[Figure] | None = None) -> str:
-    """Return the overall and class-wise figures as lines of text; "–" where nothing was matched.
-
-    Args:
-        scores: the figures.
-        class_names: names of the classes.
-        columns: the figures that are shown; those of the track by default.
-    """
+    """Return the overall and class-wise figures as lines of text; "–" where nothing was matched."""
     columns = shown(scores.track) if columns is None else columns
     rows = [
         ["", *(one.short for one in columns)],

@@ -70,14 +70,7 @@ def compose(
 ) -> Iterator[Image]:
     """Yield the scene's video frames, (H, W, 3) uint8 BGR, 29.97 a second; an unchanged frame is the same array again.
 
-    Args:
-        scene: the plan.
-        bank: the dry sounds (they tell when a source sounds).
-        pictures: backgrounds and sprites.
-        config: what is visible when.
-        rooms: how far away silent people stand.
-        view: the perspective frame (only on-screen sources are drawn) or the 360° canvas (all are).
-        seed: of the room's look.
+    A perspective `view` shows on-screen sources only, the 360° canvas all; `seed` is of the room's look.
     """
     background = pictures.background(scene.room, scene.split, seed, view)
     actors = list_actors(scene, bank, config, rooms, view)

@@ -38,23 +38,15 @@ Response = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class MeasuredRoom:
-    """A place with impulse responses measured from several source positions to one microphone.
+    """A place with impulse responses measured from several source positions to one microphone."""
 
-    Attributes:
-        name: file or room name.
-        places_m: (P, 3) source positions around the microphone at `microphone_m`.
-        responses: P arrays (channels, S) at 24 kHz: W, Y or W, Y, Z, X; the direct sound arrives after distance / c.
-        size_m: a box around everything, for the picture of the room.
-        microphone_m: where the microphone is in that box.
-        notes: what was mended.
-    """
-
-    name: str
-    places_m: npt.NDArray[np.float64]
+    name: str  # file or room name
+    places_m: npt.NDArray[np.float64]  # (P, 3) source positions around the microphone at `microphone_m`
+    # P arrays (channels, S) at 24 kHz: W, Y or W, Y, Z, X; the direct sound arrives after distance / c
     responses: tuple[Response, ...]
-    size_m: tuple[float, float, float]
-    microphone_m: tuple[float, float, float]
-    notes: tuple[str, ...] = ()
+    size_m: tuple[float, float, float]  # a box around everything, for the picture of the room
+    microphone_m: tuple[float, float, float]  # where the microphone is in that box
+    notes: tuple[str, ...] = ()  # what was mended
 
     def response_at(self, place_m: npt.NDArray[np.float64], channels: int) -> Response:
         """Return the response (channels, S) measured nearest to a place.
@@ -103,10 +95,7 @@ def divide_rooms(rooms: Sequence[MeasuredRoom], sounds: SoundsConfig) -> dict[st
 def measured_room(rooms: Sequence[MeasuredRoom], number: int, share: float | None) -> MeasuredRoom | None:
     """Return which measured room is room `number` of a split, or None where that one is simulated.
 
-    Args:
-        rooms: the measured rooms of the split.
-        number: counted from 0 within the split.
-        share: of the split's rooms that are measured, spread evenly; None: the first ones, each once.
+    `share`: of the split's rooms that are measured, spread evenly; None: the first ones, each once.
     """
     if share is None or not rooms:
         return rooms[number] if number < len(rooms) else None

@@ -175,9 +175,7 @@ def open_pictures(folder: Path | None, taxonomy: Taxonomy, seed: int) -> Picture
     """Return the bank of a folder of pictures (backgrounds/, people/, one sub-folder per class), or a drawn one.
 
     A sub-folder's pictures are divided among training, validation and test; one with fewer than three serves all.
-
-    Raises:
-        SeldError: the folder does not exist, holds no picture in a known sub-folder, or its table is wrong.
+    Raises SeldError: the folder does not exist, holds no picture in a known sub-folder, or its table is wrong.
     """
     if folder is None:
         return PictureBank(taxonomy)

@@ -53,13 +53,8 @@ def render_scene(
 ) -> Sound:
     """Return the microphone's signals of a scene, (channels, S): W, Y (2) or W, Y, Z, X (4).
 
-    Args:
-        scene: the plan.
-        bank: the dry sounds.
-        heard: what `hear_scene` returns: the ambience is set against the power of these frames.
-        floor_db: level of the ambience where nothing is labelled, dB below full scale.
-        channels: 2 or 4.
-        recorded: ambience to take in place of made noise.
+    The ambience, `recorded` or made, is set against the power of the `heard` frames; where nothing is labelled it has
+    `floor_db` (below full scale).
     """
     mix = add_parts(list(_parts(scene, bank, channels)), channels, scene.samples)
     level_db = floor_db
@@ -87,23 +82,14 @@ def to_stereo(mix: Sound) -> Sound:
 
 @dataclass(frozen=True)
 class Heard:
-    """Every label frame of every event in which it is heard, with true directions; columns of one length.
+    """Every label frame of every event in which it is heard, with true directions; columns of one length."""
 
-    Attributes:
-        frame: label frame.
-        class_index: class.
-        source: number of the event in the scene.
-        azimuth_deg: not folded, positive left, ±180 behind.
-        elevation_deg: positive up.
-        distance_m: metres.
-    """
-
-    frame: npt.NDArray[np.int32]
-    class_index: npt.NDArray[np.int32]
-    source: npt.NDArray[np.int32]
-    azimuth_deg: npt.NDArray[np.float64]
-    elevation_deg: npt.NDArray[np.float64]
-    distance_m: npt.NDArray[np.float64]
+    frame: npt.NDArray[np.int32]  # label frame
+    class_index: npt.NDArray[np.int32]  # class
+    source: npt.NDArray[np.int32]  # number of the event in the scene
+    azimuth_deg: npt.NDArray[np.float64]  # not folded, positive left, ±180 behind
+    elevation_deg: npt.NDArray[np.float64]  # positive up
+    distance_m: npt.NDArray[np.float64]  # metres
 
 
 def hear_scene(scene: Scene, bank: SoundBank) -> Heard:

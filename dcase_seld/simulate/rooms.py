@@ -80,21 +80,14 @@ Response = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Room:
-    """A shoebox room with a microphone that looks along +x.
+    """A shoebox room with a microphone that looks along +x."""
 
-    Attributes:
-        size_m: length (x), width (y) and height (z).
-        absorption: (6 walls west, east, south, north, floor, ceiling; 6 octave bands) energy absorption.
-        rt60_s: (6,) reverberation time of each octave band in seconds.
-        microphone_m: (3,) position.
-        reflections: image-source order.
-    """
-
-    size_m: tuple[float, float, float]
+    size_m: tuple[float, float, float]  # length (x), width (y) and height (z)
+    # (6 walls west, east, south, north, floor, ceiling; 6 octave bands) energy absorption
     absorption: tuple[tuple[float, ...], ...]
-    rt60_s: tuple[float, ...]
-    microphone_m: tuple[float, float, float]
-    reflections: int
+    rt60_s: tuple[float, ...]  # (6,) reverberation time of each octave band in seconds
+    microphone_m: tuple[float, float, float]  # (3,) position
+    reflections: int  # image-source order
 
     @property
     def volume_m3(self) -> float:

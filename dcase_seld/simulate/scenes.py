@@ -46,58 +46,35 @@ SHORTEST_VISIBLE_S = 0.2
 
 @dataclass(frozen=True)
 class SceneEvent:
-    """One sound of a scene.
+    """One sound of a scene."""
 
-    Attributes:
-        recording: what sounds.
-        skip: samples left out at the recording's start.
-        samples: samples played.
-        start: sample of the clip at which playing begins; negative where the event began before the clip.
-        level_db: level at 1 m, dB below full scale.
-        path_m: (P, 3) positions, one every STEP_S seconds; a single one where the source rests.
-        tail: which of the room's late fields follows.
-        speed: the recording is played so many times as fast; `skip` and `samples` count samples as they are heard.
-        equaliser_db: gains at EQUALISER_HZ, or nothing.
-        swell_db: levels every SWELL_S seconds, or nothing.
-        facing: (3,) the way that the source faces, its length how strongly it radiates there; or nothing.
-    """
-
-    recording: Recording
-    skip: int
-    samples: int
-    start: int
-    level_db: float
-    path_m: Floats
-    tail: int
+    recording: Recording  # what sounds
+    skip: int  # samples left out at the recording's start
+    samples: int  # samples played
+    start: int  # sample of the clip at which playing begins; negative where the event began before the clip
+    level_db: float  # level at 1 m, dB below full scale
+    path_m: Floats  # (P, 3) positions, one every STEP_S seconds; a single one where the source rests
+    tail: int  # which of the room's late fields follows
+    # the recording is played so many times as fast; `skip` and `samples` count samples as they are heard
     speed: float = 1.0
-    equaliser_db: tuple[float, ...] = ()
-    swell_db: tuple[float, ...] = ()
+    equaliser_db: tuple[float, ...] = ()  # gains at EQUALISER_HZ, or nothing
+    swell_db: tuple[float, ...] = ()  # levels every SWELL_S seconds, or nothing
+    # (3,) the way that the source faces, its length how strongly it radiates there; or nothing
     facing: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One clip to be rendered.
+    """One clip to be rendered."""
 
-    Attributes:
-        name: the clip's name, as the official layout wants it.
-        split: "train", "val" or "test".
-        room: where it is.
-        events: what sounds.
-        snr_db: mean event power over ambience, in dB.
-        noise_seed: of the ambience.
-        seconds: its length.
-        microphone_db: of each channel the gains at EQUALISER_HZ, or nothing.
-    """
-
-    name: str
-    split: str
-    room: AnyRoom
-    events: tuple[SceneEvent, ...]
-    snr_db: float
-    noise_seed: int
-    seconds: int = CLIP_SECONDS
-    microphone_db: tuple[tuple[float, ...], ...] = ()
+    name: str  # the clip's name, as the official layout wants it
+    split: str  # "train", "val" or "test"
+    room: AnyRoom  # where it is
+    events: tuple[SceneEvent, ...]  # what sounds
+    snr_db: float  # mean event power over ambience, in dB
+    noise_seed: int  # of the ambience
+    seconds: int = CLIP_SECONDS  # its length
+    microphone_db: tuple[tuple[float, ...], ...] = ()  # of each channel the gains at EQUALISER_HZ, or nothing
 
     @property
     def samples(self) -> int:
@@ -125,18 +102,7 @@ def plan_scene(
     taxonomy: Taxonomy,
     rng: np.random.Generator,
 ) -> Scene:
-    """Return a random scene.
-
-    Args:
-        name: the clip's name.
-        split: whose sounds may be used.
-        room: where it takes place.
-        bank: the dry sounds.
-        prior: (C,) weight of every class; classes without a sound in this split are left out.
-        config: polyphony, levels, movement.
-        taxonomy: the classes; their folder names tell typical heights.
-        rng: decides everything.
-    """
+    """Return a random scene. `prior`: (C,) weight of every class; those without a sound in this split are left out."""
     classes = bank.classes(split)
     weights = np.asarray([prior[c] for c in classes], dtype=np.float64)
     layer_weights = np.asarray(config.polyphony.weights)
@@ -247,15 +213,10 @@ MOST_LAYERS = 6
 
 @dataclass(frozen=True)
 class Prior:
-    """How a set of labels is made up.
+    """How a set of labels is made up."""
 
-    Attributes:
-        classes: (C,) share of each class among the events.
-        layers: (0 … at most 6) share of 5-second windows whose largest overlap is 0, 1, 2, …
-    """
-
-    classes: tuple[float, ...]
-    layers: tuple[float, ...]
+    classes: tuple[float, ...]  # (C,) share of each class among the events
+    layers: tuple[float, ...]  # (0 … at most 6) share of 5-second windows whose largest overlap is 0, 1, 2, …
 
 
 def read_prior(folder: Path, taxonomy: Taxonomy) -> Prior:
@@ -296,10 +257,7 @@ def read_prior(folder: Path, taxonomy: Taxonomy) -> Prior:
 def balanced(bank: SoundBank, n_classes: int, longest_s: float) -> tuple[float, ...]:
     """Return the class shares (C,) of events with which all classes sound for equally long.
 
-    Args:
-        bank: the dry sounds; a few recordings of every class tell how long its events are.
-        n_classes: number of classes.
-        longest_s: longer recordings are cut to this, in seconds.
+    A few recordings of every class tell how long its events are; longer ones are cut to `longest_s` seconds.
     """
     lengths: dict[int, list[float]] = {}
     for recording in bank.recordings:

@@ -37,37 +37,22 @@ Output = Literal["stereo", "foa"]
 
 @dataclass(frozen=True)
 class SimulationPlan:
-    """All that a process needs to make any clip of a corpus.
+    """All that a process needs to make any clip of a corpus."""
 
-    Attributes:
-        out: the corpus folder.
-        taxonomy: the classes.
-        sounds: folder of the sound bank, or None for made sounds.
-        sound_config: how the bank is divided.
-        scene: how scenes are made.
-        clips: how many.
-        seed: decides everything.
-        prior: (C,) class weights.
-        output: "stereo" clips in the challenge's layout, or "foa" recordings in STARSS23's, for the converter.
-        responses: folder of measured rooms, or None.
-        ambience: folder of recordings of ambience, or None.
-        video: what the video shows, or None for sound alone.
-        pictures: folder of pictures for the video, or None for drawn ones.
-    """
-
-    out: Path
-    taxonomy: Taxonomy
-    sounds: Path | None
-    sound_config: SoundsConfig
-    scene: SceneConfig
-    clips: ClipCounts
-    seed: int
-    prior: tuple[float, ...]
+    out: Path  # the corpus folder
+    taxonomy: Taxonomy  # the classes
+    sounds: Path | None  # folder of the sound bank, or None for made sounds
+    sound_config: SoundsConfig  # how the bank is divided
+    scene: SceneConfig  # how scenes are made
+    clips: ClipCounts  # how many
+    seed: int  # decides everything
+    prior: tuple[float, ...]  # (C,) class weights
+    # "stereo" clips in the challenge's layout, or "foa" recordings in STARSS23's, for the converter
     output: Output = "stereo"
-    responses: Path | None = None
-    ambience: Path | None = None
-    video: PictureConfig | None = None
-    pictures: Path | None = None
+    responses: Path | None = None  # folder of measured rooms, or None
+    ambience: Path | None = None  # folder of recordings of ambience, or None
+    video: PictureConfig | None = None  # what the video shows, or None for sound alone
+    pictures: Path | None = None  # folder of pictures for the video, or None for drawn ones
 
     @property
     def folds(self) -> list[str]:
@@ -225,13 +210,7 @@ ALONE = 12
 
 
 def simulate(job: SimulationPlan, workers: int = 1, quiet: bool = True) -> None:
-    """Write the clips of a job that are not there yet, in the official layout, and `splits.csv`.
-
-    Args:
-        job: what to make.
-        workers: processes.
-        quiet: no live progress.
-    """
+    """Write the clips of a job that are not there yet, in the official layout, and `splits.csv`."""
     for fold in job.folds:
         for path in (job.audio_file, job.label_file, *([job.video_file] if job.video is not None else [])):
             path(fold, "any").parent.mkdir(parents=True, exist_ok=True)
@@ -317,11 +296,7 @@ REPORT = "balance.csv"
 def write_balance(root: Path, parts: Sequence[str], split_of: Mapping[str, str], taxonomy: Taxonomy) -> dict[str, int]:
     """Write balance.csv (split, class, clips, frames, onscreen share); return labelled frames per class over all.
 
-    Args:
-        root: the corpus.
-        parts: its parts, such as "dev-train-synth".
-        split_of: room, as clip names spell it → split.
-        taxonomy: the classes.
+    `split_of`: room, as clip names spell it → split.
     """
     frames = np.zeros((len(taxonomy),), np.int64)
     text = io.StringIO()

@@ -178,15 +178,10 @@ RECORDED = 0.5
 
 @dataclass
 class AmbienceBank:
-    """Recordings of ambience, each in one split alone; of one recording all splits take what they need.
+    """Recordings of ambience, each in one split alone; of one recording all splits take what they need."""
 
-    Attributes:
-        files: the recordings of each split.
-        read: returns a file's sound at 24 kHz, (channels, S).
-    """
-
-    files: dict[str, list[Path]]
-    read: Callable[[Path], npt.NDArray[np.float32]]
+    files: dict[str, list[Path]]  # the recordings of each split
+    read: Callable[[Path], npt.NDArray[np.float32]]  # returns a file's sound at 24 kHz, (channels, S)
     _kept: dict[Path, npt.NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
     def stretch(self, split: str, seed: int, channels: int, samples: int) -> npt.NDArray[np.float32] | None:

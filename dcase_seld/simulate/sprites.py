@@ -29,18 +29,12 @@ SPRITE_FPS = 10
 
 @dataclass(frozen=True, eq=False)
 class Sprite:
-    """A picture of a source.
+    """A picture of a source."""
 
-    Attributes:
-        image: (H, W, 4) uint8, blue, green, red, alpha.
-        height_m: its height in metres.
-        sounding: the sounding point as shares of width and height.
-        moving: images of the same size that follow one another, SPRITE_FPS a second, from a short video; or none.
-    """
-
-    image: Image
-    height_m: float
-    sounding: Point
+    image: Image  # (H, W, 4) uint8, blue, green, red, alpha
+    height_m: float  # its height in metres
+    sounding: Point  # the sounding point as shares of width and height
+    # images of the same size that follow one another, SPRITE_FPS a second, from a short video; or none
     moving: tuple[Image, ...] = ()
 
     @property

@@ -294,16 +294,9 @@ def people_correction(
 ) -> Callable[[Events, Recording], Events] | None:
     """Return what the keypoints and visual steps do, for one recording at a time; None where people are not looked for.
 
-    Args:
-        taxonomy: the classes.
-        wanted: on; off; or auto: where the pose model is on this machine.
-        mode: how closely pictures are looked at.
-        fps: sampled frames per second.
-        rules: parts, tolerances and weights; None: the defaults, as far as the taxonomy has their classes.
-        quiet: draw no progress.
-
-    Raises:
-        SeldError: `wanted` is on, and the pose model is not on this machine.
+    `wanted` auto: where the pose model is on this machine; `fps`: sampled frames per second; `rules` None: the
+    defaults, as far as the taxonomy has their classes. Raises SeldError: `wanted` is on, and the pose model is not on
+    this machine.
     """
     from dcase_seld.core.config import parse_config
     from dcase_seld.core.errors import SeldError

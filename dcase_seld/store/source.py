@@ -23,25 +23,15 @@ Ints = npt.NDArray[np.int64]
 
 
 class Source(Protocol):
-    """Windows that batches are made of.
+    """Windows that batches are made of."""
 
-    Attributes:
-        task: classes, window length, channels and directions.
-        clips: (n,) numbers of its clips.
-        names: (n,) names of its clips.
-        frames: (n,) label frames of its clips.
-        windows: (W, 2) number of the clip and first label frame of every window, clip by clip.
-        window_frames: label frames T of a window.
-        weight: share of an epoch's windows relative to other sources; None: proportional to its windows.
-    """
-
-    task: Task
-    clips: Ints
-    names: Sequence[str]
-    frames: Ints
-    windows: Ints
-    window_frames: int
-    weight: float | None
+    task: Task  # classes, window length, channels and directions
+    clips: Ints  # (n,) numbers of its clips
+    names: Sequence[str]  # (n,) names of its clips
+    frames: Ints  # (n,) label frames of its clips
+    windows: Ints  # (W, 2) number of the clip and first label frame of every window, clip by clip
+    window_frames: int  # label frames T of a window
+    weight: float | None  # share of an epoch's windows relative to other sources; None: proportional to its windows
 
     @property
     def cached(self) -> bool:
@@ -178,10 +168,6 @@ class StoreSource:
 def refuse_unlike(sources: Sequence[Source], mirror: bool) -> None:
     """Refuse to mix sources of different tasks, or tokens that were not made alike.
 
-    Args:
-        sources: what is mixed.
-        mirror: the tokens of mirrored input are read too.
-
     Raises:
         SeldError: says what differs.
     """
@@ -248,15 +234,8 @@ def open_sources(
 ) -> list[StoreSource]:
     """Return the labelled clips of the stores' splits, each store with the token folders that hold its clips.
 
-    Args:
-        stores: folders of prepare steps.
-        tokens: folders of embed steps, in any order.
-        splits: splits that are wanted.
-        needs: names of the encoders whose tokens the network reads.
-        weights: one per store, or None.
-
-    Raises:
-        SeldError: tokens that the network needs are missing.
+    `needs`: encoders whose tokens the network reads; `weights`: one per store, or None. Raises SeldError: tokens that
+    the network needs are missing.
     """
     if weights is not None and len(weights) != len(stores):
         raise SeldError(

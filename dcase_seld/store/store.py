@@ -224,11 +224,8 @@ class Store:
     ) -> Int16:
         """Return (B, S, channels) int16 of clips, copied; what lies beyond a clip's end is zero.
 
-        Args:
-            indices: (B,) clips, which may repeat.
-            start_samples: (B,) first sample within each clip; None: 0.
-            samples: S; None: the longest of the clips.
-            out: array to fill and return.
+        The S samples (None: of the longest clip) begin at `start_samples` (B,) of clips `indices` (B,), which may
+        repeat; `out` is filled.
         """
         rows = np.asarray(indices, np.int64)
         starts = np.zeros(len(rows), np.int64) if start_samples is None else np.asarray(start_samples, np.int64)
@@ -244,11 +241,7 @@ class Store:
         return out
 
     def position(self, names: Sequence[str]) -> Ints:
-        """Return the indices of named clips.
-
-        Raises:
-            SeldError: a name is not in the store.
-        """
+        """Return the indices of named clips. Raises SeldError: a name is not in the store."""
         table = {name: index for index, name in enumerate(self.names)}
         missing = [name for name in names if name not in table]
         if missing:

@@ -52,33 +52,21 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class TokenSpec:
-    """What a folder of tokens holds.
+    """What a folder of tokens holds."""
 
-    Attributes:
-        name: the encoder's name, by which networks ask for them; "features" of a front end's cached output.
-        gives: what they are of: "sound", "image" (then a mask says which frames are there), or "features".
-        model: name of the network that made them.
-        fingerprint: fingerprint of its weights and of what it was given.
-        random_weights: True where the network was never trained (tests, trials without downloads).
-        shape: shape of one window's tokens, e.g. (5, 577, 512).
-        mirror: the tokens of the left-right mirrored input can be read too.
-        mirror_by: "stored" in the folder, or "grid_flip": the columns of the token grid in reverse order.
-        encoder: configuration of the encoder (an embed step's `model:`), so that a recording can be embedded alike.
-        store: identity of the store whose clips they are of ("" where it was not noted): simulated corpora share names.
-        parameters: numbers in the encoder's weights; 0: not known.
-    """
-
-    name: str
-    gives: str
-    model: str
-    fingerprint: str
-    random_weights: bool
-    shape: tuple[int, ...]
-    mirror: bool = False
-    mirror_by: str = "stored"
+    name: str  # the encoder's name, by which networks ask for them; "features" of a front end's cached output
+    gives: str  # what they are of: "sound", "image" (then a mask says which frames are there), or "features"
+    model: str  # name of the network that made them
+    fingerprint: str  # fingerprint of its weights and of what it was given
+    random_weights: bool  # True where the network was never trained (tests, trials without downloads)
+    shape: tuple[int, ...]  # shape of one window's tokens, e.g. (5, 577, 512).
+    mirror: bool = False  # the tokens of the left-right mirrored input can be read too
+    mirror_by: str = "stored"  # "stored" in the folder, or "grid_flip": the columns of the token grid in reverse order
+    # configuration of the encoder (an embed step's `model:`), so that a recording can be embedded alike
     encoder: dict[str, Any] = field(default_factory=dict)
+    # identity of the store whose clips they are of ("" where it was not noted): simulated corpora share names
     store: str = ""
-    parameters: int = 0
+    parameters: int = 0  # numbers in the encoder's weights; 0: not known
 
     @property
     def mask(self) -> bool:

@@ -20,21 +20,14 @@ MOST_LISTED = 50
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, or that deserves a look.
+    """One thing that is wrong, or that deserves a look."""
 
-    Attributes:
-        rule: short name of the rule, as "frame-range".
-        severity: "error": the organisers may refuse it or score it wrongly; "warning": it is allowed but odd.
-        where: file in the zip, or "" for the zip itself.
-        line: line of the file, or None.
-        text: what is wrong: expected and got.
-    """
-
-    rule: str
+    rule: str  # short name of the rule, as "frame-range"
+    # "error": the organisers may refuse it or score it wrongly; "warning": it is allowed but odd
     severity: Literal["error", "warning"]
-    where: str
-    line: int | None
-    text: str
+    where: str  # file in the zip, or "" for the zip itself
+    line: int | None  # line of the file, or None
+    text: str  # what is wrong: expected and got
 
     def __str__(self) -> str:
         place = f"{self.where}, line {self.line}: " if self.line else f"{self.where}: " if self.where else ""

@@ -36,13 +36,8 @@ class System:
 def check_submission(path: Path, layout: Layout, evaluation: Path | None = None) -> tuple[Findings, dict[str, Any]]:
     """Return all findings, and what the zip holds: label → track, clips, events.
 
-    Args:
-        path: the zip.
-        layout: names and limits.
-        evaluation: folder of the evaluation clips, whose names the CSV files must have.
-
-    Raises:
-        SeldError: the zip or the evaluation folder is not there.
+    `evaluation`: folder of the evaluation clips, whose names the CSV files must have. Raises SeldError: the zip or the
+    evaluation folder is not there.
     """
     if not path.is_file():
         raise SeldError(f"There is no file {path}.", "Give the zip that package-submission wrote.")

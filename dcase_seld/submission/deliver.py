@@ -246,11 +246,7 @@ def deliver(
 
 
 def split_track(text: str) -> tuple[Path, Track | None]:
-    """Return the path and the track of PATH, PATH:a or PATH:b.
-
-    Raises:
-        SeldError: another track is named.
-    """
+    """Return the path and the track of PATH, PATH:a or PATH:b. Raises SeldError: another track is named."""
     head, colon, tail = text.rpartition(":")
     if colon and tail in ("a", "b"):
         return Path(head), tail  # type: ignore[return-value]

@@ -257,14 +257,7 @@ LEAST_TEXT = 300
 
 
 def check_report(data: bytes, where: str, authors: Sequence[str], findings: Findings) -> None:
-    """Find everything that is wrong with a report.
-
-    Args:
-        data: the file.
-        where: its path, for messages.
-        authors: last names that its first pages must have.
-        findings: takes what is found.
-    """
+    """Find everything that is wrong with a report. `authors`: last names that its first pages must have."""
     if data.lstrip()[:5] != b"%PDF-":
         findings.error("report-format", where, "is not a PDF (it does not begin with %PDF-)")
         return

@@ -40,27 +40,16 @@ _FILE_MODE = 0o100644 << 16
 
 @dataclass(frozen=True)
 class Entry:
-    """One system of a package.
+    """One system of a package."""
 
-    Attributes:
-        label: e.g. "Example_EXU_task3a_1".
-        track: "a" or "b".
-        number: from 1 within the track.
-        run: what it is made from.
-        description: fields of the meta file's description, complexity and versions.
-        overall: development scores under the meta file's names.
-        name: full name.
-        abbreviation: short name.
-    """
-
-    label: str
-    track: Track
-    number: int
-    run: Run
-    description: Description
-    overall: dict[str, float | None]
-    name: str
-    abbreviation: str
+    label: str  # e.g. "Example_EXU_task3a_1".
+    track: Track  # "a" or "b"
+    number: int  # from 1 within the track
+    run: Run  # what it is made from
+    description: Description  # fields of the meta file's description, complexity and versions
+    overall: dict[str, float | None]  # development scores under the meta file's names
+    name: str  # full name
+    abbreviation: str  # short name
 
 
 def make_entries(
@@ -121,19 +110,9 @@ def write_package(
     """Write the zip: per system its meta file and CSV files, per track its report; atomically, same bytes every time.
 
     CSV files are checked, azimuths folded to the front, and for track a the on-screen column set to 0; the order of
-    rows is kept, so scores before and after are the same.
-
-    Args:
-        out: the zip; an existing one is replaced.
-        entries: the systems.
-        team: who submits.
-        reports: the PDF of each track; a track without one has no report in the zip.
-        templates: folder whose files replace the built-in templates.
-        layout: of the zip; None: the one among the templates.
-        advance: called with the number of CSV files just written.
-
-    Raises:
-        SeldError: a CSV file or template is not as it must be, or the zip cannot be written.
+    rows is kept, so scores before and after are the same. A track without a report has none in the zip; files in
+    `templates` replace the built-in ones, the layout's too; `advance` gets the number of CSV files just written. Raises
+    SeldError: a CSV file or template is not as it must be, or the zip cannot be written.
     """
     layout = layout or load_layout(templates)
     meta_template = template("meta.yaml", templates)

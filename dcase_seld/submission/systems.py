@@ -18,65 +18,39 @@ from dcase_seld.recipe.results import read_receipt
 
 @dataclass(frozen=True)
 class Network:
-    """One of the networks whose outputs are averaged, or one that a training started from.
+    """One of the networks whose outputs are averaged, or one that a training started from."""
 
-    Attributes:
-        name: of its step, or of the network that was given by a path.
-        model: its configuration.
-        parameters: numbers in its weights, or None.
-        facts: what its training said of it.
-        folder: where it lies.
-        about: what a network that came along says it learned from.
-    """
-
-    name: str
-    model: dict[str, Any]
-    parameters: int | None
-    facts: dict[str, Any]
-    folder: Path
-    about: str = ""
+    name: str  # of its step, or of the network that was given by a path
+    model: dict[str, Any]  # its configuration
+    parameters: int | None  # numbers in its weights, or None
+    facts: dict[str, Any]  # what its training said of it
+    folder: Path  # where it lies
+    about: str = ""  # what a network that came along says it learned from
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one system of a submission is made from.
+    """What one system of a submission is made from."""
 
-    Attributes:
-        csv: folder of the official CSV files.
-        networks: the networks that answer together.
-        frozen: embed, keypoints and detections steps whose findings predictions use.
-        steps: all steps that the files come from, trainings included.
-        carried: networks without a history here: those that a training started from, or that answer.
-        twins: ensembles, tuned on held-out clips, whose settings were taken over.
-        channels: what is heard: stereo, foa or mono.
-        scores: the scores on the development test set as scores.json holds them, or None.
-        scored: the score step that they are of, or None.
-        scores_of: where the scores are from, "" where they are of the very files or networks.
-        versions: program → version.
-    """
-
-    csv: Path
-    networks: tuple[Network, ...] = ()
-    frozen: tuple[FinishedStep, ...] = ()
-    steps: tuple[FinishedStep, ...] = ()
+    csv: Path  # folder of the official CSV files
+    networks: tuple[Network, ...] = ()  # the networks that answer together
+    frozen: tuple[FinishedStep, ...] = ()  # embed, keypoints and detections steps whose findings predictions use
+    steps: tuple[FinishedStep, ...] = ()  # all steps that the files come from, trainings included
+    # networks without a history here: those that a training started from, or that answer
     carried: tuple[Network, ...] = ()
-    twins: tuple[Path, ...] = ()
-    channels: str = "stereo"
-    scores: dict[str, Any] | None = None
-    scored: FinishedStep | None = None
-    scores_of: str = ""
-    versions: dict[str, str] = field(default_factory=dict)
+    twins: tuple[Path, ...] = ()  # ensembles, tuned on held-out clips, whose settings were taken over
+    channels: str = "stereo"  # what is heard: stereo, foa or mono
+    scores: dict[str, Any] | None = None  # the scores on the development test set as scores.json holds them, or None
+    scored: FinishedStep | None = None  # the score step that they are of, or None
+    scores_of: str = ""  # where the scores are from, "" where they are of the very files or networks
+    versions: dict[str, str] = field(default_factory=dict)  # program → version
 
 
 def find_run(path: Path, track: str) -> Run:
     """Return the run at a path: a recipe's work folder, an export or score step of one, or a folder of CSV files.
 
-    Args:
-        path: e.g. work/track_b, work/track_b/csv.
-        track: "a" or "b", by which a recipe's export step is chosen where it has several.
-
-    Raises:
-        SeldError: there is no run, or it is not clear which step is meant.
+    `track` chooses among several export steps of a recipe. Raises SeldError: there is no run, or it is not clear which
+    step is meant.
     """
     folder = follow(path)
     if not folder.is_dir():
@@ -118,11 +92,7 @@ def stated_track(path: Path) -> Literal["a", "b"]:
 def run_of_steps(csv: FinishedStep, scores: FinishedStep | None, *, track: str, near: Path | None = None) -> Run:
     """Return the run of an export step, with the scores of a score step or of the one that fits best.
 
-    Args:
-        csv: the export step.
-        scores: the score step; None: looked for.
-        track: track whose scores are looked for.
-        near: a recipe's folder of links to look in first; then all results beside the step.
+    Without `scores` they are looked for, by track, in `near` (a recipe's folder of links) and then beside the step.
     """
     frozen, predict = _seen(csv)
     networks = tuple(_networks(predict.inputs("members"))) if predict is not None else ()
@@ -153,13 +123,8 @@ def run_of_steps(csv: FinishedStep, scores: FinishedStep | None, *, track: str, 
 def with_scores(run: Run, place: Path, track: str) -> Run:
     """Return the run with development scores that the user names.
 
-    Args:
-        run: the system.
-        place: a scores.json, a score step, or a recipe's folder below work/ with one for the track.
-        track: "a" or "b".
-
-    Raises:
-        SeldError: there are no scores, or several.
+    `place`: a scores.json, a score step, or a recipe's folder below work/ with one for the track. Raises SeldError:
+    there are no scores, or several.
     """
     folder = follow(place)
     if folder.is_dir() and not (folder / "scores.json").is_file():

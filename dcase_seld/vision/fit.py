@@ -26,16 +26,11 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Fit:
-    """Weights learned, and what they rest on.
+    """Weights learned, and what they rest on."""
 
-    Attributes:
-        weights: part (or "detected") → weights.
-        rows: part → matched rows that it was learned from.
-        accuracy: part → (on-screen accuracy of the network alone, of the fitted weights) on those rows.
-    """
-
-    weights: dict[str, LogisticWeights]
-    rows: dict[str, int]
+    weights: dict[str, LogisticWeights]  # part (or "detected") → weights
+    rows: dict[str, int]  # part → matched rows that it was learned from
+    # part → (on-screen accuracy of the network alone, of the fitted weights) on those rows
     accuracy: dict[str, tuple[float, float]]
 
 
@@ -157,15 +152,10 @@ DRY_RATIO = 1.25
 
 @dataclass(frozen=True)
 class FailureSign:
-    """A failure sign that shows.
+    """A failure sign that shows."""
 
-    Attributes:
-        name: "always-off-screen", "azimuth-error-at-edges" or "distance-too-large-when-dry".
-        text: the figures, in one sentence.
-    """
-
-    name: str
-    text: str
+    name: str  # "always-off-screen", "azimuth-error-at-edges" or "distance-too-large-when-dry"
+    text: str  # the figures, in one sentence
 
 
 def check_predictions(prediction: Events, reference: Events) -> list[FailureSign]:

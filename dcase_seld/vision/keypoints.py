@@ -111,12 +111,9 @@ MEMORY_S = 1.5
 def track(frames: Sequence[Sequence[Floats]], times_s: npt.NDArray[np.float64]) -> list[list[int]]:
     """Return a track number for every person of every frame; the same number is the same person.
 
-    People of one frame are matched with the known tracks by the smallest sum of distances, so that their order within
-    a frame does not matter.
-
-    Args:
-        frames: per sampled frame, the (33, 3) keypoints of its people.
-        times_s: (V,) rising times of the frames in seconds.
+    People of one frame are matched with the known tracks by the smallest sum of distances, so that their order within a
+    frame does not matter. `frames`: of each sampled frame the (33, 3) keypoints of its people; `times_s`: (V,) rising
+    seconds.
     """
     numbers: list[list[int]] = []
     last: dict[int, tuple[float, Floats]] = {}
@@ -170,31 +167,18 @@ class Finder(Protocol):
 
 @dataclass(frozen=True)
 class ClipPeople:
-    """People of one clip.
+    """People of one clip."""
 
-    Attributes:
-        width: columns of the video's frames.
-        height: rows of the video's frames.
-        times_s: (V,) times of the sampled frames in seconds.
-        seen: (V,) False where the video has no frame.
-        frame: (P,) index into `times_s` of each found person.
-        track: (P,) number of the person within the clip.
-        score: (P,) how sure it is that there is a person.
-        face_score: (P,) score of the face, 0 where none was seen.
-        keypoints: (P, 33, 3) x and y in pixels, visibility.
-        problem: what is wrong with the video, or "".
-    """
-
-    width: int
-    height: int
-    times_s: npt.NDArray[np.float64]
-    seen: npt.NDArray[np.bool_]
-    frame: npt.NDArray[np.int64]
-    track: npt.NDArray[np.int64]
-    score: Floats
-    face_score: Floats
-    keypoints: Floats
-    problem: str = ""
+    width: int  # columns of the video's frames
+    height: int  # rows of the video's frames
+    times_s: npt.NDArray[np.float64]  # (V,) times of the sampled frames in seconds
+    seen: npt.NDArray[np.bool_]  # (V,) False where the video has no frame
+    frame: npt.NDArray[np.int64]  # (P,) index into `times_s` of each found person
+    track: npt.NDArray[np.int64]  # (P,) number of the person within the clip
+    score: Floats  # (P,) how sure it is that there is a person
+    face_score: Floats  # (P,) score of the face, 0 where none was seen
+    keypoints: Floats  # (P, 33, 3) x and y in pixels, visibility
+    problem: str = ""  # what is wrong with the video, or ""
 
     @staticmethod
     def nothing(problem: str, times_s: Sequence[float] = ()) -> ClipPeople:

@@ -30,27 +30,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ClipObjects:
-    """Detected objects of one clip.
+    """Detected objects of one clip."""
 
-    Attributes:
-        times_s: (V,) times of the sampled frames in seconds.
-        seen: (V,) False where the video has no frame.
-        frame: (D,) index into `times_s`.
-        box: (D, 4) left, top, right, bottom as fractions of the picture.
-        class_index: (D,) class that the object may sound as.
-        query: (D,) index of the words that found it.
-        score: (D,) in [0, 1].
-        problem: what is wrong with the video, or "".
-    """
-
-    times_s: npt.NDArray[np.float64]
-    seen: npt.NDArray[np.bool_]
-    frame: npt.NDArray[np.int64]
-    box: npt.NDArray[np.float32]
-    class_index: npt.NDArray[np.int64]
-    query: npt.NDArray[np.int64]
-    score: npt.NDArray[np.float32]
-    problem: str = ""
+    times_s: npt.NDArray[np.float64]  # (V,) times of the sampled frames in seconds
+    seen: npt.NDArray[np.bool_]  # (V,) False where the video has no frame
+    frame: npt.NDArray[np.int64]  # (D,) index into `times_s`
+    box: npt.NDArray[np.float32]  # (D, 4) left, top, right, bottom as fractions of the picture
+    class_index: npt.NDArray[np.int64]  # (D,) class that the object may sound as
+    query: npt.NDArray[np.int64]  # (D,) index of the words that found it
+    score: npt.NDArray[np.float32]  # (D,) in [0, 1]
+    problem: str = ""  # what is wrong with the video, or ""
 
 
 DETECTIONS = ShardedFolder(
@@ -141,12 +130,7 @@ def detect_in_video(
 ) -> ClipObjects:
     """Return the objects of a video at times in seconds; its frames go through the network in batches.
 
-    Args:
-        detector: with its words.
-        path: the video, or None.
-        times: (V,) in seconds.
-        classes: class index of each of the detector's words.
-        limits: score from which a detection of each of the words counts.
+    `times`: (V,) seconds; `classes`, `limits`: class and least score of each of the detector's words.
     """
     from dcase_seld.media.frames import read_frames
 

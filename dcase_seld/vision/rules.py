@@ -106,21 +106,13 @@ REASONS = (
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the pictures say about each row of an event table.
+    """What the pictures say about each row of an event table."""
 
-    Attributes:
-        key: (E,) body part, "detected", or "" where no rule applies.
-        watched: (E,) the video shows the row's frame.
-        present: (E,) some part or object of the row's class is seen in its frame.
-        gap_deg: (E,) azimuth of the nearest part less the event's, NaN where none is left for it.
-        tolerance_deg: (E,) tolerance of the row's class.
-    """
-
-    key: npt.NDArray[np.str_]
-    watched: Bools
-    present: Bools
-    gap_deg: Floats
-    tolerance_deg: Floats
+    key: npt.NDArray[np.str_]  # (E,) body part, "detected", or "" where no rule applies
+    watched: Bools  # (E,) the video shows the row's frame
+    present: Bools  # (E,) some part or object of the row's class is seen in its frame
+    gap_deg: Floats  # (E,) azimuth of the nearest part less the event's, NaN where none is left for it
+    tolerance_deg: Floats  # (E,) tolerance of the row's class
 
     @property
     def near(self) -> Floats:
@@ -131,17 +123,11 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Judged:
-    """The new event table and why each row is as it is.
+    """The new event table and why each row is as it is."""
 
-    Attributes:
-        events: the table with new azimuths, on-screen flags and probabilities; rows in the same order.
-        reason: (E,) index into REASONS.
-        gap_deg: (E,) angle to the part or object that was compared with, NaN where there was none.
-    """
-
-    events: Events
-    reason: npt.NDArray[np.int64]
-    gap_deg: Floats
+    events: Events  # the table with new azimuths, on-screen flags and probabilities; rows in the same order
+    reason: npt.NDArray[np.int64]  # (E,) index into REASONS
+    gap_deg: Floats  # (E,) angle to the part or object that was compared with, NaN where there was none
 
 
 def gather_evidence(
@@ -153,15 +139,8 @@ def gather_evidence(
 ) -> Evidence:
     """Return what the pictures say about each row.
 
-    Args:
-        events: the events of clips; a clip that is not in `people` has no readable video.
-        people: per clip name, the people of its sampled frames.
-        taxonomy: the classes.
-        config: parts and tolerances.
-        objects: per clip name and class index, where detected objects are.
-
-    Raises:
-        SeldError: a rule names a class that the taxonomy does not have.
+    A clip that is not in `people` has no readable video; `objects`: by clip and class index, where detected objects
+    are. Raises SeldError: a rule names a class that the taxonomy does not have.
     """
     rules = _rules(taxonomy, config)
     count = len(events)

@@ -33,17 +33,11 @@ class SeenJson(Facts):
 
 @dataclass(frozen=True)
 class Sightings:
-    """What is seen at the label frames of one clip.
+    """What is seen at the label frames of one clip."""
 
-    Attributes:
-        azimuth_deg: (T, K) azimuth of thing k in degrees, NaN where it is not seen.
-        spread_deg: (T, K) half the width of the thing in degrees, 0 for a point.
-        watched: (T,) whether the video shows the label frame at all.
-    """
-
-    azimuth_deg: npt.NDArray[np.float64]
-    spread_deg: npt.NDArray[np.float64]
-    watched: npt.NDArray[np.bool_]
+    azimuth_deg: npt.NDArray[np.float64]  # (T, K) azimuth of thing k in degrees, NaN where it is not seen
+    spread_deg: npt.NDArray[np.float64]  # (T, K) half the width of the thing in degrees, 0 for a point
+    watched: npt.NDArray[np.bool_]  # (T,) whether the video shows the label frame at all
 
 
 def nearest_sighting(
@@ -118,27 +112,16 @@ def no_advance(count: int) -> None:
 
 @dataclass(frozen=True)
 class ShardedFolder(Generic[Seen]):
-    """How a kind of folder is laid out; a column has the name of the clip's attribute that it holds.
+    """How a kind of folder is laid out; a column has the name of the clip's attribute that it holds."""
 
-    Attributes:
-        kind: what the folder holds and its step is called, as "keypoints".
-        format: version of the layout.
-        prefix: beginning of the shards' file names.
-        row_frame: column with the frame of each row.
-        clip_columns: whole numbers, one per clip.
-        row_columns: arrays, one entry per row.
-        make: builds the clip that was written from its attributes.
-        about: what the index of every such folder says.
-    """
-
-    kind: str
-    format: int
-    prefix: str
-    row_frame: str
-    clip_columns: tuple[str, ...]
-    row_columns: tuple[str, ...]
-    make: Callable[..., Seen]
-    about: Mapping[str, Any] = field(default_factory=dict)
+    kind: str  # what the folder holds and its step is called, as "keypoints"
+    format: int  # version of the layout
+    prefix: str  # beginning of the shards' file names
+    row_frame: str  # column with the frame of each row
+    clip_columns: tuple[str, ...]  # whole numbers, one per clip
+    row_columns: tuple[str, ...]  # arrays, one entry per row
+    make: Callable[..., Seen]  # builds the clip that was written from its attributes
+    about: Mapping[str, Any] = field(default_factory=dict)  # what the index of every such folder says
 
     @property
     def index_file(self) -> str:
@@ -163,12 +146,7 @@ class ShardedFolder(Generic[Seen]):
     ) -> None:
         """Write the folder of clips, a shard at a time; shards that are there are not made again.
 
-        Args:
-            folder: where to; may hold the shards of an interrupted attempt for the same names.
-            names: clip names.
-            look: what is seen in the clip at an index.
-            facts: what the index says beside its format.
-            advance: called with the number of clips done.
+        `folder` may hold the shards of an interrupted attempt for the same names; `look` sees the clip at an index.
         """
         pending = self.pending(folder, len(names))
         advance(done_clips(len(names), pending))
