@@ -182,8 +182,8 @@ def _two_angles(found: Sequence[tuple[Run, Pairs]]) -> str:
         numbers = (azimuth, chance, elevation, blind, median)
         cells = "".join(f"<td>{value:.1f}</td>" for value in numbers)
         rows.append(f'<tr><th scope="row">{escape(run.name)}</th><td>{len(truth):,}</td>{cells}</tr>')
-    heads = ("matched source frames", "azimuth °", "dealt out at random", "elevation °", "dealt out at random",
-             "always the median")  # fmt: skip
+    dealt_out = "dealt out at random"
+    heads = ("matched source frames", "azimuth\u00a0°", dealt_out, "elevation\u00a0°", dealt_out, "always the median")
     titles = "".join(f"<th>{head}</th>" for head in heads)
     return (
         '<h3>Mean errors of the two angles</h3><div class="scroll"><table><thead><tr><th></th>'

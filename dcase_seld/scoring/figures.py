@@ -23,7 +23,7 @@ import numpy.typing as npt
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.registry import METRICS, is_loading
 from dcase_seld.core.task import Task
-from dcase_seld.scoring.counts import COUNTS
+from dcase_seld.scoring.counts import COUNTS, EPS
 from dcase_seld.scoring.editions import SUMS
 
 Floats = npt.NDArray[np.float64]
@@ -266,7 +266,7 @@ def edition_figures(sums: Floats, task: str, average: str) -> tuple[dict[str, Fl
     The error rate is one number for all classes; class-wise SELD scores hold it too.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        rate = sums[-1].sum(axis=-1) / sums[SUMS.index("references")].sum(axis=-1)
+        rate = sums[-1].sum(axis=-1) / (sums[SUMS.index("references")].sum(axis=-1) + EPS)  # as the programs do
         classwise = _made_of(sums, task, rate[..., None])
         if average == "micro":
             return _made_of(sums.sum(axis=-1), task, rate), classwise

@@ -46,6 +46,9 @@ def run_compare(config: CompareConfig, inputs: Inputs, out: Path, context: Conte
     from dcase_seld.report.run import difference
 
     runs = {row.label: gather(inputs[f"rows.{place}.score"])[0] for place, row in enumerate(config.rows)}
+    first = next(iter(runs.values()))
+    if any(one.task != first.task for one in runs.values()):
+        raise SeldError("The scores are of different editions.", "Compare those of one edition.")
     rows = []
     for row, (label, one) in zip(config.rows, runs.items(), strict=True):
         scores = one.scores.to_json()
@@ -64,9 +67,6 @@ def run_compare(config: CompareConfig, inputs: Inputs, out: Path, context: Conte
             }
         )
     write_json(out / "compare.json", rows)
-    first = next(iter(runs.values()))
-    if any(one.task != first.task for one in runs.values()):
-        raise SeldError("The scores are of different editions.", "Compare those of one edition.")
     return {"rows": list(runs), "show": format_table(rows, EDITION_FIGURES.get(first.task))}
 
 

@@ -116,22 +116,21 @@ def _score_table(entries: Sequence[Entry], layout: Layout, as_latex: bool) -> st
     return _table(rows, as_latex)
 
 
+_CLASSWISE = {
+    "f_score": "F20/1 %", "f_score_onscreen": "F20/1/on-off %", "doa_error_deg": "DOA error °",
+    "F": "F20 %", "DOAE_deg": "DOA error °",
+}  # fmt: skip
+
+
 def _class_table(entry: Entry, as_latex: bool) -> str:
     classwise = (entry.run.scores or {}).get("classwise") or {}
-    scores = classwise.get("f_score") or []
-    if not scores:
-        return ""
-    titles = {"f_score": "F20/1 %", "f_score_onscreen": "F20/1/on-off %", "doa_error_deg": "DOA error °"}
-    shown = [name for name in titles if classwise.get(name)]
-    known = DCASE2025.classes if len(scores) == len(DCASE2025) else ()
-    rows = [[f"classes of {entry.label}", *(titles[name] for name in shown)]]
-    for index in range(len(scores)):
-        cells = []
-        for name in shown:
-            value = classwise[name][index]
-            cells.append(_number(None if value is None else value * (100 if "f_score" in name else 1), 1))
+    titles = {name: title for name, title in _CLASSWISE.items() if classwise.get(name)}
+    rows = [[f"classes of {entry.label}", *titles.values()]]
+    for index, values in enumerate(zip(*map(classwise.__getitem__, titles), strict=True)):
+        known = DCASE2025.classes if len(classwise[next(iter(titles))]) == len(DCASE2025) else ()
+        cells = [_number(v * 100 if v and t[-1] == "%" else v, 1) for v, t in zip(values, titles.values(), strict=True)]
         rows.append([known[index] if known else f"class {index}", *cells])
-    return _table(rows, as_latex)
+    return _table(rows, as_latex) if titles else ""
 
 
 def _table(rows: list[list[str]], as_latex: bool) -> str:

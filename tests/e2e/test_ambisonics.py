@@ -1,6 +1,7 @@
 """First-order Ambisonics from the simulator to the score: directions by physics, and whole recipes at a small size."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,18 @@ from tiny import MODEL
 
 from dcase_seld.api import run_recipe
 from dcase_seld.cli.main import main
+from dcase_seld.core.errors import SeldError
 from dcase_seld.core.events import Events
 from dcase_seld.core.geometry import GEOMETRIES, ROTATIONS
 from dcase_seld.media.audio import read_audio, to_int16, write_wav
 from dcase_seld.model.config import FrontEndConfig
 from dcase_seld.model.frontend import FrontEnd
 from dcase_seld.model.types import ModelInput, SeldTarget
+from dcase_seld.recipe.stage import Context
 from dcase_seld.scoring.figures import read_epochs
 from dcase_seld.simulate.config import RoomsConfig
 from dcase_seld.simulate.rooms import Room, direction, early_responses, sample_room, sample_source
+from dcase_seld.stages import load_stage
 from dcase_seld.train.augment import rotate
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -123,6 +127,22 @@ def test_the_quickstart_on_the_sphere_from_scenes_to_the_report(tmp_path: Path) 
     assert all(told[name] == pytest.approx(scores[name], abs=1e-9, nan_ok=True) for name in ("F", "DOAE_deg", "RDE"))
     page = (at["report"] / "report.html").read_text()
     assert "annotated elevation" in page and "Mean errors of the two angles" in page
+    # A table of runs names these figures too; runs of different editions do not stand in one.
+    table, folders = load_stage("compare"), [at["score"].resolve()] * 2
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(at["score"].resolve().parent, elsewhere, ignore=shutil.ignore_patterns("train-*", "simulate-*"))
+    store = elsewhere / at["data"].resolve().name / "store.json"
+    store.write_text(store.read_text().replace('"dcase2024"', '"dcase2023"'))
+    rows = table.config(rows=[{"label": "a", "score": "a"}, {"label": "b", "score": "b"}])
+
+    def compare(*scores: Path) -> str:
+        steps = {f"rows.{place}.score": [one] for place, one in enumerate(scores)}
+        return str(table.run(rows, steps, tmp_path, Context())["show"])
+
+    shown = compare(*folders)
+    assert "F20 %" in shown and "LR %" in shown and "F20/1" not in shown
+    with pytest.raises(SeldError, match="of different editions"):
+        compare(folders[0], elsewhere / folders[1].name)
     # A recording turned a quarter to the left is heard a quarter further left, in the files too.
     name = Events.load(at["predict"] / "events.npz").clips[0]
     w, y, z, x = read_audio(at["scenes"] / "foa_dev" / "dev-test-synth" / f"{name}.wav", channels=4)

@@ -1,8 +1,10 @@
 """The scorers of 2024 and 2023 once more, written as slowly and plainly as the rules read, for comparison."""
 
 import math
+import warnings
 
 import numpy as np
+from scipy import stats
 from scipy.optimize import linear_sum_assignment
 
 
@@ -84,3 +86,43 @@ def segment_sums(truth, guess, classes, last):
             missed += miss
         errors += max(wrong, missed)
     return sums, errors
+
+
+def figures(clips, task, average):
+    """Return overall figures and class-wise ones (name → one value per class) of clips' sums, as the programs do."""
+    eps = np.finfo(float).eps
+    names = list(clips[0][0][0]) if clips else ["hit", "match", "extra", "miss", "references", "angle", "relative"]
+    width = len(clips[0][0]) if clips else 3
+    total = {name: np.array([sum(sums[kind][name] for sums, _ in clips) for kind in range(width)]) for name in names}
+    rate = sum(errors for _, errors in clips) / (total["references"].sum() + eps)
+
+    def made(n, rate):
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found = n["match"] > 0
+            out = {"ER": rate, "F": n["hit"] / (eps + n["match"] + 0.5 * (n["extra"] + n["miss"]))}
+            out["LR"] = n["match"] / (eps + n["match"] + n["miss"])
+            angle = n["angle"] / (n["match"] + eps)
+            if task == "dcase2023":
+                out["LE_deg"] = np.where(found, angle, 180.0)
+                out["SELD"] = np.mean([rate, 1 - out["F"], out["LE_deg"] / 180, 1 - out["LR"]], axis=0)
+                return out
+            out["DOAE_deg"] = np.where(found, angle, np.nan)
+            out["RDE"] = np.where(found, n["relative"] / (n["match"] + eps), np.nan)
+            out["SELD"] = np.nanmean([1 - out["F"], out["DOAE_deg"] / 180, out["RDE"]], axis=0)
+            return out
+
+    classwise = made(total, np.repeat(rate, width))
+    if average == "micro":
+        return made({name: value.sum() for name, value in total.items()}, rate), classwise
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a mean of no class at all is not a number
+        return {name: np.nanmean(value) if name[-3:] in ("deg", "RDE") else value.mean()
+                for name, value in classwise.items()}, classwise  # fmt: skip
+
+
+def interval(value, parts):
+    """Return the 95 % interval of a value, of those with one clip left out."""
+    n, mean = len(parts), np.mean(parts)
+    error = np.sqrt((n - 1) * np.mean((np.array(parts) - mean) ** 2))
+    reach = stats.t.ppf(0.975, n - 1) * error
+    return [value - (n - 1) * (mean - value) - reach, value - (n - 1) * (mean - value) + reach]

@@ -69,6 +69,28 @@ def test_the_budget_is_scored_as_the_edition_and_truth_about_directions_mends_th
     assert "true on-screen flags" not in found and ("true distances" in found) == (task == "dcase2024")
 
 
+@pytest.mark.parametrize("task", ["dcase2024", "dcase2023"])
+def test_true_answers_are_right_in_every_row_and_wrong_elevations_in_none(task):
+    rng = np.random.default_rng(1)
+    rows = [(frame // 30, frame % 30, frame % 4, *rng.integers((-180, -60, 1), (181, 60, 5))) for frame in range(89)]
+    truth = table([*rows, (2, 29, 0, 0, 0, 1)], CLIPS)  # what stands in the last frame of a clip is not scored in 2024
+    for moved, share in ((0.0, 1.0), (25.0, 0.0)):
+        guess = replace(truth, elevation_deg=truth.elevation_deg + moved)
+        run = Run("x", guess, truth, track="a", task=task, average="micro")
+        found, pairs = budget(run), pair(guess, truth, 13)
+        assert share == found["as it is"].F and found["true directions"].F == 1
+        assert share == 0 or all(scores.F == 1 for scores in found.values())
+        for what in ("azimuth", "elevation", "distance", "polyphony", "class"):
+            bins = errors_by(run, pairs, what)
+            full = bins.count > 0
+            assert (bins.recall[full] == share).all() and bins.angle[full] == pytest.approx(moved, abs=1e-3)
+    # A prediction of another class is confused where directions are near on the sphere, not in azimuth alone.
+    other = replace(truth, class_index=truth.class_index + 1)
+    far = replace(other, elevation_deg=other.elevation_deg + 25.0)
+    assert len(pair(other, truth, 13).confused_reference) == len(truth)
+    assert len(pair(far, truth, 13).confused_reference) == 0
+
+
 def test_runs_of_an_edition_are_compared_by_its_figures():
     first, second = some_run(), some_run(spread=40.0, seed=1)
     found = difference(first, second)

@@ -5,12 +5,14 @@ import math
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from edition_scorer import frame_sums, segment_sums
+from edition_scorer import figures as slow_figures
+from edition_scorer import frame_sums, interval, segment_sums
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -100,6 +102,17 @@ def table(clips):
     return sources_of(events)
 
 
+def slow_sums(task, protocol, truth, guess, clip, classes=3):
+    """Return the slow scorer's sums of one clip."""
+    sides = [
+        list(zip(side.frame[rows].tolist(), side.sound[rows].tolist(), side.place[rows].tolist(), strict=True))
+        for side in (truth, guess)
+        for rows in [side.clip == clip]
+    ]
+    last = max((row[0] for row in sides[0]), default=0) if protocol == "official" else 30
+    return (frame_sums if task == "dcase2024" else segment_sums)(*sides, classes, last)
+
+
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(CLIPS)
 @pytest.mark.parametrize("task", ["dcase2024", "dcase2023"])
@@ -109,17 +122,49 @@ def test_sums_equal_those_of_slow_plain_scorers(task, protocol, clips):
     names, sums = count_sources(guess, truth, task=task, n_classes=3, protocol=protocol)
     assert names == truth.clips
     for clip in range(len(clips)):
-        sides = [
-            list(zip(side.frame[rows].tolist(), side.sound[rows].tolist(), side.place[rows].tolist(), strict=True))
-            for side in (truth, guess)
-            for rows in [side.clip == clip]
-        ]
-        last = max((row[0] for row in sides[0]), default=0) if protocol == "official" else 30
-        slow, errors = (frame_sums if task == "dcase2024" else segment_sums)(*sides, 3, last)
+        slow, errors = slow_sums(task, protocol, truth, guess, clip)
         assert sums[SUMS.index("errors"), clip].sum() == errors
         for kind, expected in enumerate(slow):
             got = {name: sums[SUMS.index(name), clip, kind] for name in expected}
             assert got == pytest.approx(expected, rel=1e-9, abs=3e-6)
+
+
+# Clips of few rows, so that figures and intervals of all but one meet classes and clips of which nothing is scored:
+# a reference with its last frame alone, an empty prediction, a missing one.
+SPARSE = st.lists(
+    st.tuples(st.lists(ROW, min_size=1, max_size=4), st.none() | st.lists(ROW, max_size=4)), min_size=2, max_size=4
+)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(SPARSE)
+@pytest.mark.parametrize("task", ["dcase2024", "dcase2023"])
+@pytest.mark.parametrize("average", ["macro", "micro"])
+def test_figures_and_intervals_equal_those_of_slow_plain_scorers(task, average, clips):
+    given_ = [place for place, (_, guess) in enumerate(clips) if guess is not None]
+    truth, full = table([one for one, _ in clips]), table([guess or [] for _, guess in clips])
+    names, places = tuple(full.clips[place] for place in given_), np.full(len(clips), -1)
+    places[given_] = np.arange(len(given_))
+    guess = replace(full, clips=names, clip=places[full.clip])
+    scored, sums = count_sources(guess, truth, task=task, n_classes=3)
+    assert scored == names
+    slow = [slow_sums(task, "official", truth, full, place) for place in given_]
+    found = edition_scores(scored, sums, task=task, average=average, protocol="official", jackknife=True)
+    if not sums.any():
+        assert found.to_json()["ER"] is None
+        return
+    wanted, classwise = slow_figures(slow, task, average)
+    parts = [slow_figures(slow[:out] + slow[out + 1 :], task, average) for out in range(len(slow))]
+    for name, value in wanted.items():
+        close_to = {"rel": 1e-9, "abs": 3e-6, "nan_ok": True}
+        assert found.figures[name] == pytest.approx(value, **close_to)
+        assert found.classwise[name] == pytest.approx(classwise[name], **close_to)
+        if len(slow) > 1:
+            bounds = found.jackknife[name]
+            assert bounds["interval"] == pytest.approx(interval(value, [part[0][name] for part in parts]), **close_to)
+            for kind, one in enumerate(bounds["classwise"]):
+                each = [part[1][name][kind] for part in parts]
+                assert one == pytest.approx(interval(classwise[name][kind], each), **close_to)
 
 
 def test_complete_counts_every_frame_and_missing_files(tmp_path):
