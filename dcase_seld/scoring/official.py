@@ -264,8 +264,7 @@ def edition_scores(
     clips: Sequence[str], sums: Floats, *, task: str, average: str, protocol: str, jackknife: bool
 ) -> Scores:
     """Return the figures, class-wise ones and, on request, 95 % jackknife intervals of both (one clip out)."""
-    # Where nothing at all was counted, no figure says anything, whatever the programs print.
-    overall, classwise = edition_figures(np.where(sums.any(), sums.sum(axis=1), np.nan), task, average)
+    overall, classwise = edition_figures(np.where(sums.any(), sums.sum(axis=1), np.nan), task, average)  # nothing: NaN
     bounds_of: dict[str, Any] | None = None
     if jackknife:
         units = np.arange(len(clips))

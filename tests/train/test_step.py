@@ -45,9 +45,7 @@ class Waits(TorchDispatchMode):
             self.found.append(name)
         there = kwargs.get("device")
         moved = name == "aten._to_copy" and there is not None and tensors[0].device != torch.device(there)
-        if moved and (
-            not kwargs.get("non_blocking") or tensors[0].device.type == "meta" or not lies_dense(tensors[0])
-        ):
+        if moved and (not kwargs.get("non_blocking") or tensors[0].device.type == "meta" or not lies_dense(tensors[0])):
             self.found.append(f"{name} {tensors[0].device} to {there}")
         if name.startswith("aten.index"):
             places = [one for one in args[1] or [] if one is not None] if isinstance(args[1], (list, tuple)) else []
