@@ -21,9 +21,10 @@ from dcase_seld.core.event_files import read_folder, write_folder
 from dcase_seld.recipe.stage import Context
 from dcase_seld.stages import load_stage
 from dcase_seld.submission.check import check_submission
+from dcase_seld.submission.deliver import _class_table
 from dcase_seld.submission.layout import BUILT_IN, fill_yaml, latex, load_layout, load_team, plain
-from dcase_seld.submission.package import make_entries, notes, write_package
-from dcase_seld.submission.systems import find_run, stated_track
+from dcase_seld.submission.package import Entry, make_entries, notes, write_package
+from dcase_seld.submission.systems import Run, find_run, stated_track
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -255,6 +256,17 @@ def test_yaml_values_stay_what_they_are():
     text = fill_yaml("# ${a} stays\n" + "".join(f"{k}: ${{{k}}}\n" for k in values), values, "t")
     assert yaml.safe_load(text) == values and text.startswith("# ${a} stays\n")
     assert latex("50 % of a_b & {c} ~ \\") == r"50 \% of a\_b \& \{c\} \textasciitilde{} \textbackslash{}"
+
+
+def test_class_wise_figures_are_those_of_the_edition():
+    classwise = {"ER": [0.9, 0.9], "F": [0.5, None], "DOAE_deg": [12.34, None]}
+    entry = Entry("X", "a", 1, Run(Path(), scores={"F": 0.25, "classwise": classwise}), {}, {}, "some", "s")
+    lines = _class_table(entry, as_latex=False).splitlines()
+    assert lines[0] == "| classes of X | F20 % | DOA error ° |" and lines[2:] == [
+        "| class 0 | 50.0 | 12.3 |",
+        "| class 1 | – | – |",
+    ]
+    assert _class_table(replace(entry, run=Run(Path())), as_latex=True) == ""
 
 
 def test_the_command_packages_both_tracks_and_leaves_a_skeleton_where_no_report_is(tmp_path):
