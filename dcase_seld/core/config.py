@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError, create_model
 from pydantic_core import CoreSchema, core_schema
 
-from dcase_seld.core.errors import SeldError
+from dcase_seld.core.errors import SeldError, nearest
 from dcase_seld.core.files import follow
 from dcase_seld.core.registry import Registry
 
@@ -55,8 +54,7 @@ def located_errors(error: ValidationError, model: type[BaseModel]) -> list[tuple
     for item in error.errors():
         place, fields = _place_in(model, item["loc"])
         if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(place[-1]), fields, n=1)
-            text = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+            text = "unknown key" + nearest(str(place[-1]), fields, "; ")
         elif item["type"] == "missing":
             text = "required, but missing"
         else:

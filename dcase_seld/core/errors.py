@@ -31,6 +31,12 @@ def first_lines(lines: Sequence[str], most: int) -> list[str]:
     return [*lines[:most], *([f"… and {len(lines) - most:,} more"] if len(lines) > most else [])]
 
 
+def nearest(name: str, names: Iterable[str], before: str = "", after: str = "", otherwise: str = "") -> str:
+    """Return "did you mean 'this'?" between two texts, of the name that is most alike, or what to say where none is."""
+    near = difflib.get_close_matches(name, list(names), n=1)
+    return f"{before}did you mean {near[0]!r}?{after}" if near else otherwise
+
+
 def near_names(name: str, names: Iterable[str]) -> str:
     """Return what to say of a name that is none of `names`: the nearest one, or which there are."""
     known = list(names)

@@ -68,8 +68,7 @@ class Events:
     taxonomy: Taxonomy | None = None
 
     def __post_init__(self) -> None:
-        lengths = {len(getattr(self, name)) for name in COLUMNS}
-        lengths |= {len(column) for name in EXTRA if (column := getattr(self, name)) is not None}
+        lengths = {len(column) for column in self.columns().values()}
         if len(lengths) != 1:
             raise ValueError(f"event columns differ in length: {sorted(lengths)}")
 
@@ -91,11 +90,11 @@ class Events:
 
     def take(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.integer]) -> Events:
         """Return the chosen rows (mask or indices); the list of clips stays."""
-        columns = {name: getattr(self, name)[rows] for name in COLUMNS}
-        for name in EXTRA:
-            column = getattr(self, name)
-            columns[name] = None if column is None else column[rows]
-        return replace(self, **columns)
+        return replace(self, **{name: column[rows] for name, column in self.columns().items()})
+
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the columns that the table has, by name."""
+        return {name: column for name in (*COLUMNS, *EXTRA) if (column := getattr(self, name)) is not None}
 
     def select_clips(self, names: Sequence[str]) -> Events:
         """Return the events of the named clips, `clips` in the order of `names`.
@@ -134,23 +133,16 @@ class Events:
                 "Give the classes of these events: to_pandas(load_taxonomy(FILE)).",
             )
 
-        frame = pd.DataFrame({name: getattr(self, name) for name in COLUMNS if name != "clip"})
-        frame.insert(0, "clip", np.asarray(self.clips, dtype=object)[self.clip] if self.clips else [])
-        for name in EXTRA:
-            if getattr(self, name) is not None:
-                frame[name] = getattr(self, name)
+        frame = pd.DataFrame(self.columns())
+        frame["clip"] = np.asarray(self.clips, dtype=object)[self.clip] if self.clips else []
         frame["class_name"] = names[self.class_index]
         frame["onset_s"], frame["offset_s"] = self.frame / LABEL_RATE, (self.frame + 1) / LABEL_RATE
         return frame
 
     def save(self, path: Path) -> None:
         """Write the table to one .npz file (no pickle), atomically."""
-        arrays = {name: getattr(self, name) for name in COLUMNS}
-        for name in EXTRA:
-            if getattr(self, name) is not None:
-                arrays[name] = getattr(self, name)
         with whole_file(path) as part, part.open("wb") as stream:
-            np.savez_compressed(stream, clips=np.asarray(self.clips, dtype=np.str_), **arrays)
+            np.savez_compressed(stream, clips=np.asarray(self.clips, dtype=np.str_), **self.columns())
 
     @staticmethod
     def load(path: Path) -> Events:
@@ -179,22 +171,11 @@ def concatenate(tables: Sequence[Events]) -> Events:
     if len(set(clips)) != len(clips):
         raise ValueError("a clip occurs in two event tables")
     starts = np.cumsum([0] + [len(table.clips) for table in tables])
-    columns: dict[str, Any] = {
-        name: np.concatenate([getattr(table, name) for table in tables]) if tables else getattr(Events.empty(), name)
-        for name in COLUMNS
-    }
-    columns["clip"] = np.concatenate(
-        [table.clip + start for table, start in zip(tables, starts[:-1], strict=True)] or [np.zeros(0, np.int32)]
-    ).astype(np.int32)
-    for name in EXTRA:
-        parts = [getattr(table, name) for table in tables]
-        columns[name] = np.concatenate(parts) if parts and all(p is not None for p in parts) else None
-    return Events(clips=clips, **columns)
+    moved = [replace(table, clip=table.clip + start) for table, start in zip(tables, starts.tolist(), strict=False)]
+    return stack(moved, clips)
 
 
-_NAME = re.compile(r"fold(\d+)_room(\d+)_mix(\d+)_deg(\d+)_start(\d+)")
-
-_RECORDING = re.compile(r"(fold\d+_room\d+_mix\d+)_deg\d+_start\d+")
+_NAME = re.compile(r"(fold(\d+)_room(\d+)_mix(\d+))_deg(\d+)_start(\d+)")
 
 
 @dataclass(frozen=True)
@@ -212,11 +193,7 @@ class ClipName:
 def name_parts(name: str) -> ClipName | None:
     """Return what a name such as fold4_room15_mix012_deg179_start2495 says, or None for other names."""
     found = _NAME.fullmatch(name)
-    recording = _RECORDING.fullmatch(name)
-    if found is None or recording is None:
-        return None
-    fold, room, mix, angle_deg, start = (int(number) for number in found.groups())
-    return ClipName(fold, room, mix, angle_deg, start, recording.group(1))
+    return None if found is None else ClipName(*map(int, found.groups()[1:]), recording=found[1])
 
 
 def recording(name: str) -> str:

@@ -8,7 +8,6 @@ through the environment.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import importlib.abc
@@ -25,7 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dcase_seld.core.errors import SeldError
+from dcase_seld.core.errors import SeldError, nearest
 
 VARIABLE, PREFIX = "DCASE_SELD_PLUGINS", "dcase_seld_plugin_"
 """Environment variable with plug-ins, separated as in PATH; beginning of the module name of one that is a file."""
@@ -65,8 +64,7 @@ class Registry:
 
     def unknown(self, name: str) -> str:
         """Return the sentence about a name that is not there."""
-        near = difflib.get_close_matches(name, self.names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.names) or 'none'}"
+        hint = nearest(name, self.names, otherwise=f"there are {', '.join(self.names) or 'none'}")
         return f"There is no {self.what} {name!r}; {hint}"
 
     def add(self, name: str, entry: Any, function: Any = None) -> None:
@@ -149,16 +147,9 @@ def feature(
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function as a feature of the front end: (spectrum, bank) → (B, maps, frames, F).
 
-    Args:
-        name: what `frontend: {features: [NAME]}` calls it.
-        maps: names of the maps that it gives.
-        signed: those that change sign when left and right are swapped.
-        levels: the maps are levels in dB.
-        channels: of which recordings: stereo or foa. `spectrum` is (B, channels, frames, bins), complex; `bank`
-            (bins, F).
-
-    Raises:
-        SeldError: a signed map is none of the maps.
+    `maps` and `signed`: names of the maps that it gives, and of those that change sign when left and right are swapped;
+    `levels`: they are levels in dB; `channels`: of stereo or foa recordings. `spectrum` is (B, channels, frames, bins),
+    complex; `bank` (bins, F). Raises SeldError: a signed map is none of the maps.
     """
     if strange := set(signed) - set(maps):
         raise SeldError(f"The feature {name!r} has no map {min(strange)!r}, which it calls signed.", "Mend its name.")
@@ -208,11 +199,7 @@ def visual_rule(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 def stage(name: str, produces: str, config: type, **options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function as a kind of step: (config, inputs, out, context) → facts or None.
 
-    Args:
-        name: what recipes call it.
-        produces: the kind of folder that it writes.
-        config: its configuration.
-        **options: version, shared, ready, fetch: see `recipe.stage.Stage`.
+    `produces`: the kind of folder that it writes; options: version, shared, ready, fetch of `recipe.stage.Stage`.
     """
 
     def register(run: Callable[..., Any]) -> Callable[..., Any]:
@@ -281,14 +268,9 @@ def _is_file(place: str) -> bool:
 def _load(place: str) -> Plugin:
     if place in _loaded:
         return _loaded[place]
-    depth, origin = len(_stack), place
+    depth = len(_stack)
     try:
-        if not _is_file(place):
-            origin = getattr(importlib.util.find_spec(place), "origin", None) or ""
-            if not origin:
-                raise SeldError(f"The plug-in {place!r} is no installed module and no file.", "Check its name.")
-        sha256 = hashlib.sha256(Path(origin).read_bytes()).hexdigest()
-        plugin = Plugin(Path(place).name if _is_file(place) else place, sha256)
+        plugin = Plugin(Path(place).name if _is_file(place) else place, _hash_source(place))
         _stack.append(plugin)
         _run_file(place) if _is_file(place) else importlib.import_module(place)
     except SeldError:
@@ -302,6 +284,20 @@ def _load(place: str) -> Plugin:
         del _stack[depth:]
     _loaded[place] = plugin
     return plugin
+
+
+def _hash_source(place: str) -> str:
+    """Return the SHA-256 of a file or a module; of a package that of all its files, which it may import."""
+    files = [Path(place)]
+    if not _is_file(place):
+        spec = importlib.util.find_spec(place)
+        if spec is None or not spec.origin:
+            raise SeldError(f"The plug-in {place!r} is no installed module and no file.", "Check its name.")
+        inner = [
+            path for folder in spec.submodule_search_locations or () for path in sorted(Path(folder).rglob("*.py"))
+        ]
+        files = inner or [Path(spec.origin)]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def _run_file(place: str) -> None:

@@ -59,6 +59,12 @@ DOA_THRESHOLD_DEG = 20.0
 RELATIVE_DISTANCE_THRESHOLD = 1.0
 """Largest relative distance error of a true positive (inclusive)."""
 
+TITLES = {
+    "f_score": "F20/1 %", "f_score_onscreen": "F20/1/on-off %", "doa_error_deg": "DOA error °",
+    "F": "F20 %", "DOAE_deg": "DOA error °",
+}  # fmt: skip
+"""Figures that are given per class, of the editions before 2025 last, as tables head them; a last word "%" means a share times 100."""
+
 
 LONGEST_WINDOW_S = 60.0
 """Longest window of a network in seconds."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +23,7 @@ from dcase_seld.core.task import (
     VIDEO_WIDTH,
     frames_of,
 )
-from dcase_seld.core.work import progress
+from dcase_seld.core.work import run_threads
 from dcase_seld.corpus.ambisonic import NEAR_CM, is_all_around, read_metadata
 from dcase_seld.corpus.layout import OFFICIAL_PART, Clip, Problem, index_corpus
 from dcase_seld.corpus.splits import SPLIT_FILE, SplitConfig, assign
@@ -199,19 +198,11 @@ def check_corpus(root: Path, wanted: Wanted = Wanted(), workers: int = 4, quiet:
     corpus = index_corpus(root, "foa" if wanted.all_around else "stereo")
     report = Report(str(root))
     known = {problem.where for problem in corpus.problems}
-    with progress("checking", len(corpus.clips), "clips", quiet) as advance:
-        pool = ThreadPoolExecutor(max(1, workers))
-        try:
-            found = []
-            results = pool.map(lambda clip: _check_clip(clip, root, wanted), corpus.clips)
-            for clip, result in zip(corpus.clips, results, strict=True):
-                found.append(result)
-                counts = report.parts.setdefault(clip.part, dict.fromkeys(("clips", "sounds", "labels", "videos"), 0))
-                for name, there in zip(counts, (True, clip.audio, clip.labels, clip.video), strict=True):
-                    counts[name] += there is not None
-                advance()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    found = run_threads(lambda clip: _check_clip(clip, root, wanted), corpus.clips, workers, "checking", quiet)
+    for clip in corpus.clips:
+        counts = report.parts.setdefault(clip.part, dict.fromkeys(("clips", "sounds", "labels", "videos"), 0))
+        for name, there in zip(counts, (True, clip.audio, clip.labels, clip.video), strict=True):
+            counts[name] += there is not None
     problems = list(corpus.problems)
     reached = np.zeros(3)
     for seconds, events, mine, odd, reach in found:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 import shutil
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dcase_seld.core.classes import DCASE2025, Taxonomy
-from dcase_seld.core.errors import SeldError, first_lines, listing
+from dcase_seld.core.errors import SeldError, first_lines, listing, nearest
 from dcase_seld.core.event_files import write_csv
 from dcase_seld.core.files import refuse_folder, replace_folder, visible_files, write_csv_table, write_json
 from dcase_seld.core.task import SAMPLE_RATE, frames_of
@@ -134,8 +133,7 @@ def _find(job: Job, rows: Sequence[Row], notes: list[str], workers: int, quiet: 
         tried = (cell, cell, *2 * (re.split(r"[\\/]", cell)[-1],))
         found = next((known[name] for known, name in zip(ways, tried, strict=True) if name in known), set())
         if len(found) != 1:
-            near = difflib.get_close_matches(cell, [*ways[0], *ways[1]], n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            hint = nearest(cell, [*ways[0], *ways[1]], " (", ")")
             text = f"{listing(sorted(found))} have this name." if found else f"{job.audio} has no {cell!r}{hint}."
             raise row.wrong("file", text, "Write the path below --audio.")
         by_file[next(iter(found))].append(row)
@@ -228,8 +226,7 @@ def read_pairs(option: str, given: Sequence[str]) -> dict[str, str]:
         if not mark or not name:
             raise SeldError(f"{option} {text!r} is no pair, nor a file of them.", f"Write {option} NAME=VALUE.")
         if option != "--map" and name not in COLUMNS:
-            near = difflib.get_close_matches(name, COLUMNS, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            hint = nearest(name, COLUMNS, " (", ")")
             raise SeldError(f"{option} {text}: {name!r} is no name of a column{hint}.", f"Names: {', '.join(COLUMNS)}.")
         pairs[name] = value
     return pairs
@@ -242,8 +239,7 @@ def class_of(label: str, taxonomy: Taxonomy) -> int | None:
 
 
 def _near(label: str, taxonomy: Taxonomy) -> str:
-    near = difflib.get_close_matches(label.casefold(), [name.casefold() for name in taxonomy.classes], n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    return nearest(label.casefold(), [name.casefold() for name in taxonomy.classes], " (", ")")
 
 
 def _says_nothing(row: Row) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from dcase_seld.core.config import Config, known_networks, located_errors
-from dcase_seld.core.errors import SeldError
+from dcase_seld.core.errors import SeldError, nearest
 from dcase_seld.core.registry import loaded_plugins
 from dcase_seld.recipe.load import Recipe
 from dcase_seld.recipe.stage import KeyPath, MarkedField, Stage, marked_fields, replace_values, written_fields
@@ -200,5 +200,4 @@ def _order(recipe: Recipe, steps: dict[str, Step]) -> list[str]:
 
 def _near(name: str, names: Iterable[str]) -> str:
     names = list(names)
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(names) or 'none'}"
+    return nearest(name, names, "; ", otherwise=f"; there are: {', '.join(names) or 'none'}")

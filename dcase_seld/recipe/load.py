@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dcase_seld.core import old_formats
-from dcase_seld.core.errors import SeldError
+from dcase_seld.core.errors import SeldError, nearest
 from dcase_seld.core.reading import MERGE_KEY, KeyPath, YamlReader, parse_yaml, read_text
 
 TOP_LEVEL = ("about", "plugins", "steps")
@@ -102,10 +102,7 @@ def load_recipe(
         raise SeldError(f"{path}: a recipe is a mapping with the keys about and steps.", "See recipes/quickstart.yaml.")
     for key in data:
         if key not in TOP_LEVEL:
-            near = difflib.get_close_matches(str(key), TOP_LEVEL, n=1)
-            recipe.complain(
-                (key,), "unknown key" + (f"; did you mean {near[0]!r}?" if near else "; steps go under steps")
-            )
+            recipe.complain((key,), "unknown key" + nearest(str(key), TOP_LEVEL, "; ", "", "; steps go under steps"))
     recipe.about = str(data.get("about") or "").strip()
     wanted = data.get("plugins") or ()
     recipe.plugins = (wanted,) if isinstance(wanted, str) else tuple(map(str, wanted))
@@ -211,8 +208,7 @@ def _apply(recipe: Recipe, override: str) -> None:
     if not equals or len(keys) < 2 or not all(keys):
         raise SeldError(f"--set {override}: expected step.key=value.", "For example --set train.epochs=3.")
     if keys[0] not in recipe.steps:
-        near = difflib.get_close_matches(keys[0], recipe.steps, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(recipe.steps)}"
+        hint = nearest(keys[0], recipe.steps, otherwise=f"there are {', '.join(recipe.steps)}")
         recipe.problems.append(f"--set {override}: no step {keys[0]!r}; {hint}")
         return
     current: Any = recipe.steps[keys[0]]

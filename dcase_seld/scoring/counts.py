@@ -149,13 +149,18 @@ class Counts:
     values: npt.NDArray[np.float64]  # (len(COUNTS), clips, C)
 
 
-def refuse_unknown(predicted: Sequence[str], annotated: Container[str]) -> None:
-    """Refuse predictions of clips without references, which are named."""
+def refuse_unknown(predicted: Sequence[str], annotated: Container[str], pred: object = "", ref: object = "") -> None:
+    """Refuse predictions of clips without references, which are named, with the places `pred` and `ref` of files."""
     unknown = [name for name in predicted if name not in annotated]
     if unknown:
+        what = (
+            f"prediction file(s) in {pred} have no reference in {ref}"
+            if pred
+            else "predicted clip(s) have no reference"
+        )
         raise SeldError(
-            f"{len(unknown)} predicted clip(s) have no reference: {listing(unknown)}.",
-            "Score predictions against the references of the same split.",
+            f"{len(unknown)} {what}: {listing(unknown)}.",
+            f"Score against the references of the same split{', or remove these files' if pred else ''}.",
         )
 
 

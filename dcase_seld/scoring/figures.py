@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.registry import METRICS, is_loading
-from dcase_seld.core.task import Task
+from dcase_seld.core.task import TITLES, Task
 from dcase_seld.scoring.counts import COUNTS, EPS
 from dcase_seld.scoring.editions import SUMS
 
@@ -121,12 +121,8 @@ class _Sums(dict[str, Any]):
 def metric(name: str, *, title: str, short: str = "", unit: str | None = None, **fields: Any) -> Callable[[Make], Make]:
     """Register the function below as a figure, and leave it as it is.
 
-    Args:
-        name: key in JSON files and CSV columns.
-        title: heading, e.g. "hits %".
-        short: heading where room is short; the title by default.
-        unit: by default the title's last word, if that is one.
-        fields: scale, decimals, higher_is_better, onscreen, undefined, brief: see Figure.
+    `title`: a heading, e.g. "hits %"; `short`: one where room is short; `unit`: by default the title's last word, if
+    that is one; `fields`: scale, decimals, higher_is_better, onscreen, undefined, brief of Figure.
 
     Raises:
         SeldError: the name is taken or no name.
@@ -154,18 +150,20 @@ EPOCH_TIMES = ("clips_per_second", "wait_share", "train_seconds", "val_seconds")
 """Columns of epochs.csv before and after the figures; wait_share: time spent waiting for data."""
 
 
-@metric("f_score", title="F20/1 %", scale=100.0, undefined=0.0)
+@metric("f_score", title=TITLES["f_score"], scale=100.0, undefined=0.0)
 def _f_score(n: Mapping[str, Floats]) -> Floats:
     # Every match is a hit or a spatial false positive, so hits + spatial = matches.
     return n["hit"] / (n["match"] + 0.5 * (n["extra"] + n["miss"]))
 
 
-@metric("f_score_onscreen", title="F20/1/on-off %", short="F/on-off %", scale=100.0, undefined=0.0, onscreen=True)
+@metric(
+    "f_score_onscreen", title=TITLES["f_score_onscreen"], short="F/on-off %", scale=100.0, undefined=0.0, onscreen=True
+)
 def _f_score_onscreen(n: Mapping[str, Floats]) -> Floats:
     return n["hit_onscreen"] / (n["match"] + 0.5 * (n["extra"] + n["miss"]))
 
 
-@metric("doa_error_deg", title="DOA error °", short="DOAE °", higher_is_better=False)
+@metric("doa_error_deg", title=TITLES["doa_error_deg"], short="DOAE °", higher_is_better=False)
 def _doa_error(n: Mapping[str, Floats]) -> Floats:
     return n["azimuth_error"] / n["match"]
 

@@ -31,13 +31,7 @@ def check_clips(
     Raises:
         SeldError: names them.
     """
-    known = set(annotated)
-    unknown = [name for name in predicted if name not in known]
-    if unknown:
-        raise SeldError(
-            f"{len(unknown)} prediction file(s) in {pred} have no reference in {ref}: {listing(unknown)}.",
-            "Score against the references of the same split, or remove these files.",
-        )
+    refuse_unknown(predicted, set(annotated), pred, ref)
     given = set(predicted)
     missing = [name for name in annotated if name not in given]
     if missing and remedy is not None:

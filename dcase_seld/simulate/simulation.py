@@ -6,8 +6,6 @@ changes the result. A clip's label file is written last: where it exists, the cl
 
 from __future__ import annotations
 
-import csv
-import io
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +16,8 @@ import numpy as np
 
 from dcase_seld.core.classes import Taxonomy
 from dcase_seld.core.event_files import read_folder
-from dcase_seld.core.files import remove_unfinished, write_text
-from dcase_seld.core.work import share_work
+from dcase_seld.core.files import remove_unfinished, write_csv_table, write_text
+from dcase_seld.core.work import progress, share_work
 from dcase_seld.simulate.config import ClipCounts, PictureConfig, SceneConfig, SoundsConfig
 from dcase_seld.simulate.measured_rooms import divide_rooms, load_rooms, measured_room
 from dcase_seld.simulate.pictures import PictureBank, open_pictures
@@ -215,7 +213,7 @@ def simulate(job: SimulationPlan, workers: int = 1, quiet: bool = True) -> None:
         for path in (job.audio_file, job.label_file, *([job.video_file] if job.video is not None else [])):
             path(fold, "any").parent.mkdir(parents=True, exist_ok=True)
             remove_unfinished(path(fold, "any").parent)
-    _write_splits(job)
+    write_csv_table(job.out / "splits.csv", ("name", "split"), job.room_splits().items())
     sounds = job.out / SOUNDS
     shutil.rmtree(sounds, ignore_errors=True)  # of a run that was killed
     sounds.mkdir()
@@ -246,8 +244,6 @@ def split_by_room(job: SimulationPlan, clips: Sequence[tuple[str, int]], most: i
 
 def _make_missing(job: SimulationPlan, sounds: Path, workers: int, quiet: bool) -> None:
     """Make the clips without a label file; `sounds` is the folder of dry sounds that have been loaded."""
-    from dcase_seld.core.work import progress
-
     missing = list(missing_clips(job))
     total = job.clips.train + job.clips.test
     with progress("Simulating", total, "clips", quiet) as advance:
@@ -262,15 +258,6 @@ def _make_missing(job: SimulationPlan, sounds: Path, workers: int, quiet: bool) 
         batches = split_by_room(job, missing, min(max(FEWEST, len(missing) // (8 * workers)), MOST))
         for count in share_work(_make_batch, batches, workers, "simulates", _start, (job, sounds), too=True):
             advance(count)
-
-
-def _write_splits(job: SimulationPlan) -> None:
-    """Write splits.csv: which rooms, and so which sounds, are for training, validation and test."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["name", "split"])
-    rows.writerows(job.room_splits().items())
-    write_text(job.out / "splits.csv", text.getvalue())
 
 
 _maker: ClipMaker | None = None
@@ -299,9 +286,7 @@ def write_balance(root: Path, parts: Sequence[str], split_of: Mapping[str, str],
     `split_of`: room, as clip names spell it → split.
     """
     frames = np.zeros((len(taxonomy),), np.int64)
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["split", "class", "clips", "frames", "onscreen_share"])
+    rows = []
     for part in parts:
         events = read_folder(root / "metadata_dev" / part, n_classes=len(taxonomy), frames=None)
         split_of_clip = np.asarray([split_of["_".join(name.split("_")[:2])] for name in events.clips])
@@ -310,7 +295,7 @@ def write_balance(root: Path, parts: Sequence[str], split_of: Mapping[str, str],
                 chosen = (split_of_clip[events.clip] == split) & (events.class_index == index)
                 count = int(chosen.sum())
                 share = f"{events.onscreen[chosen].mean():.3f}" if count else ""
-                rows.writerow([split, name, len(np.unique(events.clip[chosen])), count, share])
+                rows.append((split, name, len(np.unique(events.clip[chosen])), count, share))
                 frames[index] += count
-    write_text(root / REPORT, text.getvalue())
+    write_csv_table(root / REPORT, ("split", "class", "clips", "frames", "onscreen_share"), rows)
     return dict(zip(taxonomy.classes, frames.tolist(), strict=True))

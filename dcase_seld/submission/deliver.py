@@ -11,6 +11,7 @@ from pathlib import Path
 from dcase_seld.core.classes import DCASE2025
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.files import write_text
+from dcase_seld.core.task import TITLES
 from dcase_seld.core.work import progress
 from dcase_seld.submission.archive import Findings
 from dcase_seld.submission.check import check_submission
@@ -116,15 +117,9 @@ def _score_table(entries: Sequence[Entry], layout: Layout, as_latex: bool) -> st
     return _table(rows, as_latex)
 
 
-_CLASSWISE = {
-    "f_score": "F20/1 %", "f_score_onscreen": "F20/1/on-off %", "doa_error_deg": "DOA error °",
-    "F": "F20 %", "DOAE_deg": "DOA error °",
-}  # fmt: skip
-
-
 def _class_table(entry: Entry, as_latex: bool) -> str:
     classwise = (entry.run.scores or {}).get("classwise") or {}
-    titles = {name: title for name, title in _CLASSWISE.items() if classwise.get(name)}
+    titles = {name: title for name, title in TITLES.items() if classwise.get(name)}
     rows = [[f"classes of {entry.label}", *titles.values()]]
     for index, values in enumerate(zip(*map(classwise.__getitem__, titles), strict=True)):
         known = DCASE2025.classes if len(classwise[next(iter(titles))]) == len(DCASE2025) else ()
