@@ -171,10 +171,8 @@ def load_events(
 ) -> Events:
     """Return the events of one clip from events.npz, a step's folder, a folder of CSV files, or one CSV.
 
-    Files without a header are of the editions before 2025; `task` and `form` say which and how they are written.
-
-    Raises:
-        SeldError: there is nothing of this clip.
+    Files without a header are of the editions before 2025; `task` and `form` say which and how they are written. Raises
+    SeldError: there is nothing of this clip.
     """
     from dcase_seld.core.event_files import read_csv
     from dcase_seld.core.events import Events

@@ -40,25 +40,15 @@ Rect = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Scene:
-    """What is known about one clip.
+    """What is known about one clip."""
 
-    Attributes:
-        name: the clip.
-        classes: names of the classes.
-        prediction: predicted events of this clip alone, or None.
-        reference: reference events of this clip alone, or None.
-        people: people of sampled frames, or None.
-        objects: detected objects of sampled frames, or None.
-        fov_deg: horizontal field of view.
-    """
-
-    name: str
-    classes: Sequence[str]
-    prediction: Events | None
-    reference: Events | None
-    people: ClipPeople | None
-    objects: ClipObjects | None
-    fov_deg: float
+    name: str  # the clip
+    classes: Sequence[str]  # names of the classes
+    prediction: Events | None  # predicted events of this clip alone, or None
+    reference: Events | None  # reference events of this clip alone, or None
+    people: ClipPeople | None  # people of sampled frames, or None
+    objects: ClipObjects | None  # detected objects of sampled frames, or None
+    fov_deg: float  # horizontal field of view
 
     @property
     def all_around(self) -> bool:

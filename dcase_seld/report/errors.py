@@ -26,23 +26,14 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Pairs:
-    """Rows of two event tables brought together.
+    """Rows of two event tables brought together."""
 
-    Attributes:
-        reference: (M,) rows of the references that were matched in their own class.
-        prediction: (M,) rows of the predictions, in the same order.
-        confused_reference: (K,) rows of references whose class nobody predicted, but another class within 20°.
-        confused_prediction: (K,) rows of those predictions.
-        missed: rows of references with no prediction at all.
-        extra: rows of predictions with no reference at all.
-    """
-
-    reference: Indices
-    prediction: Indices
-    confused_reference: Indices
-    confused_prediction: Indices
-    missed: Indices
-    extra: Indices
+    reference: Indices  # (M,) rows of the references that were matched in their own class
+    prediction: Indices  # (M,) rows of the predictions, in the same order
+    confused_reference: Indices  # (K,) rows of references whose class nobody predicted, but another class within 20°
+    confused_prediction: Indices  # (K,) rows of those predictions
+    missed: Indices  # rows of references with no prediction at all
+    extra: Indices  # rows of predictions with no reference at all
 
 
 def pair(prediction: Events, reference: Events, n_classes: int) -> Pairs:

@@ -21,19 +21,12 @@ from dcase_seld.scoring.figures import FIGURES, Figure
 
 @dataclass(frozen=True)
 class Published:
-    """One published row.
+    """One published row."""
 
-    Attributes:
-        system: who, and where it is described.
-        track: "a" or "b".
-        figures: names as in `scoring.figures`; fractions are 0–1.
-        task: the edition.
-    """
-
-    system: str
-    track: str
-    figures: dict[str, float]
-    task: str = "dcase2025"
+    system: str  # who, and where it is described
+    track: str  # "a" or "b"
+    figures: dict[str, float]  # names as in `scoring.figures`; fractions are 0–1
+    task: str = "dcase2025"  # the edition
 
 
 PUBLISHED = (

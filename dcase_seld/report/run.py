@@ -79,43 +79,25 @@ class CorpusClips:
 
 @dataclass(frozen=True)
 class Run:
-    """Predictions with their references, and what is known of their making.
+    """Predictions with their references, and what is known of their making."""
 
-    Attributes:
-        name: what the report calls it.
-        prediction: predicted events, with activity where the run kept it.
-        reference: annotated events of the same clips.
-        taxonomy: the classes.
-        track: "a" or "b".
-        average: "macro" or "micro".
-        protocol: "official" or "complete".
-        split: which clips, as the score step names them.
-        clips: sound and videos of the clips, or None.
-        made: when it was scored, seconds since 1970; 0: not known.
-        about: what the recipe says of itself.
-        notes: what a reader must know before the figures: that scenes were made, that networks were never trained.
-        simulated: the scored clips were made by the simulator.
-        steps: the steps it was made of, each after those it read.
-        versions: versions of packages.
-        task: the edition that it is scored as, see `scoring.editions`.
-    """
-
-    name: str
-    prediction: Events
-    reference: Events
-    taxonomy: Taxonomy = DCASE2025
-    track: str = "b"
-    average: str = "macro"
-    protocol: str = "official"
-    split: str = ""
-    clips: StoreClips | CorpusClips | None = None
-    made: float = 0.0
-    about: str = ""
+    name: str  # what the report calls it
+    prediction: Events  # predicted events, with activity where the run kept it
+    reference: Events  # annotated events of the same clips
+    taxonomy: Taxonomy = DCASE2025  # the classes
+    track: str = "b"  # "a" or "b"
+    average: str = "macro"  # "macro" or "micro"
+    protocol: str = "official"  # "official" or "complete"
+    split: str = ""  # which clips, as the score step names them
+    clips: StoreClips | CorpusClips | None = None  # sound and videos of the clips, or None
+    made: float = 0.0  # when it was scored, seconds since 1970; 0: not known
+    about: str = ""  # what the recipe says of itself
+    # what a reader must know before the figures: that scenes were made, that networks were never trained
     notes: tuple[str, ...] = ()
-    simulated: bool = False
-    steps: tuple[FinishedStep, ...] = ()
-    versions: dict[str, str] = field(default_factory=dict)
-    task: str = "dcase2025"
+    simulated: bool = False  # the scored clips were made by the simulator
+    steps: tuple[FinishedStep, ...] = ()  # the steps it was made of, each after those it read
+    versions: dict[str, str] = field(default_factory=dict)  # versions of packages
+    task: str = "dcase2025"  # the edition that it is scored as, see `scoring.editions`
 
     @property
     def shown(self) -> Sequence[Figure]:

@@ -205,12 +205,10 @@ def mix(
 ) -> tuple[ModelInput, SeldTarget, ModelInput | None]:
     """Return clips to which another of the batch is added, labels merged, and the tokens of mirrored input likewise.
 
-    A clip stays as it is where it is its own partner, or where in some frame a class would have more sources than
-    there are tracks. The picture stays the first clip's: sources of the added clip are then off screen. Tokens of sound
-    become the mean of both. A sum that exceeds full scale is made softer as a whole.
-
-    Raises:
-        SeldError: the input has no waveforms.
+    A clip stays as it is where it is its own partner, or where in some frame a class would have more sources than there
+    are tracks. The picture stays the first clip's: sources of the added clip are then off screen. Tokens of sound
+    become the mean of both. A sum that exceeds full scale is made softer as a whole. Raises SeldError: the input has no
+    waveforms.
     """
     if inputs.wave is None:
         raise SeldError("Augmentation by mixup needs waveforms; cached features cannot be added.", "Set mixup: 0.")

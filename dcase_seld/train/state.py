@@ -81,38 +81,24 @@ TENSORS, PLAIN = "state.safetensors", "state.json"
 
 @dataclass
 class Position:
-    """Where a training stands, and what it has seen.
+    """Where a training stands, and what it has seen."""
 
-    Attributes:
-        epoch: the current epoch, from 0.
-        batch: weight updates done in this epoch.
-        step: weight updates done in all.
-        sums: sums of this epoch's loss parts over its updates.
-        history: one row per finished epoch.
-        best: the best validation score so far.
-        best_epoch: its epoch, from 0; -1: none yet.
-        stale: validations since then.
-        top: [score, epoch] of the kept epochs, best first.
-    """
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    sums: dict[str, float] = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
-    best: float = -1.0
-    best_epoch: int = -1
-    stale: int = 0
-    top: list[list[float]] = field(default_factory=list)
+    epoch: int = 0  # the current epoch, from 0
+    batch: int = 0  # weight updates done in this epoch
+    step: int = 0  # weight updates done in all
+    sums: dict[str, float] = field(default_factory=dict)  # sums of this epoch's loss parts over its updates
+    history: list[dict[str, Any]] = field(default_factory=list)  # one row per finished epoch
+    best: float = -1.0  # the best validation score so far
+    best_epoch: int = -1  # its epoch, from 0; -1: none yet
+    stale: int = 0  # validations since then
+    top: list[list[float]] = field(default_factory=list)  # [score, epoch] of the kept epochs, best first
 
 
 def pack(tree: Any, prefix: str, tensors: dict[str, Tensor]) -> Any:
     """Return nested state as plain data; tensors go into `tensors` and leave {"tensor": name} behind.
 
-    Dictionaries become {"items": [[key, value], ...]}, because JSON would turn integer keys into strings.
-
-    Raises:
-        TypeError: the state holds something other than tensors, numbers, text, None, lists, tuples and dictionaries.
+    Dictionaries become {"items": [[key, value], ...]}, because JSON would turn integer keys into strings. Raises
+    TypeError: the state holds something other than tensors, numbers, text, None, lists, tuples and dictionaries.
     """
     if isinstance(tree, Tensor):
         tensors[prefix] = tree.detach().cpu().contiguous().clone()
