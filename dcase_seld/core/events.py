@@ -1,7 +1,7 @@
 """The event table: who sounds when, where, how far and whether on screen, as NumPy columns.
 
-One row is one source in one label frame (100 ms). Inside the package directions are degrees (folded, [-90, 90],
-positive left) and distances METRES; centimetres and integers exist only in `dcase_csv`.
+One row is one source in one label frame (100 ms). Inside the package directions are degrees (positive left; of
+a half circle folded to [-90, 90]) and distances METRES; centimetres and integers exist only in `event_files`.
 """
 
 from __future__ import annotations

@@ -270,7 +270,7 @@ def _load(place: str) -> Plugin:
         return _loaded[place]
     depth = len(_stack)
     try:
-        plugin = Plugin(Path(place).name if _is_file(place) else place, _hash_source(place))
+        plugin = Plugin(Path(place).name if _is_file(place) else place, hash_source(place))
         _stack.append(plugin)
         _run_file(place) if _is_file(place) else importlib.import_module(place)
     except SeldError:
@@ -286,7 +286,7 @@ def _load(place: str) -> Plugin:
     return plugin
 
 
-def _hash_source(place: str) -> str:
+def hash_source(place: str) -> str:
     """Return the SHA-256 of a file or a module; of a package that of all its files, which it may import."""
     files = [Path(place)]
     if not _is_file(place):

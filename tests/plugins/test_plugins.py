@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dcase_seld.core.errors import SeldError
-from dcase_seld.core.registry import FEATURES, LOSS_TERMS, STAGES, VARIABLE, load_plugins
+from dcase_seld.core.registry import FEATURES, LOSS_TERMS, STAGES, VARIABLE, hash_source, load_plugins
 
 IDEAS = Path(__file__).parent / "ideas.py"
 RECIPE = """
@@ -183,3 +183,14 @@ def test_what_a_plug_in_must_not_give_is_a_sentence(made, tmp_path, text):
     )
     done = call(tmp_path, "run", "far.yaml", "--plugin", "far.py", "--device", "cpu", "--quiet")
     assert done.returncode == 1 and WRONG[text] in done.stderr, done.stderr
+
+
+def test_a_package_is_known_by_all_files_that_it_may_import(tmp_path, monkeypatch):
+    (tmp_path / "ideas_in_parts").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "ideas_in_parts" / "__init__.py").write_text("from ideas_in_parts.parts import far\n")
+    part = tmp_path / "ideas_in_parts" / "parts.py"
+    part.write_text("far = 1\n")
+    before = hash_source("ideas_in_parts")
+    part.write_text("far = 2\n")
+    assert hash_source("ideas_in_parts") != before
