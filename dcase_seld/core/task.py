@@ -63,7 +63,7 @@ TITLES = {
     "f_score": "F20/1 %", "f_score_onscreen": "F20/1/on-off %", "doa_error_deg": "DOA error °",
     "F": "F20 %", "DOAE_deg": "DOA error °",
 }  # fmt: skip
-"""Figures that are given per class, of the editions before 2025 last, as tables head them; a last word "%" means a share times 100."""
+"""Figures that are given per class, as tables head them, those of earlier editions last; "%": a share times 100."""
 
 
 LONGEST_WINDOW_S = 60.0

@@ -189,7 +189,7 @@ def _of_edition(name: str, title: str, short: str, **fields: Any) -> Figure:
 
 _ER_F = (
     _of_edition("ER", "Error rate", "ER20", decimals=3, higher_is_better=False, brief=False),
-    _of_edition("F", "F20 %", "F20 %", scale=100.0, unit="%"),
+    _of_edition("F", TITLES["F"], "F20 %", scale=100.0, unit="%"),
 )
 _LR_SELD = (
     _of_edition("LR", "Localization recall %", "LR %", scale=100.0, unit="%", brief=False),
@@ -198,7 +198,7 @@ _LR_SELD = (
 EDITION_FIGURES = {
     "dcase2024": (
         *_ER_F,
-        _of_edition("DOAE_deg", "DOA error °", "DOAE °", unit="°", higher_is_better=False),
+        _of_edition("DOAE_deg", TITLES["DOAE_deg"], "DOAE °", unit="°", higher_is_better=False),
         _of_edition(
             "distance_error_m", "Distance error m", "DE m", decimals=2, unit="m", higher_is_better=False, brief=False
         ),
