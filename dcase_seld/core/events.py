@@ -92,7 +92,7 @@ class Events:
         """Return the chosen rows (mask or indices); the list of clips stays."""
         return replace(self, **{name: column[rows] for name, column in self.columns().items()})
 
-    def columns(self) -> dict[str, npt.NDArray[Any]]:
+    def columns(self) -> dict[str, Any]:
         """Return the columns that the table has, by name."""
         return {name: column for name in (*COLUMNS, *EXTRA) if (column := getattr(self, name)) is not None}
 
@@ -193,7 +193,10 @@ class ClipName:
 def name_parts(name: str) -> ClipName | None:
     """Return what a name such as fold4_room15_mix012_deg179_start2495 says, or None for other names."""
     found = _NAME.fullmatch(name)
-    return None if found is None else ClipName(*map(int, found.groups()[1:]), recording=found[1])
+    if found is None:
+        return None
+    fold, room, mix, angle_deg, start = map(int, found.groups()[1:])
+    return ClipName(fold, room, mix, angle_deg, start, found[1])
 
 
 def recording(name: str) -> str:
