@@ -214,7 +214,7 @@ def simulate(
     refuse_folder(out, not plan.is_file() or read_json(plan) == settings, "clips of other options")
     out.mkdir(parents=True, exist_ok=True)
     write_json(plan, settings)
-    facts = STAGE.run(parsed, {}, out, Context(workers=workers, quiet=quiet))
+    facts = STAGE.run(parsed, {}, out, Context(workers=workers, quiet=quiet)) or {}
     echo(f"{out}: {facts['clips']:,} clips. What sounds in them: dcase-seld data stats {out}")
 
 
