@@ -76,7 +76,7 @@ def test_four_channels_and_the_whole_sphere(tmp_path: Path, direction: str) -> N
     config = TrainConfig(model=model, epochs=1, batch_size=8, ema=0.9, augment=augment, tensorboard=False)
     (tmp_path / "out").mkdir()
     summary = train(config, [store], tmp_path / "out", device="cpu")
-    assert np.isfinite(summary["val"]["f_score"])
+    assert np.isfinite(summary["val"]["F"])
     predictor = Predictor.load([tmp_path / "out"], tta="swap").with_threshold(1e-4)
     network = predictor.networks[0]
     assert network.head.dimensions == 3 and network.task == TASKS["dcase2024"]

@@ -16,7 +16,7 @@ from dcase_seld.stages import STAGE_MODULES
 
 ROOT = Path(__file__).parents[2]
 IDEAS = ROOT / "tests" / "plugins" / "ideas.py"
-EVERY = {name: "data" for name in ("SOUNDS", "PICTURES", "DCASE25_ROOT", "DCASE25_EVAL", "STARSS23", "TEAM")}
+EVERY = {name: "data" for name in ("SOUNDS", "PICTURES", "DCASE25_ROOT", "DCASE25_EVAL", "STARSS23", "TEAM", "OTHERS")}
 
 
 def as_written(name):

@@ -33,7 +33,9 @@ def test_a_recipe_reads_and_its_steps_fit_together(path, tmp_path):
 
 @pytest.mark.parametrize("track", ["track_a", "track_b"])
 def test_the_twin_for_the_evaluation_set_shares_the_pre_training(track, tmp_path):
-    environment = {name: str(tmp_path) for name in ("SOUNDS", "PICTURES", "DCASE25_ROOT", "DCASE25_EVAL", "TEAM")}
+    environment = {
+        name: str(tmp_path) for name in ("SOUNDS", "OTHERS", "PICTURES", "DCASE25_ROOT", "DCASE25_EVAL", "TEAM")
+    }
     own, twin = (load_recipe(FOLDER / f"{n}.yaml", environment=environment).steps for n in (track, f"{track}_eval"))
     assert {name: own[name] for name in ("scenes", "synth", "pretrain")} == {
         name: twin[name] for name in ("scenes", "synth", "pretrain")
@@ -55,7 +57,7 @@ def test_no_step_predicts_the_clips_that_its_ensemble_was_tuned_on(path, tmp_pat
 
 def test_the_small_twin_goes_the_way_of_track_b(tmp_path):
     """Every stage but the encoders', which need a download: audio, then both, an ensemble, a fitted visual step."""
-    environment = {name: str(tmp_path) for name in ("SOUNDS", "PICTURES", "DCASE25_ROOT")}
+    environment = {name: str(tmp_path) for name in ("SOUNDS", "OTHERS", "PICTURES", "DCASE25_ROOT")}
     small, full = (load_recipe(FOLDER / f"{n}.yaml", environment=environment).steps for n in ("small_av", "track_b"))
     assert {s["stage"] for s in full.values()} - {"embed"} <= {s["stage"] for s in small.values()}
     for steps in (small, full):
