@@ -71,8 +71,14 @@ def track_end_s(container: Any, stream: Any) -> float | None:
     """Return where a track says that it ends, in seconds from the container's zero, or None where it does not say."""
     if stream.duration is None or stream.time_base is None:
         return None
-    start = float((stream.start_time or 0) * stream.time_base)
-    return start + float(stream.duration * stream.time_base) - _zero_s(container)
+    start, duration = stream.start_time or 0, stream.duration
+    index = stream.index_entries if start > 0 else ()
+    if len(index) > 1:
+        # Where an edit list delays a track, FFmpeg counts the delay into the duration, or does not: the blocks tell.
+        last = index[-1].timestamp
+        if 0 < duration - last <= 1.5 * (last - index[-2].timestamp):
+            start = 0
+    return float((start + duration) * stream.time_base) - _zero_s(container)
 
 
 def riff_bytes(path: Path) -> int:

@@ -58,6 +58,21 @@ def test_a_track_that_starts_late_is_heard_late(tmp_path, name, codec):
     assert audio_info(path).seconds == pytest.approx(read_audio(path, rate=RATE).shape[1] / RATE, abs=0.9)
 
 
+def test_a_track_that_an_edit_list_delays_is_whole(tmp_path, capsys):
+    """Its duration holds the delay already where the media is longer than what the edit list plays."""
+    path = container(tmp_path / "late.mp4", "aac", [(0.0, np.tile(BEEP, 30))], video_s=7)
+    content = bytearray(path.read_bytes())
+    edits = content.rindex(b"elst")
+    content[edits + 8 : edits + 24] = struct.pack(">IIiIIiI", 2, 1000, -1, 65536, 5000, 1024, 65536)
+    for box in (b"elst", b"edts", b"trak", b"moov"):
+        start = content.rindex(box, 0, edits + 4)
+        content[start - 4 : start] = struct.pack(">I", struct.unpack(">I", content[start - 4 : start])[0] + 12)
+    path.write_bytes(content)
+    sound = read_audio(path, rate=RATE)
+    assert sound.shape[1] == 6 * RATE == audio_info(path).samples and "note" not in capsys.readouterr().err
+    assert not sound[:, : int(0.97 * RATE)].any() and np.abs(sound[:, RATE : RATE + 4800]).max() > 0.3
+
+
 @pytest.mark.parametrize("name, codec", [("hole.mkv", "pcm_s16le")])
 def test_a_hole_is_silence(tmp_path, name, codec):
     piece = np.pad(BEEP, (0, RATE - len(BEEP)))
