@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class SeldError(Exception):
@@ -24,6 +27,19 @@ def listing(items: Iterable[object], most: int = 5) -> str:
     names = [shown(str(item), lines=False) for item in items]
     listed = ", ".join(names[:most])
     return listed if len(names) <= most else f"{listed} and {len(names) - most} more"
+
+
+def sift(items: Iterable[T], look: Callable[[T], object]) -> tuple[list[T], list[str]]:
+    """Return the items that `look` does not refuse, and what it says is wrong with each of the others."""
+    kept, problems = [], []
+    for item in items:
+        try:
+            look(item)
+        except SeldError as error:
+            problems.append(error.problem.rstrip("."))
+        else:
+            kept.append(item)
+    return kept, problems
 
 
 def first_lines(lines: Sequence[str], most: int) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from dcase_seld.core.csv_rows import HEADER, Limits, Mistake, Rows, oversized, parse_files
-from dcase_seld.core.errors import SeldError
+from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.events import Events, concatenate
 from dcase_seld.core.files import write_text
 from dcase_seld.core.geometry import fold
@@ -159,22 +159,22 @@ def events_of_rows(rows: Rows, clips: Sequence[str], counts: Sequence[int] | np.
     )
 
 
-def mistake_error(path: str, mistake: Mistake, others: int = 0) -> SeldError:
-    """Return the error that names a file, a line and what is wrong there."""
-    more = f" ({others} more file(s) have mistakes.)" if others else ""
+def mistake_error(path: str, mistake: Mistake, others: Sequence[str] = ()) -> SeldError:
+    """Return the error that names a file, a line and what is wrong there, and other files with mistakes."""
+    more = f" ({len(others)} more file(s) have mistakes: {listing(map(os.path.basename, others))}.)" if others else ""
     return SeldError(f"{path}, line {mistake.line}: {mistake.problem}.{more}", mistake.remedy)
 
 
 def read_files(files: Sequence[tuple[str, str]], limits: Limits, later: Sequence[tuple[str, str]] = ()) -> Events:
-    """Return the events of (clip name, path); after a mistake, those in `later` files are counted too."""
+    """Return the events of (clip name, path); after a mistake, `later` files with one are named too."""
     rows, counts, mistakes = parse_files([file_content(path, limits) for _, path in files], limits)
     if mistakes:
-        others = len(mistakes) - 1
+        first, *others = (files[index][1] for index in sorted(mistakes))
         for start in range(0, len(later), BATCH_CLIPS):
             batch = later[start : start + BATCH_CLIPS]
-            others += len(parse_files([file_content(path, limits) for _, path in batch], limits)[2])
-        first = min(mistakes)
-        raise mistake_error(files[first][1], mistakes[first], others)
+            found = parse_files([file_content(path, limits) for _, path in batch], limits)[2]
+            others += [batch[index][1] for index in sorted(found)]
+        raise mistake_error(first, mistakes[min(mistakes)], others)
     return events_of_rows(rows, [name for name, _ in files], counts)
 
 

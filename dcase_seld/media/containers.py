@@ -72,11 +72,11 @@ def track_end_s(container: Any, stream: Any) -> float | None:
     if stream.duration is None or stream.time_base is None:
         return None
     start, duration = stream.start_time or 0, stream.duration
-    index = stream.index_entries if start > 0 else ()
+    index = list(stream.index_entries)[-2:] if start > 0 else []
     if len(index) > 1:
         # Where an edit list delays a track, FFmpeg counts the delay into the duration, or does not: the blocks tell.
-        last = index[-1].timestamp
-        if 0 < duration - last <= 1.5 * (last - index[-2].timestamp):
+        before, last = (block.timestamp for block in index)
+        if 0 < duration - last <= 1.5 * (last - before):
             start = 0
     return float((start + duration) * stream.time_base) - _zero_s(container)
 

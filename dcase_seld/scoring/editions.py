@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dcase_seld.core.csv_rows import Limits, parse_numbers
+from dcase_seld.core.csv_rows import Limits, Mistake, parse_numbers
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.event_files import file_content, mistake_error
 from dcase_seld.core.events import Events
@@ -97,15 +97,19 @@ def read_sources(
         widths = {width for found in allowed.values() for width in found}
     else:
         widths = set(allowed[form])
-    parts, found_forms, counts = [np.empty((0, 8))], set(), []
+    parts, found_forms, counts, mistakes = [np.empty((0, 8))], set(), [], dict[str, Mistake]()
     for _, path in files:
         rows, mistake = parse_numbers(file_content(path, Limits(frames=None)), widths)
         if mistake is not None:
-            raise mistake_error(path, mistake)
+            mistakes[path] = mistake
+            continue
         one = "polar-cm" if reference else form or _form_of(rows, task, path)
         found_forms.add(one if len(rows) else "")
         parts.append(_places(rows, one))
         counts.append(len(rows))
+    if mistakes:
+        bad, *others = mistakes
+        raise mistake_error(bad, mistakes[bad], others)
     table = np.concatenate(parts)
     notes = []
     median = float(np.nanmedian(table[:, 7])) if np.isfinite(table[:, 7]).any() else 0.0

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from dcase_seld.core.classes import ESC50, FSD50K, Taxonomy, profile_of
-from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.errors import SeldError, listing, sift
 from dcase_seld.core.files import visible_files
 from dcase_seld.core.reading import read_table
 from dcase_seld.core.work import say
@@ -94,6 +94,9 @@ PASSED_OVER = (".m4a", ".aac", ".wma", ".aif", ".aiff", ".opus", ".mp4", ".mov",
 SILENT = 1e-4
 """A recording whose largest sample is below this share of full scale is silent."""
 
+SHORTEST = 2400
+"""Samples of silence in place of a recording that has none."""
+
 
 @dataclass(frozen=True)
 class File:
@@ -107,19 +110,32 @@ class File:
 def folder_bank(folder: Path, taxonomy: Taxonomy, config: SoundsConfig) -> SoundBank:
     """Return the bank of a folder's recordings, divided by group so that no group is in two splits.
 
+    Files whose header cannot be read are left out, and named. What turns out to be damaged when it is first heard is
+    silent: by then scenes are planned with it, and nothing is labelled where nothing sounds.
+
     Raises:
         SeldError: the folder cannot be read, or holds no recording of any class.
     """
+    from dcase_seld.media.audio import audio_info, read_audio
+
     files, notes = list_files(folder, taxonomy, config)
-    recordings, divided = divide(files, taxonomy, config)
+    kept, problems = sift(files, lambda file: audio_info(folder / file.path))
+    if problems:
+        notes.append(f"sounds that cannot be read were left out: {listing(problems)}")
+    if not kept:
+        raise SeldError(f"No sound in {folder} can be read: {problems[0]}", "Give files of wav, flac, ogg or mp3.")
+    recordings, divided = divide(kept, taxonomy, config)
 
     def load(recording: Recording) -> Sound:
-        from dcase_seld.media.audio import read_audio
-
-        sound = read_audio(folder / recording.source, channels=1, resample=True)[0]
-        if not sound.size or float(np.abs(sound).max()) < SILENT:
-            say(f"note: {folder / recording.source} is silent: nothing is labelled where it would sound")
-        return np.asarray(sound[: round(LONGEST_S * 24_000)], dtype=np.float32)
+        path = folder / recording.source
+        try:
+            sound = read_audio(path, channels=1, resample=True)[0]
+            problem = f"{path} is silent" if not sound.size or float(np.abs(sound).max()) < SILENT else ""
+        except SeldError as error:
+            sound, problem = np.zeros(0, np.float32), error.problem.rstrip(".")
+        if problem:
+            say(f"note: {problem}: nothing is labelled where it would sound")
+        return np.asarray(sound[: round(LONGEST_S * 24_000)] if sound.size else np.zeros(SHORTEST), dtype=np.float32)
 
     return SoundBank(tuple(recordings), load, (*notes, *divided))
 

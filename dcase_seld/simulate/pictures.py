@@ -13,6 +13,7 @@ from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.files import visible_files
 from dcase_seld.core.geometry import View
 from dcase_seld.core.reading import read_table
+from dcase_seld.core.work import say
 from dcase_seld.simulate.rooms import AnyRoom
 from dcase_seld.simulate.sprites import SPRITE_FPS, Image, Point, Sprite, draw
 
@@ -131,6 +132,7 @@ class PictureBank:
     facts: dict[Path, tuple[float, Point]] = field(default_factory=dict)
     _backgrounds: dict[tuple[str, int, View], Image] = field(default_factory=dict, repr=False)
     _kept: dict[tuple[str, str, int, bool], Sprite] = field(default_factory=dict, repr=False)
+    _damaged: set[Path] = field(default_factory=set, repr=False)
 
     def sprite(self, class_index: int | None, split: str, seed: int, sounding: bool) -> Sprite:
         """Return a picture of a class's source, or of some person (`class_index` None), chosen by a seed."""
@@ -151,24 +153,33 @@ class PictureBank:
         if key not in self._backgrounds:
             if len(self._backgrounds) >= KEPT_BACKGROUNDS:
                 self._backgrounds.pop(next(iter(self._backgrounds)))
-            files = self.files.get(BACKGROUNDS, {}).get(split, [])
-            if files and self.folder is not None:
-                picture = _fill(_read(self.folder / files[seed % len(files)])[0], view)[:, :, :3]
-            else:
-                picture = draw_room(room, view, seed)
+            images = self._user_images(BACKGROUNDS, split, seed)[1]
+            picture = _fill(images[0], view)[:, :, :3] if images else draw_room(room, view, seed)
             self._backgrounds[key] = np.ascontiguousarray(picture)
         return self._backgrounds[key]
 
     def _find(self, folder: str, split: str, seed: int, sounding: bool) -> Sprite:
         profile = profile_of(folder)
         for name in [folder, CROWD] if profile.person else [folder]:
-            files = self.files.get(name, {}).get(split, [])
-            if files and self.folder is not None:
-                file = files[seed % len(files)]
-                images = _read(self.folder / file)
+            file, images = self._user_images(name, split, seed)
+            if images:
                 height, point = self.facts.get(file, (profile.height_m, profile.sounds_at))
                 return Sprite(images[0], height, point, tuple(images) if len(images) > 1 else ())
         return draw(folder, seed, sounding)
+
+    def _user_images(self, name: str, split: str, seed: int) -> tuple[Path, list[Image]]:
+        """Return a file of a user's sub-folder, chosen by a seed, and its images; none: something is drawn instead."""
+        files = self.files.get(name, {}).get(split, [])
+        if not files or self.folder is None:
+            return Path(), []
+        file = files[seed % len(files)]
+        try:
+            return file, _read(self.folder / file)
+        except SeldError as error:
+            if file not in self._damaged:
+                say(f"note: {error.problem.rstrip('.')}: something is drawn in its place")
+            self._damaged.add(file)
+            return file, []
 
 
 def open_pictures(folder: Path | None, taxonomy: Taxonomy, seed: int) -> PictureBank:

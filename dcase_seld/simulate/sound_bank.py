@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.core.classes import Taxonomy
-from dcase_seld.core.errors import SeldError
+from dcase_seld.core.errors import SeldError, listing, sift
 from dcase_seld.core.files import visible_files, write_bytes
+from dcase_seld.core.work import say
 from dcase_seld.simulate.config import SoundsConfig
 from dcase_seld.simulate.sources import (
     bell,
@@ -182,6 +183,7 @@ class AmbienceBank:
 
     files: dict[str, list[Path]]  # the recordings of each split
     read: Callable[[Path], npt.NDArray[np.float32]]  # returns a file's sound at 24 kHz, (channels, S)
+    notes: tuple[str, ...] = ()  # what a user should know of them
     _kept: dict[Path, npt.NDArray[np.float32]] = field(default_factory=dict, repr=False)
 
     def stretch(self, split: str, seed: int, channels: int, samples: int) -> npt.NDArray[np.float32] | None:
@@ -197,6 +199,8 @@ class AmbienceBank:
         if path not in self._kept:
             self._kept[path] = self.read(path)
         sound = self._kept[path]
+        if not sound.any():
+            return None
         if len(sound) == 2:
             sound = np.stack([sound[0] + sound[1], sound[0] - sound[1]]).astype(np.float32) / np.float32(2.0)
         begins = rng.integers(sound.shape[1], size=channels)
@@ -216,17 +220,27 @@ def ambience_bank(folder: Path, config: SoundsConfig) -> AmbienceBank:
     Raises:
         SeldError: there is no recording.
     """
-    from dcase_seld.media.audio import read_audio
+    from dcase_seld.media.audio import audio_info, read_audio
 
-    paths = visible_files(folder, SUFFIXES) if folder.is_dir() else []
+    paths, problems = sift(visible_files(folder, SUFFIXES) if folder.is_dir() else [], audio_info)
     if not paths:
-        raise SeldError(f"{folder} holds no recording of ambience.", "Give a folder of wav, flac, ogg or mp3 files.")
+        read = f"that can be read: {problems[0]}" if problems else "of ambience"
+        raise SeldError(f"{folder} holds no recording {read}.", "Give a folder of wav, flac, ogg or mp3 files.")
     order = [paths[i] for i in np.random.default_rng([config.split_seed, 9]).permutation(len(paths))]
     tests, validations = (max(1, round(f * len(order))) for f in (config.test_fraction, config.validation_fraction))
     files = {"test": order[:tests], "val": order[tests : tests + validations], "train": order[tests + validations :]}
     if not files["train"]:
         files = dict.fromkeys(files, order)
-    return AmbienceBank(files, lambda path: read_audio(path, channels=None, resample=True))
+    notes = [f"recordings of ambience that cannot be read were left out: {listing(problems)}"] if problems else []
+
+    def load(path: Path) -> npt.NDArray[np.float32]:
+        try:
+            return read_audio(path, channels=None, resample=True)
+        except SeldError as error:
+            say(f"note: {error.problem.rstrip('.')}: clips that it was for have no recorded ambience")
+            return np.zeros((1, 1), np.float32)
+
+    return AmbienceBank(files, load, tuple(notes))
 
 
 def procedural_bank(taxonomy: Taxonomy, config: SoundsConfig, seed: int) -> SoundBank:

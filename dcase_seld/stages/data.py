@@ -71,12 +71,14 @@ def run_simulate(config: SimulateConfig, inputs: Inputs, out: Path, context: Con
     from dcase_seld.simulate.measured_rooms import load_rooms
     from dcase_seld.simulate.scenes import balanced, read_prior
     from dcase_seld.simulate.simulation import PARTS, SimulationPlan, open_bank, simulate, write_balance
+    from dcase_seld.simulate.sound_bank import ambience_bank
 
     taxonomy = load_taxonomy(config.taxonomy)
     scene = SceneConfig(**{name: getattr(config, name) for name in SceneConfig.model_fields})
     bank = open_bank(config.sounds, taxonomy, config.bank, config.seed)
     measured = load_rooms(config.responses) if config.responses is not None else []
-    notes = [*bank.notes, *(note for room in measured for note in room.notes)]
+    ambience = ambience_bank(config.ambience, config.bank).notes if config.ambience is not None else ()
+    notes = [*bank.notes, *(note for room in measured for note in room.notes), *ambience]
     for note in notes:
         say(f"note: {note}")
     if config.like is None:

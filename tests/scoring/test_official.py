@@ -275,10 +275,11 @@ def test_counting_files_in_batches_equals_counting_tables(tmp_path):
             np.testing.assert_array_equal(found.values, whole.values)
 
 
-def test_all_mistakes_are_counted_although_files_are_read_in_batches(many, tmp_path):
+def test_all_mistaken_files_are_named_although_they_are_read_in_batches(many, tmp_path):
     for number in range(600):
         text = (many / "clip0000.csv").read_text() + ("60,1,0,4,100,0\n" if number % 150 == 3 else "")
         (tmp_path / f"clip{number:04d}.csv").write_text(text)
     files = list_csv(tmp_path)
-    with pytest.raises(SeldError, match=r"clip0003.csv, line 302: frame 60 .*\(3 more file\(s\) have mistakes.\)"):
+    others = r"\(3 more file\(s\) have mistakes: clip0153.csv, clip0303.csv, clip0453.csv.\)"
+    with pytest.raises(SeldError, match=r"clip0003.csv, line 302: frame 60 .*" + others):
         count_clips(files, files, Limits(), "official")

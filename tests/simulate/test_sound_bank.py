@@ -2,6 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
+import soundfile as sf
 
 from dcase_seld.core.classes import DCASE2025, Taxonomy
 from dcase_seld.core.errors import SeldError
@@ -9,7 +10,7 @@ from dcase_seld.media.audio import write_wav
 from dcase_seld.simulate import sound_bank
 from dcase_seld.simulate.config import ClipCounts, SoundsConfig
 from dcase_seld.simulate.folder_bank import folder_bank
-from dcase_seld.simulate.sound_bank import SOURCES, make, procedural_bank
+from dcase_seld.simulate.sound_bank import SOURCES, ambience_bank, make, procedural_bank
 from dcase_seld.stages.data import SimulateConfig
 
 FOUR = Taxonomy("four", ("Dog", "Siren", "Speech", "Rain"), ("dog", "siren", "speech", "rain"))
@@ -217,3 +218,37 @@ def test_what_is_passed_over_and_what_is_silent_is_said(tmp_path, capsys):
     for recording in bank.recordings:
         bank.load(recording)
     assert f"{tmp_path / 'dog' / 'b.wav'} is silent" in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_is_left_out_and_the_rest_is_used(tmp_path, capsys):
+    """One bad file of a bank stops neither planning nor work that is half done."""
+    put(tmp_path / "dog", "a.wav", "b.wav", "c.wav", "d.wav")
+    (tmp_path / "dog" / "b.wav").write_bytes(b"a page of text in place of sound")
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 48_000)).astype(np.float32)
+    sf.write(tmp_path / "dog" / "e.flac", noise[0], 24_000)
+    whole = (tmp_path / "dog" / "e.flac").read_bytes()
+    (tmp_path / "dog" / "e.flac").write_bytes(whole[: len(whole) // 3])
+    bank = folder_bank(tmp_path, FOUR, SoundsConfig(group_by="recording"))
+    assert "sounds that cannot be read were left out: " in "\n".join(bank.notes) and "b.wav" in "\n".join(bank.notes)
+    assert sorted(r.source for r in bank.recordings) == ["dog/a.wav", "dog/c.wav", "dog/d.wav", "dog/e.flac"]
+    damaged = next(r for r in bank.recordings if r.source == "dog/e.flac")
+    assert bank.samples(damaged) and not bank.sound(damaged).any()
+    assert "e.flac" in capsys.readouterr().err
+    for path in (tmp_path / "dog").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(SeldError, match=r"No sound in .* can be read"):
+        folder_bank(tmp_path, FOUR, SoundsConfig())
+
+
+def test_ambience_that_cannot_be_read_is_left_out(tmp_path, capsys):
+    put(tmp_path, "a.wav", "b.wav")
+    sf.write(tmp_path / "none.wav", np.zeros(0), 24_000)
+    (tmp_path / "b.wav").write_bytes(b"nothing")
+    bank = ambience_bank(tmp_path, SoundsConfig(test_fraction=0, validation_fraction=0))
+    assert len(bank.notes) == 1 and "b.wav" in bank.notes[0]
+    stretches = [bank.stretch("train", seed, 4, 100) for seed in range(40)]
+    assert any(s is not None for s in stretches) and all(np.isfinite(s).all() for s in stretches if s is not None)
+    (tmp_path / "a.wav").write_bytes(b"nothing")
+    with pytest.raises(SeldError, match=r"no recording that can be read: .*a.wav"):
+        (tmp_path / "none.wav").unlink()
+        ambience_bank(tmp_path, SoundsConfig())
