@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,18 @@ taxonomy_option = click.option(
     help="YAML file of the classes; default: the corpus' taxonomy.yaml, else the 13 classes.",
 )
 
+
+def _cores() -> int:
+    from dcase_seld.core.work import core_count
+
+    return core_count()
+
+
 workers_option = click.option(
     "--workers",
     type=click.IntRange(min=1),
-    default=os.cpu_count() or 1,
-    help="Files worked on at a time; default: CPUs.",
+    default=_cores,
+    help="Files worked on at a time; default: the cores that this process may use.",
 )
 
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No live progress.")

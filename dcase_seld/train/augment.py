@@ -261,11 +261,13 @@ def filter_curves(size: int, bands: int, config: AugmentConfig, generator: torch
 
     Source: H. Nam et al., FilterAugment: an acoustic environmental data augmentation method, 2022 (its linear form).
     """
-    curves = np.empty((size, bands), np.float32)
     nodes = torch.randint(2, config.filter_nodes + 1, (size,), generator=generator).tolist()
-    for row, count in enumerate(nodes):
-        places = np.sort(torch.rand(count - 2, generator=generator).numpy()) * (bands - 1)
-        levels = (2 * torch.rand(count, generator=generator).numpy() - 1) * config.filter_db
+    # Drawn at once, since each call keeps the device waiting: of a clip the inner places, then all levels.
+    ends = np.cumsum([numbers for count in nodes for numbers in (count - 2, count)])
+    drawn = iter(np.split(torch.rand(int(ends[-1]), generator=generator).numpy(), ends[:-1]))
+    curves = np.empty((size, bands), np.float32)
+    for row in range(size):
+        places, levels = np.sort(next(drawn)) * (bands - 1), (2 * next(drawn) - 1) * config.filter_db
         curves[row] = np.interp(np.arange(bands), [0, *places, bands - 1], levels)
     return torch.from_numpy(curves)
 

@@ -138,3 +138,14 @@ def test_one_look_up_knows_both_launchers(monkeypatch, variables, rank):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert launcher_rank() == rank
+
+
+@pytest.mark.parametrize(
+    "told, quota, expected",
+    [("", "max 100000", 8), ("3", "max 100000", 3), ("3", "250000 100000", 2), ("", "50000 100000", 1), ("0", "", 8)],
+)
+def test_cores_are_those_that_a_scheduler_or_a_container_leaves(monkeypatch, told, quota, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(work.Path, "read_text", lambda self, encoding: quota)
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", told)
+    assert work.core_count() == expected
