@@ -95,6 +95,8 @@ def all_rows(semantic: bool, responses: Path | None) -> dict[str, Row]:
     crnn = {"model": {"kind": "crnn", "track": "a"}, "lr": 1e-3}
     louder = merged(LOUDER, {"model": {"head": {"log_distance": True}}})
     stpacc = {"model": {"frontend": {"features": ["log_mel", "ild", "intensity", "stpacc"]}}}
+    heard = ["log_mel", "ild", "intensity", "stpacc", "mid_side", "coherence"]
+    coincident = {"model": {"frontend": {"features": heard}}}
     own = "  thresholds and distances tuned"
     rows = {
         "crnn": Row("baseline CRNN", train=crnn, every=True),
@@ -103,7 +105,8 @@ def all_rows(semantic: bool, responses: Path | None) -> dict[str, Row]:
         "encoder": Row("our encoder, head and loss", "crnn", merged({"model": SMALL, "lr": 2e-3}, LOUDER)),
         "metres": Row("  distances in metres, not their log", "encoder", {"model": {"head": {"log_distance": False}}}),
         "stpacc": Row("+ stpACC", "encoder", stpacc),
-        "semantic": Row("+ YAMNet", "stpacc", {"model": {"fusion": {"yamnet": ALIGNED}}}, every=True),
+        "coincident": Row("+ mid, side and coherence", "stpacc", coincident),
+        "semantic": Row("+ YAMNet", "coincident", {"model": {"fusion": {"yamnet": ALIGNED}}}, every=True),
         "semantic_own": Row(own, "semantic", None, every=True),
         "more": Row("  twice the scenes and rooms, same updates", "semantic", more=True),
         "voice": Row("  + voice network", "semantic", {"model": {"fusion": {"voice": ALIGNED}}}),
@@ -133,8 +136,8 @@ def all_rows(semantic: bool, responses: Path | None) -> dict[str, Row]:
     if responses is None:
         del rows["measured"]
     if not semantic:
-        del rows["semantic"], rows["voice"]
-        rows["semantic"] = Row("+ stpACC", "encoder", stpacc, every=True)
+        del rows["coincident"], rows["semantic"], rows["voice"]
+        rows["semantic"] = Row("+ mid, side and coherence", "stpacc", coincident, every=True)
     return rows
 
 
