@@ -17,7 +17,7 @@ from dcase_seld.core.files import OutputFolder, visible_files, whole_file
 from dcase_seld.core.task import LABEL_RATE, ONSCREEN_LIMIT_DEG, VIDEO_HEIGHT, VIDEO_WIDTH
 from dcase_seld.core.work import progress
 from dcase_seld.media.audio import VIDEOS
-from dcase_seld.media.frames import Frames, iterate_frames
+from dcase_seld.media.frames import Frames, iterate_frames, video_info
 from dcase_seld.media.recordings import Clip
 from dcase_seld.media.writing import open_pyplot, write_video
 from dcase_seld.report.drawing import Image, Scene, class_colour, draw_body, draw_frame, draw_ruler, scale_of
@@ -91,14 +91,17 @@ def write_overlay(
 
     def annotated() -> Iterator[Image]:
         times = (np.arange(count) + 0.5) / fps
-        size: tuple[int, int] = (VIDEO_WIDTH // 2 if scene.all_around else VIDEO_HEIGHT, VIDEO_WIDTH)
-        source = iterate_frames(video, times.tolist()) if video is not None else ((None, 0.0) for _ in times)
+        width, height = VIDEO_WIDTH, VIDEO_WIDTH // 2 if scene.all_around else VIDEO_HEIGHT
+        source: Iterator[tuple[Image | None, float]] = ((None, 0.0) for _ in times)
+        if video is not None:
+            # Pictures may begin late, end early or change their size; all frames of the overlay have one.
+            width, height = (info := video_info(video)).width, info.height
+            source = iterate_frames(video, times.tolist(), size=(width, height))
         for time_s, (image, _) in zip(times.tolist(), source, strict=True):
             if image is None:
-                image = np.full((*size, 3), EMPTY_GREY, np.uint8)
-            size = (image.shape[0], image.shape[1])
+                image = np.full((height, width, 3), EMPTY_GREY, np.uint8)
             frame = draw_frame(image, scene, time_s)
-            yield np.concatenate([frame, draw_ruler(frame.shape[1], scene, time_s, scale_of(*size))])
+            yield np.concatenate([frame, draw_ruler(frame.shape[1], scene, time_s, scale_of(height, width))])
             advance()
 
     with progress(f"drawing {path.name}", count, "frames", quiet) as advance:

@@ -1,5 +1,8 @@
 """`dcase-seld show`: the picture and the overlay show what is said at the place where it is said."""
 
+from fractions import Fraction
+
+import av
 import cv2
 import numpy as np
 import pytest
@@ -69,6 +72,26 @@ def test_the_overlay_draws_the_prediction_at_its_azimuth_and_keeps_the_sound(cli
     assert not is_coloured(sounding[middle, mirrored - 2 : mirrored + 3], colour)
     on_ruler = round((90 - 30) / 180 * WIDTH)
     assert is_coloured(sounding[HEIGHT : HEIGHT + 50, on_ruler - 3 : on_ruler + 3], colour)
+
+
+def test_pictures_that_begin_after_the_sound_have_an_overlay(clip):
+    with av.open(str(clip / "late.mp4"), "w") as out:
+        pictures, track = out.add_stream("libx264", rate=10), out.add_stream("aac", rate=48_000)
+        pictures.width, pictures.height, pictures.pix_fmt, track.layout = WIDTH, HEIGHT, "yuv420p", "stereo"
+        for first in range(0, 96_000, 1024):
+            block = av.AudioFrame.from_ndarray(np.full((2, 1024), 0.1, np.float32), format="fltp", layout="stereo")
+            block.sample_rate, block.pts = 48_000, first
+            out.mux(track.encode(block))
+        for number in range(8, 20):
+            frame = av.VideoFrame.from_ndarray(np.full((HEIGHT, WIDTH, 3), 220, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 10)
+            out.mux(pictures.encode(frame))
+        out.mux([*pictures.encode(None), *track.encode(None)])
+    done = show(clip / "late.mp4", "--ref", clip / "ref.csv", "--mode", "none", "--out", clip / "out")
+    assert done.exit_code == 0, done.output
+    assert video_info(clip / "out" / "late.mp4").width == WIDTH
+    before, after = read_frames(clip / "out" / "late.mp4", [0.3, 1.7]).images
+    assert before[: HEIGHT // 3].mean() < 150 and after[: HEIGHT // 3].mean() > 190
 
 
 def test_the_picture_has_frames_and_both_tables(clip):
