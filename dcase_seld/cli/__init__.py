@@ -38,7 +38,7 @@ plugin_option: Callable[[Any], Any] = click.option(
 def _device(ctx: click.Context, param: click.Parameter, value: str) -> str:
     """Return a device's name; one that cannot be used is told now, not hours later at the first step that computes."""
     if not re.fullmatch(r"(auto|cpu|cuda|gpu|mps)(:[0-9]{1,3})?", value):
-        raise click.BadParameter(f"{value!r} is no device; there are auto, cpu, cuda, cuda:1, mps.")
+        raise click.BadParameter(f"{value!r} is no device; there are auto, cpu, cuda, cuda:1.")
     if value not in ("auto", "cpu"):
         from dcase_seld.infer.devices import single_device
 
@@ -47,7 +47,7 @@ def _device(ctx: click.Context, param: click.Parameter, value: str) -> str:
 
 
 device_option: Callable[[Any], Any] = click.option(
-    "--device", default="auto", show_default=True, callback=_device, help="auto, cpu, cuda, cuda:1, mps, …"
+    "--device", default="auto", show_default=True, callback=_device, help="auto (CUDA, else CPU), cpu, cuda, cuda:1, …"
 )
 
 

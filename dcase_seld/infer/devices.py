@@ -27,16 +27,15 @@ if TYPE_CHECKING:
 
 
 def single_device(name: str) -> torch.device:
-    """Return the torch device of a --device option: auto (CUDA, then Apple's, then CPU), cpu, cuda, cuda:1, mps.
+    """Return the torch device of a --device option: auto (CUDA where there is some, else the CPU), cpu, cuda, cuda:1.
 
     Raises:
-        SeldError: this machine has no such device.
+        SeldError: this machine has no such device, or it is an Apple GPU, which knows no numbers of 64 bits.
     """
-    counts = {
-        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
-        "mps": int(torch.backends.mps.is_available()),
-        "cpu": 1,
-    }
+    if name.startswith("mps"):
+        problem = f"The device {name[:40]!r} is not to be had: Apple's GPUs lack numbers of 64 bits, which are needed."
+        raise SeldError(problem, "Use cpu, or auto.")
+    counts = {"cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0, "cpu": 1}
     there = [kind for kind, count in counts.items() if count]
     kind, colon, number = (there[0] if name == "auto" else name).partition(":")
     kind = {"gpu": "cuda"}.get(kind, kind)

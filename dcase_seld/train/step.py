@@ -35,7 +35,7 @@ def validate(
         collector: an empty collector over their sources.
         loss: (SeldOutput, SeldTarget) → LossParts.
     """
-    sums = torch.zeros(2, dtype=torch.float64)
+    total, clips = torch.zeros(1, dtype=torch.float64, device=fabric.device), 0
     for batch in batches.epoch(0):
         inputs = batch.input.to(fabric.device, non_blocking=True).floats()
         if inputs.features is None:
@@ -44,12 +44,13 @@ def validate(
         with fabric.autocast():
             output = network(inputs)
         assert batch.target is not None
-        parts: LossParts = loss(output, batch.target.map(lambda field: field.to(fabric.device)))
-        sums += torch.tensor([float(parts.total) * len(batch.index), len(batch.index)])
+        parts: LossParts = loss(output, batch.target.map(lambda field: field.to(fabric.device, non_blocking=True)))
+        total, clips = total + parts.total.double() * len(batch.index), clips + len(batch.index)
         collector.add(output, batch)
     events = collector.events(fabric)
+    sums = torch.cat([total, torch.full_like(total, clips)])
     if fabric.world_size > 1:
-        sums = fabric.all_reduce(sums.to(fabric.device), reduce_op="sum").cpu()  # type: ignore[union-attr]
+        sums = fabric.all_reduce(sums, reduce_op="sum")  # type: ignore[assignment]
     task = network.task
     found, _ = score_clips(
         events, collector.reference(), task=scored_as(task), n_classes=len(task.classes), frames=None

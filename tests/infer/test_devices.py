@@ -14,6 +14,15 @@ def test_what_is_not_there_is_refused_everywhere(name):
             ask(name)
 
 
+def test_a_machine_with_an_apple_gpu_computes_on_its_cpu(monkeypatch):
+    """PyTorch cannot place the front end's float64 tables there."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert single_device("auto") == open_fabric("auto", 1, 1).device == torch.device("cpu")
+    with pytest.raises(SeldError, match="lack numbers of 64 bits"):
+        single_device("mps")
+
+
 def test_numbered_devices_are_those_that_were_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
