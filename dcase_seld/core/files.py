@@ -35,9 +35,8 @@ def settle(target: Path) -> Path:
             new.rename(target)
         elif old.exists():
             old.rename(target)
-    for rest in (new, old):
-        if rest.exists():
-            shutil.rmtree(rest)
+    for rest in filter(Path.exists, (new, old)):
+        shutil.rmtree(rest)
     return target
 
 
@@ -64,9 +63,8 @@ def replace_folder(target: Path) -> Iterator[Path]:
     new.mkdir(parents=True)
     try:
         yield new
-        for path in new.rglob("*"):
-            if path.is_file():
-                _flush(path)
+        for path in filter(Path.is_file, new.rglob("*")):
+            _flush(path)
         _flush(new)
     except BaseException as error:
         shutil.rmtree(new, ignore_errors=True)
@@ -99,6 +97,8 @@ def _beside(target: Path, ending: str) -> Path:
 
 def _flush(path: Path) -> None:
     """Make sure that a file or folder is on the disk before anything relies on it."""
+    if os.name != "posix":  # Windows flushes neither folders nor what is open to be read
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

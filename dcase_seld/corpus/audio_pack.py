@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -60,7 +61,7 @@ def pack_audio(
 
     with (
         closing(_Descriptor(target)) as pcm,
-        journal.open("r+b") as marks,
+        closing(_Descriptor(journal)) as marks,
         progress("packing audio", len(clips), "clips", quiet) as advance,
     ):
         advance(sum(len(chunks[index]) for index in np.flatnonzero(done)))
@@ -81,7 +82,7 @@ def pack_audio(
                 if int(sound.max()) < SILENT and int(sound.min()) > -SILENT:
                     silent.append(clip.name)
                 pcm.write(np.ascontiguousarray(sound.T).tobytes(), int(first[index]))
-            os.pwrite(marks.fileno(), b"\1", chunk)
+            marks.write(b"\1", chunk)
             advance(len(chunks[chunk]))
 
         run_threads(write, np.flatnonzero(~done).tolist(), workers, "", True)
@@ -95,15 +96,23 @@ class _Descriptor:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.number = os.open(path, os.O_WRONLY)
+        self.number = os.open(path, os.O_WRONLY | getattr(os, "O_BINARY", 0))
+        self._moving = Lock()
 
     def write(self, content: bytes, offset: int) -> None:
         try:
             while content:
-                wrote = os.pwrite(self.number, content, offset)
+                wrote = self._write_some(content, offset)
                 content, offset = content[wrote:], offset + wrote
         except OSError as error:
             raise _no_room(self.path, len(content), error) from error
+
+    def _write_some(self, content: bytes, offset: int) -> int:
+        if hasattr(os, "pwrite"):
+            return os.pwrite(self.number, content, offset)
+        with self._moving:  # Windows
+            os.lseek(self.number, offset, os.SEEK_SET)
+            return os.write(self.number, content)
 
     def close(self) -> None:
         os.close(self.number)

@@ -250,6 +250,9 @@ class Store:
 
     def _read_into(self, target: Int16, offset: int) -> None:
         """Fill `target` from a byte offset of the audio file."""
+        if not hasattr(os, "preadv"):  # Windows
+            target[:] = self._pcm[offset // self._sample_bytes :][: len(target)]
+            return
         view = memoryview(target.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
         done = 0
         while done < len(view):

@@ -75,6 +75,19 @@ def test_clips_of_any_length(tmp_path, make_corpus):
     assert frames_of([120_000, 119_000, 121_300, 5], 24_000).tolist() == [50, 50, 51, 1]
 
 
+def test_a_system_without_reads_and_writes_at_positions_has_the_same_store(small, tmp_path, monkeypatch):
+    """Windows has neither pwrite nor preadv."""
+    prepare(small, tmp_path / "usual")
+    usual = Store.open(tmp_path / "usual")
+    asked = {"start_samples": np.array([0, 11_000, 5]), "samples": 4000}
+    expected = usual.read_many([0, 2, 1], **asked)
+    for name in ("pwrite", "preadv", "posix_fallocate"):
+        monkeypatch.delattr(os, name)
+    prepare(small, tmp_path / "other")
+    assert (tmp_path / "other" / "audio.i16").read_bytes() == (tmp_path / "usual" / "audio.i16").read_bytes()
+    assert np.array_equal(Store.open(tmp_path / "other").read_many([0, 2, 1], **asked), expected) and expected.any()
+
+
 def test_interrupted_build_goes_on(small, tmp_path, monkeypatch):
     monkeypatch.setattr(audio_pack, "CHUNK", 2)
     read, calls = read_int16, []
