@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dcase_seld.core.classes import DCASE2025, Taxonomy
-from dcase_seld.core.errors import SeldError, first_lines
+from dcase_seld.core.errors import SeldError, first_lines, listing
 from dcase_seld.core.event_files import read_csv
 from dcase_seld.core.geometry import fold
 from dcase_seld.core.task import (
@@ -113,8 +114,10 @@ SUSPICIOUS = {
     "silent": "a clip without sound",
     "equal-channels": "both channels are the same, so nothing tells a direction",
     "dead-channel": "one channel is silent, the others are not",
+    "panned-channels": "one channel is a multiple of the other: mono that was panned, or a plug with exchanged poles",
     "clipped": "more than one sample in a hundred is at full scale",
     "offset": "the mean of the samples is far from 0",
+    "sound-twice": "the same sound under several names, in training and in test perhaps",
     "azimuth-range": "degrees beyond ±180",
     "azimuth-behind": "degrees beyond ±90: labels of stereo are folded to the front",
     "distance-zero": "0 cm; the official relative error divides by it",
@@ -128,7 +131,7 @@ SUSPICIOUS = {
 }
 """Kind of suspicious thing → what it means."""
 
-OF_SOUND = frozenset(("silent", "equal-channels", "dead-channel", "clipped", "offset"))
+OF_SOUND = frozenset(("silent", "equal-channels", "dead-channel", "panned-channels", "clipped", "offset"))
 
 CLIPPED, OFFSET, SILENT = 0.01, 0.05, 1e-4
 """Share of samples at full scale and mean of the samples above which, largest sample below which, a clip is odd."""
@@ -162,6 +165,8 @@ def oddities(sound: npt.NDArray[np.floating] | None, rows: npt.NDArray[np.intege
             found["equal-channels"] = "the channels are equal"
         elif float(peaks.min()) < SILENT:
             found["dead-channel"] = "the largest samples are " + ", ".join(f"{x:.2g}" for x in peaks)
+        elif len(sound) == 2 and peak > 100 / 32768 and (factor := panning(sound)):
+            found["panned-channels"] = f"right is {factor:.2f} × left"
         if share > CLIPPED:
             found["clipped"] = f"{share:.0%} of its samples"
         if mean > OFFSET:
@@ -188,6 +193,14 @@ def oddities(sound: npt.NDArray[np.floating] | None, rows: npt.NDArray[np.intege
     return found
 
 
+def panning(sound: npt.NDArray[np.floating]) -> float:
+    """Return by which factor the right channel of (2, S) is the left one, but for rounding; 0.0: by none."""
+    left, right = sound.astype(np.float64)
+    factor = float(left @ right / max(float(left @ left), 1e-12))
+    # Two samples rounded to 16 bits differ by no more than this.
+    return factor if float(np.abs(right - factor * left).max()) <= (1 + abs(factor)) / 32768 else 0.0
+
+
 def check_corpus(root: Path, wanted: Wanted = Wanted(), workers: int = 4, quiet: bool = True) -> Report:
     """Return a report of every clip of a corpus.
 
@@ -204,8 +217,9 @@ def check_corpus(root: Path, wanted: Wanted = Wanted(), workers: int = 4, quiet:
         for name, there in zip(counts, (True, clip.audio, clip.labels, clip.video), strict=True):
             counts[name] += there is not None
     problems = list(corpus.problems)
-    reached = np.zeros(3)
-    for seconds, events, mine, odd, reach in found:
+    reached, heard = np.zeros(3), dict[bytes, list[Clip]]()
+    for clip, (seconds, events, mine, odd, reach, content) in zip(corpus.clips, found, strict=True):
+        heard.setdefault(content, []).append(clip)
         reached = np.maximum(reached, (*reach, seconds))
         report.hours += seconds / 3600
         report.events += events
@@ -219,14 +233,22 @@ def check_corpus(root: Path, wanted: Wanted = Wanted(), workers: int = 4, quiet:
     ):
         if wrong and report.events >= ENOUGH:
             report.suspicious.append(Problem(kind, str(root), f"{root}: {text}"))
+    for same in (clips for content, clips in heard.items() if content and len(clips) > 1):
+        names = [str(clip.audio.relative_to(root)) for clip in same if clip.audio is not None]
+        report.suspicious.append(Problem("sound-twice", names[0], f"{names[0]}: the same as {listing(names[1:])}"))
     problems += _check_splits(corpus.clips, root)
     report.problems = sorted(problems, key=lambda problem: (problem.kind, problem.where))
     report.suspicious.sort(key=lambda item: (list(SUSPICIOUS).index(item.kind), item.where))
     return report
 
 
-def _check_clip(clip: Clip, root: Path, wanted: Wanted) -> tuple[float, int, list[Problem], list[Problem], list[int]]:
-    """Return (seconds, label rows, problems, suspicious things, farthest azimuth and last frame) of one clip."""
+def _check_clip(
+    clip: Clip, root: Path, wanted: Wanted
+) -> tuple[float, int, list[Problem], list[Problem], list[int], bytes]:
+    """Return (seconds, label rows, problems, suspicious things, farthest azimuth and last frame, hash) of one clip.
+
+    The hash is of its sound; empty: of none.
+    """
     problems: list[Problem] = []
     seconds, events, frames = 0.0, 0, CLIP_FRAMES
     sound, rows = None, np.zeros((0, 6), np.int64)
@@ -249,7 +271,7 @@ def _check_clip(clip: Clip, root: Path, wanted: Wanted) -> tuple[float, int, lis
             if length == "official":
                 length = CLIP_SECONDS if OFFICIAL_PART.fullmatch(clip.part) else None
             if length is not None and info.samples != round(length * info.rate):
-                wrong.append(f"{info.seconds:.3f} s long, expected {length:g}")
+                wrong.append(f"{info.samples:,} samples, expected {round(length * info.rate):,} ({length:g} s)")
             sound = read_audio(clip.audio, rate=info.rate, channels=None)
             if wrong:
                 problem("sound-format", clip.audio, f"{clip.audio}: {'; '.join(wrong)}")
@@ -279,7 +301,8 @@ def _check_clip(clip: Clip, root: Path, wanted: Wanted) -> tuple[float, int, lis
             about = clip.audio if kind in OF_SOUND else clip.labels
             where = str((about or root).relative_to(root))
             odd.append(Problem(kind, where, f"{where}: {text}"))
-    return seconds, events, problems, odd, [int(np.abs(rows[:, n]).max(initial=0)) for n in (3, 0)]
+    content = hashlib.sha256(sound.tobytes()).digest() if sound is not None and sound.any() else b""
+    return seconds, events, problems, odd, [int(np.abs(rows[:, n]).max(initial=0)) for n in (3, 0)], content
 
 
 NO_DISTANCE_CM = 100

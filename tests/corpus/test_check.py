@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -78,10 +79,10 @@ def test_formats(corpus):
     write_wav(second, np.zeros((2, 22_050), np.int16), 44_100)
     write_wav(third, np.zeros((2, 24_000), np.int16))
     texts = " | ".join(problem.text for problem in check_corpus(corpus, HALF).problems)
-    for expected in ("1 channel(s), expected 2", "44100 Hz, expected 24000", "1.000 s long, expected 0.5"):
+    for expected in ("1 channel(s), expected 2", "44100 Hz, expected 24000", "24,000 samples, expected 12,000 (0.5 s)"):
         assert expected in texts
     assert "0.50 s of video beside 1.00 s of sound" in texts
-    assert "1.000 s long" not in str(check_corpus(corpus, Wanted(seconds=None)).problems)
+    assert "24,000 samples" not in str(check_corpus(corpus, Wanted(seconds=None)).problems)
 
 
 def test_videos(corpus):
@@ -155,6 +156,8 @@ ODD = {
     "rows-doubled": (NOISE, [*GOOD, GOOD[1]]),
     "labels-of-silence": (0 * NOISE, GOOD),
     "dead-channel": (NOISE * [[1], [0]], GOOD),
+    "panned-channels": (np.stack([NOISE[0], -0.7 * NOISE[0]]), GOOD),
+    "sound-twice": (NOISE, GOOD),
     "azimuths-narrow": (NOISE, [f"{f},{c},{s},{f + s - 3},150,1" for f in range(5) for c in range(13) for s in (0, 1)]),
     "frames-early": (
         np.tile(NOISE, 8),
@@ -176,11 +179,15 @@ def odd_clip(root, sound, rows):
 
 @pytest.mark.parametrize("kind", SUSPICIOUS)
 def test_every_kind_of_suspicious_thing_is_found_alone(tmp_path, kind):
-    report = check_corpus(odd_clip(tmp_path / "c", *ODD[kind]), Wanted(seconds="official"))
+    root = odd_clip(tmp_path / "c", *ODD[kind])
+    if kind == "sound-twice":
+        for path in root.glob("*_dev/*/clip.*"):
+            shutil.copy(path, path.with_stem("other"))
+    report = check_corpus(root, Wanted(seconds="official"))
     expected = {"labels-of-silence": ["silent", "labels-of-silence"]}.get(kind, [kind])
     assert [item.kind for item in report.suspicious] == expected and report.ok
     of = {"azimuths-narrow": str(tmp_path / "c"), "frames-early": str(tmp_path / "c")}
-    of |= dict.fromkeys(OF_SOUND, "stereo_dev/dev-train-own/clip.wav")
+    of |= dict.fromkeys((*OF_SOUND, "sound-twice"), "stereo_dev/dev-train-own/clip.wav")
     assert report.suspicious[-1].where == of.get(kind, "metadata_dev/dev-train-own/clip.csv")
     assert SUSPICIOUS[kind] in "\n".join(report.lines()) and report.to_json()["suspicious_counts"][kind] == 1
 
