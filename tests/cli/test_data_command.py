@@ -37,7 +37,11 @@ def test_check_names_problems_and_exits_with_1(corpus, tmp_path):
     (tmp_path / "four.yaml").write_text("classes: [A, B, C, D]\n")
     done = run("check", corpus, "--taxonomy", tmp_path / "four.yaml", "--seconds", 4, "--json", tmp_path / "r.json")
     assert done.returncode == 1
-    assert "broken-labels: 2" in done.stdout and "line 2" in done.stdout and "120,000 samples, expected 96,000 (4 s)" in done.stdout
+    assert (
+        "broken-labels: 2" in done.stdout
+        and "line 2" in done.stdout
+        and "120,000 samples, expected 96,000 (4 s)" in done.stdout
+    )
     assert json.loads((tmp_path / "r.json").read_text())["problem_counts"] == {"broken-labels": 2, "sound-format": 2}
 
 
