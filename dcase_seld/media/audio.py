@@ -187,7 +187,8 @@ def write_wav(path: Path, audio: Float32 | Int16, rate: int = SAMPLE_RATE) -> No
         # Coded in memory: libsndfile does not report a full disk as an error, Python's own writing does.
         coded = io.BytesIO()
         soundfile.write(coded, np.stack(list(pcm), axis=1), rate, format="WAV", subtype="PCM_16")
-        write_bytes(path, coded.getbuffer())
+        with coded.getbuffer() as content:
+            write_bytes(path, content)
     except (OSError, RuntimeError) as error:
         raise SeldError(f"{path} cannot be written: {error}.", "Check the folder and the free space.") from error
 
