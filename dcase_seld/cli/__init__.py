@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -33,6 +34,20 @@ plugin_option: Callable[[Any], Any] = click.option(
     help="Python file, or installed module, with encoders, stages and the like of your own. May be given several "
     "times; DCASE_SELD_PLUGINS names them too.",
 )
+
+
+class Number(click.FloatRange):
+    """A number within limits; click's own takes nan, which is within all, and infinities."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number.", param, ctx)
+        return number
+
+    def _describe_range(self) -> str:
+        return super()._describe_range() if (self.min, self.max) != (None, None) else ""
 
 
 def _device(ctx: click.Context, param: click.Parameter, value: str) -> str:

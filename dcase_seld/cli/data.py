@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dcase_seld.cli import answer, echo, named_file
+from dcase_seld.cli import Number, answer, echo, named_file
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -229,7 +229,9 @@ def simulate(
 @click.option("--audio", type=EXISTING, required=True, help="Folder of the recordings, sub-folders included.")
 @click.option("--out", type=FOLDER, required=True, help="Folder for the corpus; made.")
 @click.option("--time", type=click.Choice(["seconds", "milliseconds", "frames"]), help="Unit of onset and offset.")
-@click.option("--frame-length", type=float, default=0.1, show_default=True, help="Of --time frames: seconds.")
+@click.option(
+    "--frame-length", type=Number(0, min_open=True), default=0.1, show_default=True, help="Of --time frames: seconds."
+)
 @click.option(
     "--direction", type=click.Choice(["degrees", "radians", "xy"]), help="Unit of azimuth; xy: columns x (front), y."
 )
@@ -255,7 +257,7 @@ def simulate(
     show_default=True,
     help="Recordings that no table names: leave them out, or take them as recordings without any event.",
 )
-@click.option("--test", type=click.FloatRange(0, 0.9), default=0.0, help="Share of the recordings to test with.")
+@click.option("--test", type=Number(0, 0.9), default=0.0, help="Share of the recordings to test with.")
 @workers_option
 @quiet_option
 def import_(

@@ -18,6 +18,7 @@ from click.shell_completion import CompletionItem
 from dcase_seld import __version__
 from dcase_seld.cli import echo
 from dcase_seld.core.errors import SeldError
+from dcase_seld.core.files import is_disk_full
 
 COMMANDS = {
     "run": ("dcase_seld.cli.recipes:run", "Run a recipe: every step that is not up to date."),
@@ -170,7 +171,9 @@ def _run() -> None:
         # A file where a folder is wanted is told as "File exists" by the call that makes folders.
         said = "a file is in the place of a folder" if error.errno == errno.EEXIST else error.strerror
         notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-        _refuse(f"{error.filename or 'The disk'}: {said}{notes}.", "Check the path, its permissions and the disk.")
+        # A copy names what is read first; where there is no space, it is at the other file.
+        place = error.filename2 if error.filename2 and is_disk_full(error) else error.filename
+        _refuse(f"{place or 'The disk'}: {said}{notes}.", "Check the path, its permissions and the disk.")
     except RuntimeError as error:  # of Python before 3.13
         if "Symlink loop" not in str(error):
             raise

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from pydantic import Field
 
-from dcase_seld.cli import device_option, echo, filled, plugin_option
+from dcase_seld.cli import Number, device_option, echo, filled, plugin_option
 from dcase_seld.core.config import find_network
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.reading import Facts, read_json
@@ -52,11 +52,11 @@ MOST_TABLES = 5
 @click.option("--format", "formats", multiple=True, type=click.Choice(FORMATS), default=("csv", "json"),
               show_default=True, help="csv: the challenge's rows per 100 ms; json: events with onset and offset; "
               "audacity: a label track. May be given several times.")  # fmt: skip
-@click.option("--overlap", default=0.5, show_default=True, type=click.FloatRange(0, 0.9),
+@click.option("--overlap", default=0.5, show_default=True, type=Number(0, 0.9),
               help="Share of a window that the next one covers too.")  # fmt: skip
 @click.option("--mono", default="refuse", show_default=True, type=click.Choice(["refuse", "duplicate"]),
               help="What to do with one channel. Duplicated, all seems to come from the front.")  # fmt: skip
-@click.option("--foa", "foa_angle", type=float, metavar="DEGREES",
+@click.option("--foa", "foa_angle", type=Number(), metavar="DEGREES",
               help="The files are first-order Ambisonics (W, Y, Z, X); listen at this viewing angle.")  # fmt: skip
 @click.option("--videos", type=click.Path(path_type=Path, exists=True, file_okay=False),
               help="Folder with the videos of sound files, by name.")  # fmt: skip
@@ -67,17 +67,17 @@ MOST_TABLES = 5
 @click.option("--encoder", "encoders", multiple=True, metavar="NAME=WEIGHTS", callback=_named,
               help="Weights of an encoder (folder, file or known name) in place of those of the training, as "
               "clap=FOLDER. May be given several times.")  # fmt: skip
-@click.option("--min-event", type=click.FloatRange(0), default=0.0, show_default=True, metavar="SECONDS",
+@click.option("--min-event", type=Number(0), default=0.0, show_default=True, metavar="SECONDS",
               help="Drop events that are shorter. For the challenge leave it off.")  # fmt: skip
-@click.option("--bridge", type=click.FloatRange(0), default=0.0, show_default=True, metavar="SECONDS",
+@click.option("--bridge", type=Number(0), default=0.0, show_default=True, metavar="SECONDS",
               help="Fill pauses within an event up to this long. For the challenge leave it off.")  # fmt: skip
 @click.option("--tta", type=click.Choice(["none", "swap", "rotate"]), help="swap: average with the left-right "
               "mirrored input; rotate: over 16 turns of the sphere (Ambisonics).")  # fmt: skip
-@click.option("--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True),
+@click.option("--threshold", type=Number(0, 1, min_open=True, max_open=True),
               help="Activity threshold. Default: what the ensemble says, else 0.5.")  # fmt: skip
 @click.option("--overlay", is_flag=True, help="Also write NAME.mp4: the video, or a plain ground, with the events "
               "drawn in.")  # fmt: skip
-@click.option("--fov", default=100.0, show_default=True, type=click.FloatRange(1, 179),
+@click.option("--fov", default=100.0, show_default=True, type=Number(1, 179),
               help="Horizontal field of view of the video in degrees, for --overlay; a phone held level has about 65 "
               "to 70 (main camera), 100 to 110 (ultra-wide), held upright 40 to 50.")  # fmt: skip
 @plugin_option

@@ -21,7 +21,8 @@ class FrameCount(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         """Return the number, or "any"."""
         if value == "any" or (isinstance(value, int) and value > 0):
             return value
-        if isinstance(value, str) and value.isdecimal() and int(value) > 0:
+        # Longer numbers are of no recording, and Python refuses thousands of digits.
+        if isinstance(value, str) and value.isdecimal() and len(value) <= 9 and int(value) > 0:
             return int(value)
         self.fail(f"{value!r} is neither a number of frames (100 ms each) nor 'any'.", param, ctx)
 

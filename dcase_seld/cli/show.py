@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dcase_seld.cli import answer, echo, named_file
+from dcase_seld.cli import Number, answer, echo, named_file
 from dcase_seld.media.recordings import _from_path
 from dcase_seld.report.clip_view import _from_store, _people, files_to_look_at, load_events, look_at, pictures_in, told
 
@@ -29,11 +29,11 @@ from dcase_seld.report.clip_view import _from_store, _people, files_to_look_at, 
 @click.option("--mode", type=click.Choice(["accurate", "fast", "none"]), default="fast", show_default=True,
               help="How people are looked for.")  # fmt: skip
 @click.option("--taxonomy", type=click.Path(path_type=Path), help="YAML file with the classes, if they are your own.")
-@click.option("--fov", default=100.0, show_default=True, type=click.FloatRange(1, 179),
+@click.option("--fov", default=100.0, show_default=True, type=Number(1, 179),
               help="Horizontal field of view of the video in degrees; a phone held level has about 65 to 70 (main "
               "camera), 100 to 110 (ultra-wide), held upright 40 to 50.")  # fmt: skip
 @click.option("--frames", default=5, show_default=True, type=click.IntRange(1, 12), help="Frames in the picture.")
-@click.option("--fps", default=15.0, show_default=True, type=click.FloatRange(1, 60), help="Of the video.")
+@click.option("--fps", default=15.0, show_default=True, type=Number(1, 60), help="Of the video.")
 @click.option("--no-overlay", is_flag=True, help="Write the picture only.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="shown", show_default=True,
               help="Folder to write to.")  # fmt: skip
@@ -113,7 +113,7 @@ def show(
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--mode", type=click.Choice(["accurate", "fast"]), default="accurate", show_default=True,
               help="accurate finds smaller people, and takes about six times as long.")  # fmt: skip
-@click.option("--fps", type=click.FloatRange(min=0, min_open=True), default=2.0, show_default=True, help="Of videos.")
+@click.option("--fps", type=Number(min=0, min_open=True), default=2.0, show_default=True, help="Of videos.")
 @click.option("--model", default="pose", show_default=True, help="pose, pose-lite, pose-heavy, or a model's folder.")
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Also write all keypoints to this file; -: "
               "print them as JSON.")  # fmt: skip

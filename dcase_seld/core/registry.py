@@ -293,10 +293,15 @@ def hash_source(place: str) -> str:
         spec = importlib.util.find_spec(place)
         if spec is None or not spec.origin:
             raise SeldError(f"The plug-in {place!r} is no installed module and no file.", "Check its name.")
+        if not Path(spec.origin).is_file():
+            raise SeldError(f"The plug-in {place!r} is a part of Python.", "Name a file or a module of your own.")
         inner = [
             path for folder in spec.submodule_search_locations or () for path in sorted(Path(folder).rglob("*.py"))
         ]
         files = inner or [Path(spec.origin)]
+    strange = next((path for path in files if path.exists() and not path.is_file()), None)
+    if strange is not None:  # a device has no end, and a pipe waits for ever
+        raise SeldError(f"The plug-in {strange} is no regular file.", "Name a Python file or a module of your own.")
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 

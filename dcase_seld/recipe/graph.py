@@ -144,6 +144,8 @@ def _look_up(
                     hint = f"; steps that do: {', '.join(fitting)}" if fitting else ""
                     kinds = " or ".join(mark.ref.kinds)
                     recipe.complain(where, f"step {text!r} makes {produced!r}, but {kinds!r} is read here{hint}")
+            elif mark.outside and not text.strip():
+                recipe.complain(where, "the path is empty, as it is where a variable in it is; . is the folder here")
             elif mark.outside:
                 located[place] = _locate(text, recipe.path.parent)
                 if mark.ref is not None and not located[place].exists() and text in (known := known_networks()):
@@ -177,25 +179,29 @@ def _not_there(text: str, path: Path, steps: list[str]) -> str:
 
 def _order(recipe: Recipe, steps: dict[str, Step]) -> list[str]:
     """Return the names so that each comes after what it reads; complain of a cycle."""
-    order: list[str] = []
-    state: dict[str, int] = {}
+    order: dict[str, None] = {}
+    for first in steps:
+        # The way down, each step with those it reads that are still to be looked at: a recipe may be longer than Python
+        # lets functions call each other.
+        trail = {} if first in order else {first: iter(steps[first].needs)}
+        while trail:
+            name = next(reversed(trail))
+            needed = next(trail[name], None)
+            if needed is None:
+                order[name] = None
+                del trail[name]
+            elif needed in trail:
+                names = list(trail)
+                circle = [*names[names.index(needed) :], needed]
+                shown = circle if len(circle) <= MOST_IN_CIRCLE else [*circle[:MOST_IN_CIRCLE], "…", needed]
+                recipe.complain(("steps", needed), f"the steps read each other in a circle: {' → '.join(shown)}")
+            elif needed in steps and needed not in order:
+                trail[needed] = iter(steps[needed].needs)
+    return list(order)
 
-    def visit(name: str, trail: tuple[str, ...]) -> None:
-        if state.get(name) == 2 or name not in steps:
-            return
-        if state.get(name) == 1:
-            circle = " → ".join((*trail[trail.index(name) :], name))
-            recipe.complain(("steps", name), f"the steps read each other in a circle: {circle}")
-            return
-        state[name] = 1
-        for needed in steps[name].needs:
-            visit(needed, (*trail, name))
-        state[name] = 2
-        order.append(name)
 
-    for name in steps:
-        visit(name, ())
-    return order
+MOST_IN_CIRCLE = 20
+"""Steps of a circle that are named."""
 
 
 def _near(name: str, names: Iterable[str]) -> str:

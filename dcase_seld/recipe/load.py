@@ -104,8 +104,12 @@ def load_recipe(
         if key not in TOP_LEVEL:
             recipe.complain((key,), "unknown key" + nearest(str(key), TOP_LEVEL, "; ", "", "; steps go under steps"))
     recipe.about = str(data.get("about") or "").strip()
-    wanted = data.get("plugins") or ()
-    recipe.plugins = (wanted,) if isinstance(wanted, str) else tuple(map(str, wanted))
+    wanted = data.get("plugins") or []
+    wanted = [wanted] if isinstance(wanted, str) else wanted
+    if not isinstance(wanted, list):
+        recipe.complain(("plugins",), f"expected a list of files or modules, got {wanted!r}")
+        wanted = []
+    recipe.plugins = tuple(map(str, wanted))
     steps = data.get("steps")
     if not isinstance(steps, dict) or not steps:
         recipe.complain(("steps",), "required: a mapping of step names to {stage: …}")
@@ -125,7 +129,7 @@ def load_recipe(
 
 
 def _read(path: Path) -> str:
-    if path.parent.is_dir() and not path.exists():
+    if path.parent.is_dir() and not os.path.lexists(path):
         names = [*(str(p) for p in path.parent.glob("*.y*ml")), *shipped_recipes()]
         near = difflib.get_close_matches(str(path), names, n=1) or difflib.get_close_matches(path.stem, names, n=1)
         hint = f"Did you mean {near[0]}?" if near else "`dcase-seld recipes` lists those that the package carries."

@@ -124,7 +124,8 @@ def _list_files(path: Path) -> Iterator[tuple[str, int, int]]:
             yield "", about.st_size, about.st_mtime_ns
             return
         if not path.is_dir():
-            raise SeldError(f"{path} does not exist.", "Give the path of data that is there.")
+            known = "is neither a file nor a folder" if path.exists() else "does not exist"
+            raise SeldError(f"{path} {known}.", "Give the path of data that is there.")
         yield from _walk(str(path), "", set())
     except OSError as error:
         raise SeldError(

@@ -209,6 +209,8 @@ def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int, find
 
 
 def _path_problem(name: str) -> str | None:
+    if not name:
+        return "has no name"
     if "\0" in name:
         return "has a NUL byte in its name"
     if "\\" in name:

@@ -5,9 +5,10 @@ import os
 import subprocess
 import sys
 
+import click
 import pytest
 
-from dcase_seld.cli import main
+from dcase_seld.cli import main, score
 
 RECIPE = "steps:\n  scenes: {stage: simulate, clips: {train: 2, test: 0}, rooms: {train: 1, test: 1}}\n"
 
@@ -30,6 +31,7 @@ def test_a_file_as_work_directory_is_refused_in_a_sentence(tmp_path, monkeypatch
     [
         (FileExistsError(errno.EEXIST, "File exists", "out"), "out: a file is in the place of a folder."),
         (PermissionError(errno.EACCES, "Permission denied", "work/.results"), "work/.results: Permission denied."),
+        (OSError(errno.ENOSPC, "No space left on device", "read", None, "written"), "written: No space left"),
         (OSError(errno.ENOSPC, "No space left on device"), "The disk: No space left on device (in step train)."),
     ],
 )
@@ -44,6 +46,22 @@ def test_what_the_system_refuses_is_said_with_its_path_and_step(error, said, mon
     with pytest.raises(SystemExit) as ended:
         main.entry()
     assert ended.value.code == 1 and said in capsys.readouterr().err
+
+
+def options(command):
+    for inner in getattr(command, "commands", {}).values():
+        yield from options(inner)
+    yield from command.params
+
+
+def test_every_number_on_the_line_is_a_finite_one():
+    numbers = [one for name in main.COMMANDS for one in options(main.main.get_command(None, name))]
+    numbers = [one for one in numbers if isinstance(one.type, (click.types.FloatParamType, score.FrameCount))]
+    assert len(numbers) > 8
+    for option in numbers:
+        for text in ("nan", "inf", "-inf", "1e999", "9" * 5_000):
+            with pytest.raises(click.BadParameter):
+                option.type.convert(text, option, None)
 
 
 @pytest.mark.parametrize("error", [OSError("no number"), ConnectionResetError(errno.ECONNRESET, "reset", "x")])

@@ -136,6 +136,12 @@ FAULTY = {
 }
 
 
+@pytest.mark.parametrize("name", ["/dev/zero", ".", "./", "os", "sys"])
+def test_what_is_no_file_of_the_users_is_no_plug_in(name):
+    with pytest.raises(SeldError, match="plug-in"):
+        load_plugins([name])
+
+
 @pytest.mark.parametrize("text", FAULTY)
 def test_a_faulty_file_is_a_sentence_with_the_place(tmp_path, text):
     (tmp_path / "faulty.py").write_text(f"import dcase_seld as s\n{text}")

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 from toy_stages import REGISTRY
 
@@ -68,6 +70,23 @@ def test_a_circle_is_named(tmp_path):
     sums = "  a: {stage: sum, numbers: [n], start: b}\n  b: {stage: sum, numbers: [n], start: a}\n"
     text = "steps:\n  n: {stage: numbers}\n" + sums
     assert "the steps read each other in a circle: a → b → a" in errors_of(tmp_path, text)
+
+
+def test_more_steps_in_a_row_than_functions_may_call_each_other(tmp_path):
+    count = sys.getrecursionlimit() + 50
+    # Each reads the next one in the file; the last reads nothing, or the first again.
+    lines = [f"  s{i}: {{stage: sum, numbers: [n], start: s{i + 1}}}\n" for i in range(count)]
+    text = "steps:\n  n: {stage: numbers}\n" + "".join(lines)
+    (tmp_path / "r.yaml").write_text(f"{text}  s{count}: {{stage: sum, numbers: [n]}}\n")
+    order = list(build(load_recipe(tmp_path / "r.yaml"), REGISTRY))
+    assert order[:2] == ["n", f"s{count}"] and order[-1] == "s0"
+    text += f"  s{count}: {{stage: sum, numbers: [n], start: s0}}\n"
+    assert "in a circle: s0 → s1 → " in errors_of(tmp_path, text)
+
+
+def test_an_empty_path_is_not_the_folder_here(tmp_path):
+    text = 'steps:\n  n: {stage: numbers}\n  b: {stage: sum, numbers: [n], extra: "${NO_SUCH_VARIABLE:-}"}\n'
+    assert "steps.b.extra: the path is empty" in errors_of(tmp_path, text)
 
 
 def test_an_outside_path_is_looked_for_here_and_beside_the_recipe(tmp_path, monkeypatch):

@@ -111,6 +111,12 @@ def test_what_is_no_recipe_is_refused_in_a_sentence(tmp_path, text, said):
     assert said in caught.value.problem
 
 
+@pytest.mark.parametrize("plugins", ["5", "{a: 1}"])
+def test_plug_ins_are_a_list(tmp_path, plugins):
+    (tmp_path / "r.yaml").write_text(f"plugins: {plugins}\nsteps: {{a: {{stage: s}}}}\n")
+    assert "plugins: expected a list of files or modules" in load_recipe(tmp_path / "r.yaml").problems[0]
+
+
 def test_a_missing_recipe_names_a_near_one(tmp_path):
     (tmp_path / "quickstart.yaml").write_text("steps: {}")
     with pytest.raises(SeldError) as caught:

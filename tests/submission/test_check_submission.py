@@ -193,12 +193,15 @@ def test_links_duplicates_and_junk(good, tmp_path):
     path = make.rewrite(tmp_path / "x.zip", make.contents(good))
     with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        raw_entry(archive, "")
         raw_entry(archive, OUT_B + "link.csv", external_attr=0o120777 << 16)
         raw_entry(archive, CSV)
         raw_entry(archive, OUT_B + "SAMPLE4.csv")
         raw_entry(archive, "__MACOSX/._sample1.csv")
     findings = check(path)
-    assert findings.rules() == {"zip-link", "zip-duplicate"} and findings.counts["error", "zip-duplicate"] == 2
+    assert (
+        findings.rules() == {"zip-link", "zip-duplicate", "zip-path"} and findings.counts["error", "zip-duplicate"] == 2
+    )
     assert "zip-junk" in findings.rules("warning")
 
 
