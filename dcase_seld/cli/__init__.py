@@ -36,6 +36,14 @@ plugin_option: Callable[[Any], Any] = click.option(
 )
 
 
+def own_place(ctx: click.Context, param: click.Parameter, value: Path) -> Path:
+    """Return where a command is to write, which is never a recipe's result."""
+    from dcase_seld.core.files import refuse_results
+
+    refuse_results(value)
+    return value
+
+
 class Number(click.FloatRange):
     """A number within limits; click's own takes nan, which is within all, and infinities."""
 
@@ -148,15 +156,18 @@ def named_file(path: Path | None, sign: str, inputs: Iterable[Path]) -> None:
     SeldError: an input lies there, a recipe's result, or a file that no such command wrote.
     """
     from dcase_seld.core.errors import SeldError
-    from dcase_seld.core.files import refuse_inputs
+    from dcase_seld.core.files import refuse_inputs, refuse_results
 
-    if path is None or not path.is_file():
+    if path is None or str(path) == "-":
+        return
+    refuse_results(path)
+    if not path.is_file():
         return
     refuse_inputs(path, inputs)
-    with path.open("rb") as stream:
-        head = stream.read(4096)
     if (path.resolve().parent / "receipt.json").exists():
         raise SeldError(f"{path} belongs to a recipe's result.", "Write to another place.")
+    with path.open("rb") as stream:
+        head = stream.read(4096)
     if head and not re.search(sign.encode(), head, re.DOTALL):
         raise SeldError(
             f"{path} is there already, and is none that this command wrote.", "Write to another place, or move it away."

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from dcase_seld.cli import Number, answer, echo, named_file
+from dcase_seld.cli import Number, answer, echo, named_file, own_place
+from dcase_seld.core.errors import SeldError
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -45,7 +46,7 @@ def data() -> None:
 
 
 @data.command()
-@click.option("--out", type=FOLDER, required=True, help="Folder for the data set.")
+@click.option("--out", type=FOLDER, required=True, callback=own_place, help="Folder for the data set.")
 @click.option("--only", multiple=True, help="Only files that begin so, as metadata_dev; may be repeated.")
 @click.option("--record", default=None, help="Address of the record; default: the challenge's stereo data set.")
 @click.option("--no-unpack", is_flag=True, help="Leave the zips as they are.")
@@ -131,6 +132,8 @@ def stats(folder: Path, picture: Path | None, json_file: Path | None, split: str
 
     named_file(json_file, r'"silent_clips":', (folder,))
     named_file(picture, "dcase-seld", (folder,))
+    if picture is not None and json_file is not None and picture.resolve() == json_file.resolve():
+        raise SeldError(f"{picture} is to be the picture and the JSON file.", "Give them two names.")
     events, classes = read_labels(folder, _taxonomy(taxonomy, folder), (split,))
     found = label_stats(events, classes)
     table = Table(box=None)
@@ -149,7 +152,7 @@ def stats(folder: Path, picture: Path | None, json_file: Path | None, split: str
 
 @data.command()
 @click.option("--source", type=EXISTING, required=True, help="Folder with foa_dev, metadata_dev and video_dev.")
-@click.option("--out", type=FOLDER, required=True, help="Folder for the corpus.")
+@click.option("--out", type=FOLDER, required=True, callback=own_place, help="Folder for the corpus.")
 @click.option("--clips", type=EXISTING, help="CSV with recording,angle_deg,start_frame: exactly these clips.")
 @click.option("--count", type=click.IntRange(min=1), help="Random clips; default: as densely as the official set.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which random clips.")
@@ -176,7 +179,7 @@ def convert(
 
 
 @data.command()
-@click.option("--out", type=FOLDER, required=True, help="Folder for the corpus.")
+@click.option("--out", type=FOLDER, required=True, callback=own_place, help="Folder for the corpus.")
 @click.option(
     "--sounds", type=EXISTING, help="Folder of dry recordings, one sub-folder per class; default: made sounds."
 )
@@ -227,7 +230,7 @@ def simulate(
 @data.command("import")
 @click.argument("tables", type=EXISTING, nargs=-1, required=True)
 @click.option("--audio", type=EXISTING, required=True, help="Folder of the recordings, sub-folders included.")
-@click.option("--out", type=FOLDER, required=True, help="Folder for the corpus; made.")
+@click.option("--out", type=FOLDER, required=True, callback=own_place, help="Folder for the corpus; made.")
 @click.option("--time", type=click.Choice(["seconds", "milliseconds", "frames"]), help="Unit of onset and offset.")
 @click.option(
     "--frame-length", type=Number(0, min_open=True), default=0.1, show_default=True, help="Of --time frames: seconds."

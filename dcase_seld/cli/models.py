@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dcase_seld.cli import answer, complete_recipe, complete_step, echo, named_file, plugin_option, set_option
+from dcase_seld.cli import (
+    answer,
+    complete_recipe,
+    complete_step,
+    echo,
+    named_file,
+    own_place,
+    plugin_option,
+    set_option,
+)
 from dcase_seld.core.classes import load_taxonomy
 from dcase_seld.core.errors import SeldError, listing, near_names
 from dcase_seld.core.task import Task, load_task
@@ -75,7 +84,7 @@ def check(names: tuple[str, ...]) -> None:
 
 @models.command("make-random")
 @click.argument("kind", type=click.Choice(["clap", "owlvit"]))
-@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path), callback=own_place)
 @click.option("--tiny/--full", default=True, help="A tiny network (default), or one of the real size.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the weights.")
 def make_random(kind: str, folder: Path, tiny: bool, seed: int) -> None:

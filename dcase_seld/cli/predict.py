@@ -41,7 +41,7 @@ MOST_TABLES = 5
 
 
 @click.command(name="predict")
-@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False))
 @click.option("--checkpoint", "checkpoints", multiple=True, type=click.Path(path_type=Path),
               help="A trained network: a train step's folder, or the name of one that the package carries; several "
               "are averaged. Default: the package's network.")  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 import click
 from pydantic import Field
 
-from dcase_seld.cli import device_option, echo, named_file, plugin_option, work_option
+from dcase_seld.cli import device_option, echo, named_file, own_place, plugin_option, work_option
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.reading import Facts, read_json
 
@@ -84,7 +84,8 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
 @click.argument("checkpoints", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CKPT...")
 @click.option("--data", type=click.Path(path_type=Path), help="Store, or a folder in the official layout, whose "
               "validation clips decide; without it nothing is tuned.")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the ensemble.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, callback=own_place,
+              help="Folder of the ensemble.")  # fmt: skip
 @plugin_option
 @click.option("--weights", callback=_numbers, help="Share of each member, as 1,1,0.5.")
 @click.option("--tta", type=click.Choice(["none", "swap", "rotate"]), default="none", show_default=True,

@@ -110,7 +110,7 @@ def show(
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False))
 @click.option("--mode", type=click.Choice(["accurate", "fast"]), default="accurate", show_default=True,
               help="accurate finds smaller people, and takes about six times as long.")  # fmt: skip
 @click.option("--fps", type=Number(min=0, min_open=True), default=2.0, show_default=True, help="Of videos.")
@@ -134,13 +134,17 @@ def people(
     from dcase_seld.core.work import progress
     from dcase_seld.vision.people import PeopleConfig, PeopleFinder
 
-    pictures = files_to_look_at(files)
+    missing: list[Path] = []
+    pictures = files_to_look_at(files, missing)
     named_file(target, r'\A\[\s*(\]|\{\s*"file":)', pictures)
     alone = str(target) == "-"
     config = parse_config(PeopleConfig, {"mode": mode, "model": model}, "the command line")
     entries: list[dict[str, Any]] = []
     counts = {path: pictures_in(path, fps) for path in pictures}
-    failed = 0
+    failed = len(missing)
+    total = len(pictures) + failed
+    for path in missing:
+        echo(f"error: {path} does not exist.", err=True)
     with (
         PeopleFinder(config) as finder,
         OutputFolder(out, pictures, overwrite) as folder,
@@ -153,7 +157,7 @@ def people(
                     found.append(entry)
                     advance(1, path.name)
             except SeldError as error:
-                if len(pictures) == 1:
+                if total == 1:
                     raise
                 echo(f"error: {error}", err=True)
                 failed += 1
@@ -165,9 +169,9 @@ def people(
                 for line in told(path, found):
                     echo(line)
     count = sum(len(entry["people"]) for entry in entries)
-    answer(f"{count} people in {len(entries)} frames of {len(pictures) - failed} files → {out}", entries, target)
+    answer(f"{count} people in {len(entries)} frames of {total - failed} files → {out}", entries, target)
     if failed:
-        raise SeldError(f"{failed} of {len(pictures)} files could not be used (see above).")
+        raise SeldError(f"{failed} of {total} files could not be used (see above).")
 
 
 MOST_TOLD = 20

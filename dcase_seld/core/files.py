@@ -207,6 +207,17 @@ def refuse_inputs(output: Path, inputs: Iterable[Path]) -> None:
                 raise SeldError(f"{output} is what is read, and would be written over.", "Write to another place.")
 
 
+def refuse_results(output: Path) -> None:
+    """Refuse to write into the results of recipes: what is made of a result later would hold it too.
+
+    Raises:
+        SeldError: `output` is, or lies in, a folder of results, by whatever links.
+    """
+    real = Path(os.path.realpath(output))  # follows what is there; the rest need not be
+    if RESULTS in (real.name, *(above.name for above in real.parents)):
+        raise SeldError(f"{output} is among the results of a recipe.", "Write to another place.")
+
+
 def refuse_folder(folder: Path, ours: bool = False, what: str = "files that this work did not make") -> None:
     """Refuse to write into a folder that holds something, if that is not `ours`; `what` it is then.
 
@@ -240,6 +251,7 @@ class OutputFolder:
             self._made = {json.loads(f'"{name}"'): mark for name, _, mark in (line.partition("\t") for line in lines)}
 
     def __enter__(self) -> OutputFolder:
+        refuse_results(self.folder)
         refuse_folder(self.folder, ours=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         return self
@@ -257,6 +269,10 @@ class OutputFolder:
         path = self.folder / name
         refuse_inputs(path, self._inputs)
         now = self._mark(name)
+        if self._made.get(name) is None and path.is_symlink() and not self._inside(path):
+            raise SeldError(
+                f"{path} is a link to {path.readlink()}, which is not in {self.folder}.", "Move the link away."
+            )
         if now is not None and not self.overwrite and self._made.get(name, "?") not in (now, ""):
             raise SeldError(
                 f"{path} is there already, and was not written by this command.",
@@ -267,6 +283,9 @@ class OutputFolder:
         with self._list.open("a", encoding="utf-8") as stream:
             stream.write(f"{json.dumps(name)[1:-1]}\t\n")
         return path
+
+    def _inside(self, path: Path) -> bool:
+        return path.resolve().is_relative_to(self.folder.resolve())
 
     def _mark(self, name: str) -> str | None:
         with suppress(OSError):
@@ -281,11 +300,21 @@ def visible_files(folder: Path, suffixes: Iterable[str] | None = None) -> list[P
     Args:
         folder: where to look, in sub-folders too.
         suffixes: only what ends so (lower case, with the dot), be it a broken link, a pipe or a folder: whoever reads
-            it says so, instead of passing it over without a word; None: all files.
+            it says so, instead of passing it over without a word; None: all files. A folder that may not be looked into
+            is among them, for the same reason.
     """
     wanted = None if suffixes is None else frozenset(suffixes)
-    found = [path for path in folder.rglob("*") if (path.suffix.lower() in wanted if wanted else path.is_file())]
-    return sorted(path for path in found if not any(p.startswith(".") for p in path.relative_to(folder).parts))
+    found: list[Path] = []
+
+    def locked(error: OSError) -> None:
+        if isinstance(error, PermissionError):
+            found.append(Path(error.filename))
+
+    for root, folders, files in os.walk(folder, onerror=locked):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        paths = [Path(root, name) for name in (*folders, *files) if not name.startswith(".")]
+        found += [path for path in paths if (path.suffix.lower() in wanted if wanted else path.is_file())]
+    return sorted(set(found))
 
 
 def link(place: Path, folder: Path) -> None:
@@ -319,32 +348,3 @@ def follow(place: Path) -> Path:
             target = Path(os.path.normpath(place.parent / place.read_text(encoding="utf-8").strip()))
             return target if target.is_dir() or target.parent.name == RESULTS else place
     return Path(os.path.normpath(place.parent / place.readlink())) if place.is_symlink() else place
-
-
-def refuse_no_weights(path: Path, remedy: str = "Fetch the weights again from their publisher.") -> None:
-    """Look at the head of a file that should hold weights: say what it is where it is something else.
-
-    Raises:
-        SeldError: it is missing, empty, no regular file, a Git LFS pointer, a web page or another text.
-    """
-    try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            raise SeldError(f"{path} is no regular file; weights are expected.", remedy)
-        with path.open("rb") as stream:
-            head = stream.read(1024)
-    except OSError as error:
-        raise SeldError(f"{path} cannot be read: {error.strerror}.", remedy) from error
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if not head:
-        raise SeldError(f"{path} is empty: a download broke off, or a disk was full.", remedy)
-    if start.startswith(b"version https://git-lfs"):
-        raise SeldError(
-            f"{path} is a Git LFS pointer, not weights: the repository was cloned without its large files.",
-            "Run `git lfs pull` there, or download the file itself.",
-        )
-    if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<body")):
-        raise SeldError(f"{path} is a web page (HTML), not weights: a link to a page was saved.", remedy)
-    if start.startswith(b'{"') and b"error" in start:
-        said = start[:80].decode(errors="replace")
-        raise SeldError(f"{path} is a server's error message, not weights: {said}", remedy)

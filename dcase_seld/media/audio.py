@@ -328,7 +328,12 @@ def _require(path: Path) -> None:
         raise _unreadable(path, error) from error
     if not present:
         kind = "is no regular file" if path.is_symlink() or path.exists() else "does not exist"
-        kind = "is a folder" if path.is_dir() else kind
+        if path.is_dir():
+            try:
+                kind = "is a folder"
+                next(path.iterdir(), None)
+            except OSError:
+                kind = "is a folder that may not be looked into"
         raise SeldError(f"The sound file {path} {kind}.", "Check the path.")
 
 

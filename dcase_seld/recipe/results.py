@@ -208,6 +208,9 @@ def leftovers(work: Path) -> list[Leftover]:
     """Return the results that no `work/<recipe>/<step>` leads to, not even through what those results were made of.
 
     Results that a living process holds are in use.
+
+    Raises:
+        SeldError: a result in use has a receipt that cannot be read: what it was made from is not known.
     """
     results = work / RESULTS
     used: set[str] = set()
@@ -218,6 +221,11 @@ def leftovers(work: Path) -> list[Leftover]:
             continue
         used.add(name)
         receipt = read_receipt(results / name) or {}
+        if not receipt and _has_receipt(results / name):
+            raise SeldError(
+                f"{results / name / NAME} cannot be read: what this result was made from is not known.",
+                "Mend its rights, run its recipe again, or give that recipe up with --forget.",
+            )
         todo.extend(Path(folder).name for folders in receipt.get("inputs", {}).values() for folder in folders)
     found = []
     for folder in sorted(results.iterdir()) if results.is_dir() else ():
@@ -226,6 +234,17 @@ def leftovers(work: Path) -> list[Leftover]:
             step = f"{receipt['recipe']}/{receipt['step']}" if receipt else ""
             found.append(Leftover(folder, step, _size(folder)))
     return found
+
+
+def _has_receipt(folder: Path) -> bool:
+    """Return whether a receipt is there, be it what it may, or may be: in a folder that nobody may look into."""
+    try:
+        (folder / NAME).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def remove(items: Iterable[Leftover]) -> None:

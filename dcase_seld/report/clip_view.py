@@ -238,18 +238,21 @@ def _people(found: Clip, keypoints: Path | None, mode: str, times_s: np.ndarray)
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"}
 
 
-def files_to_look_at(places: Sequence[Path]) -> list[Path]:
-    """Return pictures and videos: the files given, and those in the folders given.
+def files_to_look_at(places: Sequence[Path], missing: list[Path]) -> list[Path]:
+    """Return pictures and videos: the files given, and those in the folders given; `missing` receives what is not.
 
     Raises:
-        SeldError: a place does not exist, or there is nothing to look at.
+        SeldError: there is nothing to look at.
     """
     found: list[Path] = []
     for place in places:
         if not place.exists():
-            raise SeldError(f"{place} does not exist.", "Give an existing picture, video or folder.")
+            missing.append(place)
+            continue
         found += visible_files(place, PICTURES | VIDEOS) if place.is_dir() else [place]
     if not found:
+        if missing:
+            raise SeldError(f"{listing(missing)} does not exist.", "Give an existing picture, video or folder.")
         raise SeldError(f"There is no picture and no video in {listing(places)}.", "Give other files or folders.")
     return found
 

@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import stat
+import tempfile
 import threading
 from pathlib import Path
 
@@ -233,3 +234,58 @@ def test_whatever_makes_a_folder_refuses_others(tmp_path, place):
             said,
         )
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["notes.txt"]
+
+
+def test_nothing_is_written_among_results_by_whatever_way_it_is_named(tmp_path):
+    """Every command with a place to write to: what is made of a result later would hold the file too."""
+    result = tmp_path / "work" / ".results" / "export-1" / "csv"
+    result.mkdir(parents=True)
+    (result / "a.csv").write_text("frame,class,source,azimuth,distance,onscreen\n")
+    (tmp_path / "work" / "r").mkdir()
+    (tmp_path / "work" / "r" / "csv").symlink_to("../.results/export-1")
+    wave = tmp_path / "a.wav"
+    sound, table = ["--ref", str(result), "--pred", str(result)], str(wave)
+    for out in (result, tmp_path / "work" / "r" / "csv", tmp_path / "work" / "r" / ".." / "r" / "csv" / "new" / "x"):
+        file = out / "x.json"
+        for words in (["data", "simulate", "--out", out], ["data", "import", table, "--audio", tmp_path, "--out", out],
+                      ["data", "convert", "--source", tmp_path, "--out", out], ["ensemble", "default", "--out", out],
+                      ["models", "make-random", "clap", out], ["score", *sound, "--json", file],
+                      ["report", result, "--ref", result, "--out", file], ["schema", file],
+                      ["data", "stats", result, "--json", file], ["data", "stats", result, "--picture", file],
+                      ["package-submission", "--system", result, "--out", file]):  # fmt: skip
+            done = CliRunner().invoke(main, [str(word) for word in words])
+            assert "is among the results of a recipe" in str(done.exception), (words, done.output, done.exception)
+        with pytest.raises(SeldError, match="among the results"), OutputFolder(out):
+            pass
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a.csv"]
+
+
+def test_a_link_out_of_a_folder_is_not_followed_whatever_may_be_replaced_in_it(tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("precious")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.csv").symlink_to(labels)
+    (tmp_path / "out" / "b.csv").symlink_to("c.csv")
+    with OutputFolder(tmp_path / "out", overwrite=True) as folder:
+        with pytest.raises(SeldError, match="is a link to"):
+            folder.file("a.csv")
+        write_text(folder.file("b.csv"), "new")
+    assert labels.read_text() == "precious" and (tmp_path / "out" / "c.csv").read_text() == "new"
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="no such users")
+def test_a_folder_that_may_not_be_looked_into_is_seen_and_refused_by_its_reader():
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        root.chmod(0o755)
+        (root / "locked").mkdir(mode=0)
+        (root / "a.wav").write_bytes(b"")
+        user = os.geteuid()
+        os.seteuid(65_534 if user == 0 else user)
+        try:
+            assert visible_files(root, (".wav",)) == [root / "a.wav", root / "locked"]
+            with pytest.raises(SeldError, match="may not be looked into"):
+                read_audio(root / "locked")
+        finally:
+            os.seteuid(user)
+            (root / "locked").chmod(0o755)

@@ -31,6 +31,20 @@ def test_results_that_a_result_was_made_from_are_in_use(recipe, tmp_path):
     assert leftovers(tmp_path) == []
 
 
+@pytest.mark.parametrize("content", ["", "{}", "null", None])
+def test_where_it_is_not_known_what_a_result_was_made_from_nothing_is_unused(recipe, tmp_path, content):
+    run_recipe(recipe, REGISTRY, tmp_path, (), QUIET)
+    for name in ("a", "b", "total"):
+        (tmp_path / "adding" / name).unlink()
+    receipt = tmp_path / "adding" / "more" / "receipt.json"
+    receipt.unlink()
+    receipt.write_text(content) if content is not None else receipt.symlink_to("nowhere")
+    with pytest.raises(SeldError, match="what this result was made from is not known"):
+        leftovers(tmp_path)
+    forget(tmp_path, "adding")
+    assert leftovers(tmp_path)
+
+
 def test_files_of_the_users_own_beside_the_links_stay(recipe, tmp_path):
     run_recipe(recipe, REGISTRY, tmp_path, (), QUIET)
     folder = tmp_path / "adding"
