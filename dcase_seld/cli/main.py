@@ -158,6 +158,10 @@ def entry() -> None:
 
 def _run() -> None:
     try:
+        os.getcwd()  # noqa: PTH109
+    except OSError as error:  # libraries end without a word there
+        _refuse(f"The current folder cannot be used: {error.strerror}.", "Change to a folder that is there.")
+    try:
         main(standalone_mode=False)
         sys.stdout.flush()
     except SeldError as error:

@@ -63,6 +63,7 @@ def show(
     predicted directions. Events with elevations are drawn on the whole sphere, over 360° pictures.
     """
     from dcase_seld.core.classes import load_taxonomy
+    from dcase_seld.core.errors import SeldError
     from dcase_seld.core.files import OutputFolder
     from dcase_seld.core.task import sample_times
     from dcase_seld.core.work import say
@@ -86,6 +87,8 @@ def show(
     else:
         assert found.video is not None
         seconds = video_info(found.video).duration_s
+    if not seconds > 0:
+        raise SeldError(f"{clip} holds no sound and no pictures.", "Give a longer clip.")
 
     pictures = None
     if found.video is not None:

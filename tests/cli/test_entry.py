@@ -1,9 +1,11 @@
 """The command as a shell sees it: a refusal of the system is a sentence and exit status 1, a closed pipe is silence."""
 
 import errno
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -81,3 +83,22 @@ def test_a_reader_that_has_gone_is_no_traceback():
     done = subprocess.run(words, stdout=writing, stderr=subprocess.PIPE, text=True)
     os.close(writing)
     assert done.stderr == "" and done.returncode == 1
+
+
+SCORES = Path(__file__).parent.parent / "golden" / "scores" / "typical"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-", "1</dev/null", "2</dev/null"])
+def test_streams_that_are_closed_or_cannot_be_written_are_passed_over(tmp_path, closed):
+    """The number of a closed stream is not given to a file of the user's, which every print would then end in."""
+    words = ["score", "--pred", SCORES / "prediction", "--ref", SCORES / "reference", "--json", tmp_path / "s.json"]
+    line = f'exec "$0" -m dcase_seld "$@" {closed}'
+    done = subprocess.run(["sh", "-c", line, sys.executable, *map(str, words)], capture_output=True, text=True)
+    assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert json.loads((tmp_path / "s.json").read_text())["clips"]
+
+
+def test_a_folder_that_was_removed_below_the_feet_is_told_so(tmp_path):
+    line = 'cd "$1" && rmdir "$1" && exec "$0" -m dcase_seld --help'
+    done = subprocess.run(["sh", "-c", line, sys.executable, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: The current folder cannot be used"), done.stderr

@@ -192,3 +192,11 @@ def test_the_sphere_is_drawn_over_pictures_of_all_around(sphere):
     assert not is_coloured(ring[7:10, 7:10], music)
     picture = cv2.imread(str(sphere / "out/clip.png"))
     assert picture.shape[0] > 1200 and is_coloured(picture[-500:], music)
+
+
+def test_a_sound_without_a_sample_is_a_sentence(tmp_path):
+    write_wav(tmp_path / "none.wav", np.zeros((2, 0), np.float32))
+    done = CliRunner().invoke(
+        main, ["show", str(tmp_path / "none.wav"), "--out", str(tmp_path / "o"), "--mode", "none"]
+    )
+    assert isinstance(done.exception, SeldError) and "holds no sound" in str(done.exception)
