@@ -70,7 +70,7 @@ def import_tables(job: Job, workers: int = 1, quiet: bool = True) -> dict[str, A
     Everything is read and checked before anything is written; the corpus appears as a whole. Raises SeldError: names
     the file, the line and the column that cannot be, or what was not declared.
     """
-    refuse_folder(job.out)
+    refuse_folder(job.out, what="an earlier import, or other files")
     notes: list[str] = []
     rows = [row for table in job.tables for row in read_rows(table, job.form)]
     sounds = _find(job, rows, notes, workers, quiet)
