@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from dcase_seld.core.files import write_bytes
 from dcase_seld.core.task import SAMPLE_RATE
 from dcase_seld.core.work import say
 from dcase_seld.media.containers import (
+    bytes_on_disk,
     end_of_stream,
     open_container,
     read_track,
@@ -180,16 +182,17 @@ def write_wav(path: Path, audio: Float32 | Int16, rate: int = SAMPLE_RATE) -> No
     Raises:
         SeldError: the folder is missing or the disk is full.
     """
-    import soundfile
-
     pcm = audio if audio.dtype == np.int16 else to_int16(np.asarray(audio, dtype=np.float32))
     try:
         # Coded in memory: libsndfile does not report a full disk as an error, Python's own writing does.
+        # Not by libsndfile's calls back into Python: Ctrl-C in one of these is swallowed, and the file is cut.
         coded = io.BytesIO()
-        soundfile.write(coded, np.stack(list(pcm), axis=1), rate, format="WAV", subtype="PCM_16")
+        with wave.open(coded, "wb") as stream:
+            stream.setparams((len(pcm), 2, rate, pcm.shape[1], "NONE", ""))
+            stream.writeframes(np.stack(list(pcm), axis=1).astype("<i2").tobytes())
         with coded.getbuffer() as content:
             write_bytes(path, content)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, wave.Error) as error:
         raise SeldError(f"{path} cannot be written: {error}.", "Check the folder and the free space.") from error
 
 
@@ -257,7 +260,7 @@ def _open_sound(path: Path) -> Iterator[Any]:
 
     try:
         unknown = wav_of_unknown_length(path)
-        with soundfile.SoundFile(_name(path) if unknown is None else io.BytesIO(unknown)) as file:
+        with bytes_on_disk(unknown) as number, soundfile.SoundFile(_name(path) if number is None else number) as file:
             if not LOWEST_RATE <= file.samplerate <= HIGHEST_RATE:
                 raise SeldError(
                     f"{path} says that it has {file.samplerate:,} samples per second; {LOWEST_RATE:,} to "
@@ -340,4 +343,6 @@ def _require(path: Path) -> None:
 def _unreadable(path: Path, error: Exception) -> SeldError:
     """Return the error of a file that a decoder refuses."""
     reason = str(error).removeprefix(f"Error opening {_name(path)!r}: ").strip().rstrip(".") or type(error).__name__
+    if "File does not exist" in reason and path.is_file():  # said of an MP3 file in which no frame is found
+        reason = "it is empty" if path.stat().st_size == 0 else "no sound is found in it"
     return SeldError(f"{path} cannot be read as sound: {reason}.", "Give a readable wav, flac, ogg, mp3 or mp4 file.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -243,3 +244,15 @@ def end_of_stream(path: Path) -> str | None:
     if any(kind & 2 for kind in kinds.lstrip(bytes((2, 3, 6, 7)))):
         return joined
     return None if kinds[-1] & 4 else "is cut short: its last page is not marked as the end"
+
+
+@contextmanager
+def bytes_on_disk(content: bytes | None) -> Iterator[int | None]:
+    """Yield the number of an open file with this content: calls back into Python would swallow Ctrl-C."""
+    if content is None:
+        yield None
+        return
+    with tempfile.TemporaryFile() as stream:
+        stream.write(content)
+        stream.seek(0)
+        yield os.dup(stream.fileno())  # which the reader closes

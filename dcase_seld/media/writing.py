@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -245,7 +246,9 @@ def mp3_bytes(audio: npt.NDArray[Any], rate: int) -> bytes:
     audio = for_ears(audio.T).T if audio.ndim == 2 else audio
     sound = audio.astype(np.float32) / 32768.0 if audio.dtype == np.int16 else audio
     buffer = io.BytesIO()
-    soundfile.write(buffer, sound, rate, format="MP3", subtype="MPEG_LAYER_III")
+    # The library calls Python back to write, where Ctrl-C is swallowed; signals reach the main thread alone.
+    with ThreadPoolExecutor(1) as other:
+        other.submit(soundfile.write, buffer, sound, rate, format="MP3", subtype="MPEG_LAYER_III").result()
     return buffer.getvalue()
 
 

@@ -155,6 +155,10 @@ def test_missing_folder_and_garbage(tmp_path):
     for name in ("t.wav", "t.mp4"):
         with pytest.raises(SeldError, match="cannot be read as sound"):
             read_audio(tmp_path / name)
+    for content, said in ((b"", "it is empty"), (bytes(5_000), "no sound is found in it")):
+        (tmp_path / "t.mp3").write_bytes(content)
+        with pytest.raises(SeldError, match=said):
+            read_audio(tmp_path / "t.mp3")
 
 
 def test_full_disk_leaves_the_old_file(stereo):

@@ -1,12 +1,14 @@
 import resource
 import signal
+import sys
 
 import numpy as np
 import pytest
 
 from dcase_seld.core.errors import SeldError
+from dcase_seld.media.audio import write_wav
 from dcase_seld.media.frames import read_frames, video_info
-from dcase_seld.media.writing import VideoWriter
+from dcase_seld.media.writing import VideoWriter, mp3_bytes
 
 
 def plain(blue, green, red):
@@ -56,3 +58,26 @@ def test_full_disk(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("write", [lambda path, x: path.write_bytes(mp3_bytes(x.T, 24_000)), write_wav])
+def test_ctrl_c_while_sound_is_written_is_not_lost(write, tmp_path, monkeypatch):
+    """Libraries that call Python back swallow what a signal raises there, and the file goes on, cut or whole."""
+    swallowed = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda said: swallowed.append(said.exc_value))
+
+    def end(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, end)
+    sound = np.zeros((2, 1_200_000), np.float32)
+    try:
+        for _ in range(3):
+            with pytest.raises(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, 0.01)
+                for _ in range(50):
+                    write(tmp_path / "a.wav", sound)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert not swallowed
