@@ -156,11 +156,12 @@ def named_file(path: Path | None, sign: str, inputs: Iterable[Path]) -> None:
     SeldError: an input lies there, a recipe's result, or a file that no such command wrote.
     """
     from dcase_seld.core.errors import SeldError
-    from dcase_seld.core.files import refuse_inputs, refuse_results
+    from dcase_seld.core.files import refuse_inputs, refuse_results, remove_left_behind
 
     if path is None or str(path) == "-":
         return
     refuse_results(path)
+    remove_left_behind(path.parent, [path.name])
     if not path.is_file():
         return
     refuse_inputs(path, inputs)

@@ -17,8 +17,7 @@ from click.shell_completion import CompletionItem
 
 from dcase_seld import __version__
 from dcase_seld.cli import echo
-from dcase_seld.core.errors import SeldError
-from dcase_seld.core.files import is_disk_full
+from dcase_seld.core.errors import SeldError, is_disk_full
 
 COMMANDS = {
     "run": ("dcase_seld.cli.recipes:run", "Run a recipe: every step that is not up to date."),
@@ -111,30 +110,37 @@ def main() -> None:
 
 @contextmanager
 def told_to_end() -> Iterator[Callable[[], int]]:
-    """Let SIGTERM and SIGHUP end this block as Ctrl-C does; yields a function that says which signal it was.
+    """Let SIGTERM and SIGHUP end this block as Ctrl-C does; yields a function that says which signal came, 0 if none.
+
+    A library may swallow what a signal raises (within an import, a call back), and fail by it later.
 
     Whoever ends a job sends either several times, and to all its processes: after the first they are passed over, so
     that locks and processes are put away in peace. What is ignored from the start (nohup) stays so.
     """
-    came = [int(signal.SIGINT)]
+    came = [0]
     caught = [
         number
         for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM))
         if signal.getsignal(number) is signal.SIG_DFL
     ]
+    asked = signal.getsignal(signal.SIGINT)
 
     def end(number: int, frame: object) -> None:
         came[0] = number
-        for other in caught:
+        for other in caught if number != signal.SIGINT else ():
             signal.signal(other, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     for number in caught:
         signal.signal(number, end)
+    if asked is signal.default_int_handler:
+        signal.signal(signal.SIGINT, end)
     try:
         yield lambda: came[0]
     finally:
-        for number in caught if came[0] == signal.SIGINT else ():
+        if asked is signal.default_int_handler:
+            signal.signal(signal.SIGINT, asked)
+        for number in caught if came[0] in (0, signal.SIGINT) else ():
             signal.signal(number, signal.SIG_DFL)
 
 
@@ -150,10 +156,12 @@ def entry() -> None:
     with told_to_end() as signal_number:
         try:
             _run()
-        except (click.Abort, KeyboardInterrupt):
+        except (click.Abort, KeyboardInterrupt, Exception) as error:
+            if not signal_number() and not isinstance(error, (click.Abort, KeyboardInterrupt)):
+                raise
             with suppress(OSError):  # the terminal may be what went away
                 echo("interrupted: what was finished is kept; the same command goes on from there.", err=True)
-            sys.exit(128 + signal_number())
+            sys.exit(128 + (signal_number() or signal.SIGINT))
 
 
 def _run() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 import stat
 from collections.abc import Callable, Iterable, Sequence
@@ -107,3 +108,12 @@ def refuse_no_weights(path: Path, remedy: str = "Fetch the weights again from th
     if start.startswith(b'{"') and b"error" in start:
         said = start[:80].decode(errors="replace")
         raise SeldError(f"{path} is a server's error message, not weights: {said}", remedy)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether an error says that no space, or no quota, is left (safetensors reports it only as text)."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return type(error).__name__ == "SafetensorError" and any(
+        sign in str(error) for sign in ("os error 28", "os error 122", "os error 27", "No space left")
+    )

@@ -6,7 +6,7 @@ This is the one module that writes under a temporary name and renames.
 from __future__ import annotations
 
 import csv
-import errno
+import glob
 import io
 import json
 import math
@@ -20,7 +20,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from dcase_seld.core.errors import SeldError
+from dcase_seld.core.errors import SeldError, is_disk_full
 
 
 def settle(target: Path) -> Path:
@@ -80,15 +80,6 @@ def replace_folder(target: Path) -> Iterator[Path]:
     _flush(target.parent)
     if old.exists():
         shutil.rmtree(old)
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Return whether an error says that no space, or no quota, is left (safetensors reports it only as text)."""
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return type(error).__name__ == "SafetensorError" and any(
-        sign in str(error) for sign in ("os error 28", "os error 122", "os error 27", "No space left")
-    )
 
 
 def _beside(target: Path, ending: str) -> Path:
@@ -195,6 +186,17 @@ def remove_unfinished(folder: Path) -> None:
             path.unlink()
 
 
+def remove_left_behind(folder: Path, names: Iterable[str]) -> None:
+    """Remove what processes that are no more left unfinished of files of these names in a folder of the user's."""
+    for path in (path for name in names for path in folder.glob(f".{glob.escape(name)}.*{PART}")):
+        try:
+            os.kill(int(path.name.split(".")[-2]), 0)
+        except ProcessLookupError:
+            path.unlink(missing_ok=True)
+        except (OSError, ValueError, OverflowError):  # another user's process, or a file of another kind
+            continue
+
+
 def refuse_inputs(output: Path, inputs: Iterable[Path]) -> None:
     """Refuse to write where something is read from.
 
@@ -213,8 +215,7 @@ def refuse_results(output: Path) -> None:
     Raises:
         SeldError: `output` is, or lies in, a folder of results, by whatever links.
     """
-    real = Path(os.path.realpath(output))  # follows what is there; the rest need not be
-    if RESULTS in (real.name, *(above.name for above in real.parents)):
+    if RESULTS in Path(os.path.realpath(output)).parts:  # follows what is there; the rest need not be
         raise SeldError(f"{output} is among the results of a recipe.", "Write to another place.")
 
 
@@ -254,6 +255,7 @@ class OutputFolder:
         refuse_results(self.folder)
         refuse_folder(self.folder, ours=True)
         self.folder.mkdir(parents=True, exist_ok=True)
+        remove_left_behind(self.folder, self._made)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -269,10 +271,8 @@ class OutputFolder:
         path = self.folder / name
         refuse_inputs(path, self._inputs)
         now = self._mark(name)
-        if self._made.get(name) is None and path.is_symlink() and not self._inside(path):
-            raise SeldError(
-                f"{path} is a link to {path.readlink()}, which is not in {self.folder}.", "Move the link away."
-            )
+        if name not in self._made and path.is_symlink() and not path.resolve().is_relative_to(self.folder.resolve()):
+            raise SeldError(f"{path} is a link to {path.resolve()}, not in {self.folder}.", "Move the link away.")
         if now is not None and not self.overwrite and self._made.get(name, "?") not in (now, ""):
             raise SeldError(
                 f"{path} is there already, and was not written by this command.",
@@ -283,9 +283,6 @@ class OutputFolder:
         with self._list.open("a", encoding="utf-8") as stream:
             stream.write(f"{json.dumps(name)[1:-1]}\t\n")
         return path
-
-    def _inside(self, path: Path) -> bool:
-        return path.resolve().is_relative_to(self.folder.resolve())
 
     def _mark(self, name: str) -> str | None:
         with suppress(OSError):

@@ -17,8 +17,8 @@ from torch import nn
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from dcase_seld.core.config import cache_folder
-from dcase_seld.core.errors import SeldError
-from dcase_seld.core.files import is_disk_full, write_json
+from dcase_seld.core.errors import SeldError, is_disk_full
+from dcase_seld.core.files import write_json
 from dcase_seld.core.work import launcher_rank, say
 from dcase_seld.model.frontend import leave_uncompiled
 

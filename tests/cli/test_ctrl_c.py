@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import dcase_seld
+from dcase_seld.cli import main as entry_point
 from dcase_seld.cli.main import told_to_end
 from dcase_seld.core.work import deaf_to_ctrl_c
 
@@ -58,7 +59,7 @@ def test_what_is_ignored_from_the_start_stays_so():
     try:
         with told_to_end() as which:
             signal.raise_signal(signal.SIGHUP)
-            assert which() == signal.SIGINT
+            assert which() == 0
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGTERM)
             assert which() == signal.SIGTERM
@@ -79,3 +80,25 @@ def test_ctrl_c_while_the_commands_are_imported_ends_in_a_sentence(tmp_path):
         check=False,
     )
     assert (done.returncode, done.stderr) == (130, "interrupted: nothing was begun.\n")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_a_library_makes_of_a_signal_that_it_swallowed_is_no_traceback(number, status, monkeypatch, capsys):
+    """An import that swallows Ctrl-C leaves half a module, and the next use of it fails."""
+
+    def fail(**_):
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt:
+            raise AttributeError("module 'numpy' has no attribute 'matrix'") from None
+
+    monkeypatch.setattr(entry_point, "main", fail)
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        with pytest.raises(SystemExit) as ended:
+            entry_point.entry()
+    finally:
+        for one, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(one, handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    assert ended.value.code == status and capsys.readouterr().err.strip() == SAID

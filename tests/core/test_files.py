@@ -7,6 +7,8 @@ import os
 import resource
 import shutil
 import stat
+import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -16,6 +18,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
 
+from dcase_seld.cli import named_file
 from dcase_seld.cli.main import main
 from dcase_seld.core.errors import SeldError
 from dcase_seld.core.files import (
@@ -289,3 +292,25 @@ def test_a_folder_that_may_not_be_looked_into_is_seen_and_refused_by_its_reader(
         finally:
             os.seteuid(user)
             (root / "locked").chmod(0o755)
+
+
+def test_what_killed_processes_left_unfinished_goes_and_what_others_write_stays(tmp_path):
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    dead = ended.stdout.strip()
+    with OutputFolder(tmp_path / "out") as folder:
+        write_text(folder.file("a.csv"), "old")
+    ours, lives = f".a.csv.{dead}.part", f".a.csv.{os.getppid()}.part"
+    for name in (
+        ours,
+        lives,
+        f".mine.csv.{dead}.part",
+        ".a.csv.x.part",
+        f".a.csv.{10**30}.part",
+        f".r.html.{dead}.part",
+    ):
+        (tmp_path / "out" / name).write_text("half")
+    with OutputFolder(tmp_path / "out"):
+        pass
+    named_file(tmp_path / "out" / "r.html", "<title>", ())
+    left = {path.name for path in (tmp_path / "out").glob(".*.part")}
+    assert left == {lives, f".mine.csv.{dead}.part", ".a.csv.x.part", f".a.csv.{10**30}.part"}
