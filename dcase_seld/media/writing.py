@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -27,6 +28,7 @@ from dcase_seld.media.frames import Image
 
 def open_pyplot() -> Any:
     """Return matplotlib's pyplot for pictures that are written and not shown; a dollar in a name is a dollar."""
+    os.environ["MPLBACKEND"] = "agg"  # what a notebook or a desktop set need not be there, and its import would fail
     import matplotlib
 
     matplotlib.use("Agg")

@@ -30,6 +30,7 @@ MOST_PARAMETERS = 2_000_000_000
 
 Pool = Annotated[int, Field(ge=1, le=1_024)]
 Samples = Annotated[int, Field(ge=1, le=32_768)]
+Hop = Annotated[int, Field(ge=10, le=32_768)]
 Width = Annotated[int, Field(ge=1, le=65_536)]
 
 
@@ -45,8 +46,10 @@ class FrontEndConfig(Config):
         "log_mel, stpacc, intensity_vector",
         min_length=1,
     )
-    sample_rate: int = Field(default=SAMPLE_RATE, description="samples per second of the waveforms", gt=0, le=192_000)
-    hop: Samples = Field(default=150, description="samples between front-end frames; must divide a label frame")
+    sample_rate: int = Field(
+        default=SAMPLE_RATE, description="samples per second of the waveforms", ge=4_000, le=192_000
+    )
+    hop: Hop = Field(default=150, description="samples between front-end frames; must divide a label frame")
     window: Samples = Field(default=512, description="length of the Hann window of the mel channels in samples")
     n_fft: Samples = Field(default=512, description="FFT length of the mel channels in samples")
     mels: int = Field(default=64, description="mel bands, and bins of the stpACC channel", ge=8, le=1_024)
@@ -80,7 +83,7 @@ class BaselineFrontEndConfig(FrontEndConfig):
     features: Annotated[tuple[str, ...], Names(FEATURES)] = Field(
         default=("log_mel",), description="channels", min_length=1
     )
-    hop: Samples = Field(default=480, description="samples between front-end frames; must divide a label frame")
+    hop: Hop = Field(default=480, description="samples between front-end frames; must divide a label frame")
     window: Samples = Field(default=960, description="length of the Hann window of the mel channels in samples")
     n_fft: Samples = Field(default=1024, description="FFT length of the mel channels in samples")
     range_db: float | None = Field(

@@ -131,7 +131,7 @@ def read_weights(folder: Path, about: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the tensors in a folder's model.safetensors by name; `about` is what `read_facts` returned.
 
     Raises:
-        SeldError: the file is missing or damaged.
+        SeldError: the file is missing or damaged, or holds what is no number.
     """
     path = folder / WEIGHTS_FILE
     refuse_no_weights(path, "Give the folder of a trained model.")
@@ -139,6 +139,13 @@ def read_weights(folder: Path, about: Mapping[str, Any]) -> dict[str, Tensor]:
         tensors = load_file(path)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
         raise SeldError(f"{path} is damaged: {first_line(error)}.", "Give the folder of a trained model.") from error
+    # A network of these hears nothing, without a word.
+    ill = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if ill:
+        raise SeldError(
+            f"{path} holds weights that are no finite numbers (NaN or infinite), in {listing(ill)}.",
+            "Take an earlier checkpoint of this training, or train again with a smaller lr.",
+        )
     names = old_formats.weight_names(list(tensors), about)
     return {names[name]: tensor for name, tensor in tensors.items()}
 

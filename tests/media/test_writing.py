@@ -1,5 +1,7 @@
+import os
 import resource
 import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -81,3 +83,10 @@ def test_ctrl_c_while_sound_is_written_is_not_lost(write, tmp_path, monkeypatch)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert not swallowed
+
+
+def test_pictures_are_drawn_whatever_a_notebook_chose_to_draw_with():
+    code = "from dcase_seld.media.writing import open_pyplot; print(open_pyplot().get_backend())"
+    chosen = {**os.environ, "MPLBACKEND": "nowhere"}
+    done = subprocess.run([sys.executable, "-c", code], env=chosen, capture_output=True, text=True)
+    assert done.stdout.strip().lower() == "agg", done.stderr

@@ -154,8 +154,21 @@ def test_other_classes_are_an_error(tmp_path):
         {"frontend": {"mels": 2**40}},
         {"encoder": {"layers": 64, "d_model": 8192, "feed_forward": 65_536}},
         {"kind": "crnn", "gru_units": 10**9},
+        {"frontend": {"hop": 1}},
+        {"frontend": {"sample_rate": 1}},
     ],
 )
 def test_sizes_that_no_machine_holds_are_refused_before_anything_is_built(config):
     with pytest.raises(SeldError):
         build_model(parse_model_config(config), TASK)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+    """A network of them hears nothing, without a word."""
+    model = build_model(small_network(), TASK)
+    next(model.head.parameters()).data.view(-1)[0] = value
+    save_model(model, tmp_path)
+    with pytest.raises(SeldError, match="no finite numbers") as told:
+        load_model(tmp_path)
+    assert "head." in str(told.value)
