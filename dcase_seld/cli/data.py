@@ -17,6 +17,9 @@ FILE = click.Path(dir_okay=False, path_type=Path)
 
 EXISTING = click.Path(exists=True, path_type=Path)
 
+LONGEST_S = 1_000_000
+"""Seconds of a clip."""
+
 taxonomy_option = click.option(
     "--taxonomy",
     type=EXISTING,
@@ -105,6 +108,8 @@ def check(
 
     try:
         length: Any = "official" if seconds is None else None if seconds == "any" else float(seconds)
+        if isinstance(length, float) and not 0 < length <= LONGEST_S:
+            raise ValueError
     except ValueError:
         raise click.BadParameter(f"{seconds!r} is neither a number nor 'any'.", param_hint="--seconds") from None
     wanted = Wanted(_taxonomy(taxonomy, folder), length, look_into_videos=not no_video)
@@ -154,7 +159,9 @@ def stats(folder: Path, picture: Path | None, json_file: Path | None, split: str
 @click.option("--source", type=EXISTING, required=True, help="Folder with foa_dev, metadata_dev and video_dev.")
 @click.option("--out", type=FOLDER, required=True, callback=own_place, help="Folder for the corpus.")
 @click.option("--clips", type=EXISTING, help="CSV with recording,angle_deg,start_frame: exactly these clips.")
-@click.option("--count", type=click.IntRange(min=1), help="Random clips; default: as densely as the official set.")
+@click.option(
+    "--count", type=click.IntRange(1, 1_000_000), help="Random clips; default: as densely as the official set."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which random clips.")
 @click.option("--no-video", is_flag=True, help="Sound and labels only.")
 @workers_option

@@ -86,7 +86,7 @@ def check(names: tuple[str, ...]) -> None:
 @click.argument("kind", type=click.Choice(["clap", "owlvit"]))
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), callback=own_place)
 @click.option("--tiny/--full", default=True, help="A tiny network (default), or one of the real size.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the weights.")
+@click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True, help="Seed of the weights.")
 def make_random(kind: str, folder: Path, tiny: bool, seed: int) -> None:
     """Write a model with RANDOM weights to FOLDER, for trying the pipeline without a download.
 
@@ -105,8 +105,8 @@ def make_random(kind: str, folder: Path, tiny: bool, seed: int) -> None:
 @click.option("--step", "wanted", multiple=True, shell_complete=complete_step,
               help="Only this train step of the recipe (may be repeated).")  # fmt: skip
 @set_option
-@click.option("--batch", type=click.IntRange(1), help="Clips of the training step.  [default: the step's batch_size, "
-              "or 8]")  # fmt: skip
+@click.option("--batch", type=click.IntRange(1, 65_536), help="Clips of the training step.  [default: the "
+              "step's batch_size, or 8]")  # fmt: skip
 @click.option("--depth", type=click.IntRange(1, 8), default=3, show_default=True, help="Levels of modules to list.")
 @click.option("--video-frames", type=click.IntRange(1), default=5, show_default=True,
               help="Video frames of a 5-s clip.")  # fmt: skip

@@ -75,9 +75,14 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str | None) -> t
     if value is None:
         return None
     try:
-        return tuple(float(item) for item in value.split(","))
+        numbers = tuple(float(item) for item in value.split(","))
+        if not (all(0 <= number <= 1e6 for number in numbers) and any(numbers)):
+            raise ValueError
+        return numbers
     except ValueError:
-        raise click.BadParameter(f"{value!r} is no list of numbers such as 1,1,0.5") from None
+        raise click.BadParameter(
+            f"{value!r} is no list of shares such as 1,1,0.5: from 0 to 1,000,000, not all of them 0"
+        ) from None
 
 
 @click.command()

@@ -116,7 +116,7 @@ def show(
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, readable=False))
 @click.option("--mode", type=click.Choice(["accurate", "fast"]), default="accurate", show_default=True,
               help="accurate finds smaller people, and takes about six times as long.")  # fmt: skip
-@click.option("--fps", type=Number(min=0, min_open=True), default=2.0, show_default=True, help="Of videos.")
+@click.option("--fps", type=Number(0, 1_000, min_open=True), default=2.0, show_default=True, help="Of videos.")
 @click.option("--model", default="pose", show_default=True, help="pose, pose-lite, pose-heavy, or a model's folder.")
 @click.option("--json", "target", type=click.Path(path_type=Path), help="Also write all keypoints to this file; -: "
               "print them as JSON.")  # fmt: skip

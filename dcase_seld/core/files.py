@@ -83,7 +83,8 @@ def replace_folder(target: Path) -> Iterator[Path]:
 
 
 def _beside(target: Path, ending: str) -> Path:
-    return target.with_name(f".{target.name}.{ending}")
+    here = target if target.name else target.absolute()  # "." has no name
+    return here.parent / f".{here.name}.{ending}"
 
 
 def _flush(path: Path) -> None:

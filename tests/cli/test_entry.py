@@ -9,8 +9,10 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from dcase_seld.cli import main, score
+from dcase_seld.core.errors import SeldError
 
 RECIPE = "steps:\n  scenes: {stage: simulate, clips: {train: 2, test: 0}, rooms: {train: 1, test: 1}}\n"
 
@@ -102,3 +104,24 @@ def test_a_folder_that_was_removed_below_the_feet_is_told_so(tmp_path):
     line = 'cd "$1" && rmdir "$1" && exec "$0" -m dcase_seld --help'
     done = subprocess.run(["sh", "-c", line, sys.executable, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("error: The current folder cannot be used"), done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["data", "check", ".", "--seconds", "nan"],
+        ["data", "check", ".", "--seconds", "9" * 400],
+        ["data", "convert", "--source", ".", "--out", "o", "--count", "9" * 9],
+        ["ensemble", "default", "--out", "o", "--weights", "0"],
+        ["ensemble", "default", "--out", "o", "--weights", "1e308"],
+        ["models", "make-random", "clap", "o", "--seed", "9" * 30],
+        ["model-summary", "quickstart", "--batch", "9" * 12],
+        ["people", "x.png", "--fps", "1e300"],
+        ["ensemble", "", "--out", "o"],
+    ],
+)
+def test_numbers_that_no_machine_holds_and_empty_names_are_refused(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main.main, words)
+    assert done.exit_code and isinstance(done.exception, (SystemExit, SeldError)), done.exception
+    assert not list(tmp_path.iterdir())
