@@ -130,15 +130,13 @@ def ensemble(
     from dcase_seld.core.config import find_network, parse_config
     from dcase_seld.core.files import refuse_folder
     from dcase_seld.infer.devices import single_device
-    from dcase_seld.infer.ensemble import make_ensemble
+    from dcase_seld.infer.ensemble import is_unfinished, make_ensemble
     from dcase_seld.infer.settings import EnsembleConfig
     from dcase_seld.stages.data import store_of
 
     if data is None:
         options |= {"select": "all", "thresholds": "none"}
-    refuse_folder(
-        out, (out / ".store").exists() and not (out / "ensemble.json").exists(), "an ensemble, or other files"
-    )
+    refuse_folder(out, is_unfinished(out), "an ensemble, or other files")
     config = parse_config(EnsembleConfig, options, "The command")
     out.mkdir(parents=True, exist_ok=True)
     try:

@@ -41,7 +41,7 @@ class Limits:
     @property
     def most_bytes(self) -> int:
         """Size in bytes above which a file cannot be one clip's events and is not read."""
-        return 64 * 2**20 if self.frames is None else max(2**20, 20_000 * self.frames)
+        return 32 * 2**20 if self.frames is None else max(2**20, 20_000 * self.frames)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -160,6 +161,12 @@ def _collect(config: EnsembleConfig, members: Sequence[Path], out: Path) -> list
             save_model(average_weights(parts, config.weights if config.soup == "all" else None), folder, facts)
         folders.append(folder)
     return folders
+
+
+def is_unfinished(out: Path) -> bool:
+    """Return whether a folder holds nothing but what a command that was killed left of an ensemble."""
+    made = re.compile(rf"\.store(/.*)?|members(/\d\d(/\.?({WEIGHTS_FILE}|{FACTS_FILE})[^/]*)?)?", re.DOTALL)
+    return all(made.fullmatch(path.relative_to(out).as_posix()) for path in out.rglob("*"))
 
 
 def _link(source: Path, target: Path) -> None:

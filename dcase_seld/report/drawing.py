@@ -78,10 +78,14 @@ def scale_of(height: int, width: int) -> float:
 
 
 def rows_at(events: Events | None, time_s: float) -> list[int]:
-    """Return the rows of events that sound at a time."""
+    """Return the rows of events that sound at a time, as many as a picture can hold."""
     if events is None:
         return []
-    return np.flatnonzero(events.frame == int(time_s * LABEL_RATE)).tolist()
+    return np.flatnonzero(events.frame == int(time_s * LABEL_RATE))[:MOST_DRAWN].tolist()
+
+
+MOST_DRAWN = 100
+"""Events of one side that are drawn at a time; only a broken table has more."""
 
 
 def draw_frame(image: Image, scene: Scene, time_s: float) -> Image:

@@ -16,7 +16,7 @@ from dcase_seld.core.events import COLUMNS, Events, stack
 from dcase_seld.core.geometry import GEOMETRIES
 from dcase_seld.core.task import DOA_THRESHOLD_DEG, RELATIVE_DISTANCE_THRESHOLD
 from dcase_seld.report.run import Run
-from dcase_seld.scoring.counts import Counts, match
+from dcase_seld.scoring.counts import Counts, match, refuse_crowd
 from dcase_seld.scoring.official import Scores
 
 Indices = npt.NDArray[np.int64]
@@ -95,6 +95,7 @@ def _match(
     start_a, count_a, start_b, count_b = start_a[in_a], count_a[in_a], start_b[in_b], count_b[in_b]
     found_a, found_b = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for rows, columns in sorted(set(zip(count_a.tolist(), count_b.tolist(), strict=True))):
+        refuse_crowd(rows, columns)
         here = (count_a == rows) & (count_b == columns)
         members_a = order_a[start_a[here][:, None] + np.arange(rows)]
         members_b = order_b[start_b[here][:, None] + np.arange(columns)]

@@ -28,6 +28,19 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
 
+MOST_TOGETHER = 400
+"""Most sources on a side that are matched with each other: time and memory grow with their square and cube."""
+
+
+def refuse_crowd(rows: int, columns: int) -> None:
+    """Refuse to match so many annotated and predicted sources of one frame, which only a broken table has."""
+    if max(rows, columns) > MOST_TOGETHER:
+        raise SeldError(
+            f"A frame has {rows:,} annotated and {columns:,} predicted sources; {MOST_TOGETHER} are matched at most.",
+            "`dcase-seld data stats` on each folder says which has too many at a time; mend its tables.",
+        )
+
+
 def match(cost: Floats) -> tuple[Indices, Indices]:
     """Return the row and the column of every pair of the cheapest matching, each (G, min(R, P)).
 
@@ -305,6 +318,7 @@ def pair_rows(
     parts = [(truth_start[single], guess_start[single], single)]
     several = np.flatnonzero((n_truth > 1) | (n_guess > 1))
     for rows, columns in np.unique(np.stack([n_truth[several], n_guess[several]], axis=1), axis=0).tolist():
+        refuse_crowd(rows, columns)
         group = several[(n_truth[several] == rows) & (n_guess[several] == columns)]
         truth = references.rows[truth_start[group][:, None] + np.arange(rows)]
         guess = predictions.rows[guess_start[group][:, None] + np.arange(columns)]

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from dcase_seld.cli.main import main
 from dcase_seld.cli.score import score
 from dcase_seld.core.csv_rows import HEADER
+from dcase_seld.core.errors import SeldError
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "scores"
 KEYS = [
@@ -209,3 +211,16 @@ def test_nothing_heavy_is_imported(case):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_frame_with_thousands_of_sources_takes_neither_memory_nor_pages(tmp_path):
+    """The official rule keeps ten of a class; whoever matches all of a frame refuses."""
+    rows = "".join(f"0,1,{number},{number % 90},{100 + number % 300},1\n" for number in range(20_000))
+    (tmp_path / "csv").mkdir()
+    (tmp_path / "csv" / "a.csv").write_text("frame,class,source,azimuth,distance,onscreen\n" + rows)
+    folder, run = str(tmp_path / "csv"), CliRunner().invoke
+    assert run(main, ["score", "--pred", folder, "--ref", folder]).exit_code == 0
+    told = run(main, ["data", "stats", folder])
+    assert told.exit_code == 0 and len(told.output) < 5_000
+    with pytest.raises(SeldError, match="20,000 annotated and 20,000 predicted sources; 400 are matched"):
+        run(main, ["report", folder, "--ref", folder, "--out", str(tmp_path / "r.html")], catch_exceptions=False)

@@ -230,7 +230,7 @@ def test_links_rest_and_splits(make, audio):
     assert facts["splits"] == {"test": 1, "val": 1, "train": 1} and rows_of(corpus, "kitchen") == []
     assert (corpus / "splits.csv").read_text() == "name,split\nhall,test\nkitchen,val\nstreet,train\n"
     assert check_corpus(corpus, Wanted(seconds="official")).ok
-    with pytest.raises(SeldError, match="files that this work did not make"):
+    with pytest.raises(SeldError, match="holds an earlier import, or other files"):
         make(text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -202,6 +203,21 @@ def test_the_command_makes_an_ensemble_and_refuses_test_clips(store: Path, tmp_p
         CliRunner().invoke(
             ensemble, [*members, "--weights", "1,1,1", "--out", str(tmp_path / "g")], catch_exceptions=False
         )
+
+
+def test_what_a_killed_command_left_of_an_ensemble_is_made_anew_and_nothing_else(tmp_path: Path) -> None:
+    member, out = str(network(tmp_path / "0", 0)), tmp_path / "e"
+    ask = [member, "--device", "cpu", "--quiet", "--out", str(out)]
+    assert CliRunner().invoke(ensemble, ask, catch_exceptions=False).exit_code == 0
+    (out / "ensemble.json").unlink()  # it is written last
+    assert CliRunner().invoke(ensemble, ask, catch_exceptions=False).exit_code == 0
+    for name in ("ensemble.json", "members/photo.jpg", "members/00/notes.txt", "mine/members"):
+        shutil.rmtree(out, ignore_errors=True)
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("mine")
+        with pytest.raises(SeldError, match="an ensemble, or other files"):
+            CliRunner().invoke(ensemble, ask, catch_exceptions=False)
+        assert (out / name).read_text() == "mine"
 
 
 def test_distances_that_are_too_far_on_the_whole_are_brought_nearer(store: Path) -> None:
