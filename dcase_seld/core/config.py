@@ -1,8 +1,9 @@
-"""The base of every configuration class: no unknown keys, every error at once, a "did you mean" for a mistyped key."""
+"""The base of every configuration class (no unknown keys, every error at once, near names), and where networks lie."""
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -276,6 +277,35 @@ def networks_of_run(place: str | Path) -> str:
     found = [str(follow(step)) if step.is_file() else str(step) for step in steps]
     found = [step for step in found if any((Path(step) / name).is_file() for name in holding)]
     return f"Networks of {run}: {', '.join(found)}." if found else ""
+
+
+def refuse_no_weights(path: Path, remedy: str = "Fetch the weights again from their publisher.") -> None:
+    """Look at the head of a file that should hold weights: say what it is where it is something else.
+
+    Raises:
+        SeldError: it is missing, empty, no regular file, a Git LFS pointer, a web page or another text.
+    """
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise SeldError(f"{path} is no regular file; weights are expected.", remedy)
+        with path.open("rb") as stream:
+            head = stream.read(1024)
+    except OSError as error:
+        raise SeldError(f"{path} cannot be read: {error.strerror}.", remedy) from error
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not head:
+        raise SeldError(f"{path} is empty: a download broke off, or a disk was full.", remedy)
+    if start.startswith(b"version https://git-lfs"):
+        raise SeldError(
+            f"{path} is a Git LFS pointer, not weights: the repository was cloned without its large files.",
+            "Run `git lfs pull` there, or download the file itself.",
+        )
+    if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<body")):
+        raise SeldError(f"{path} is a web page (HTML), not weights: a link to a page was saved.", remedy)
+    if start.startswith(b'{"') and b"error" in start:
+        said = start[:80].decode(errors="replace")
+        raise SeldError(f"{path} is a server's error message, not weights: {said}", remedy)
 
 
 def cache_folder() -> Path:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from dcase_seld import __version__
 from dcase_seld.core import old_formats
-from dcase_seld.core.config import names_in, networks_of_run
-from dcase_seld.core.errors import SeldError, first_line, listing, refuse_no_weights
+from dcase_seld.core.config import names_in, networks_of_run, refuse_no_weights
+from dcase_seld.core.errors import SeldError, first_line, listing
 from dcase_seld.core.files import whole, whole_file, write_json
 from dcase_seld.core.reading import Facts, read_json
 from dcase_seld.core.registry import loaded_plugins, used_plugins

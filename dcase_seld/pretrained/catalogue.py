@@ -20,7 +20,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dcase_seld.core.config import cache_folder as cache_folder
-from dcase_seld.core.errors import SeldError, listing, refuse_no_weights
+from dcase_seld.core.config import refuse_no_weights
+from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.reading import read_json
 
 PACKAGE = "package "

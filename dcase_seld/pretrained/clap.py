@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dcase_seld.core.errors import SeldError, first_line, listing, refuse_no_weights
+from dcase_seld.core.config import refuse_no_weights
+from dcase_seld.core.errors import SeldError, first_line, listing
 from dcase_seld.core.reading import read_json
 from dcase_seld.pretrained.catalogue import find_model, has_random_weights
 from dcase_seld.pretrained.encoder import ClapTokensConfig, Gives, cut_windows, fingerprint_weights, pad_window

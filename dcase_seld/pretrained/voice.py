@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dcase_seld.core.errors import SeldError, first_line, refuse_no_weights
+from dcase_seld.core.config import refuse_no_weights
+from dcase_seld.core.errors import SeldError, first_line
 from dcase_seld.pretrained.catalogue import find_model, has_random_weights, known_model, require_package
 from dcase_seld.pretrained.encoder import Gives, VoiceTokensConfig, fingerprint_weights
 from dcase_seld.pretrained.transformers_models import ready_torchaudio

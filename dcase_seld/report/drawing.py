@@ -81,7 +81,8 @@ def rows_at(events: Events | None, time_s: float) -> list[int]:
     """Return the rows of events that sound at a time, as many as a picture can hold."""
     if events is None:
         return []
-    return np.flatnonzero(events.frame == int(time_s * LABEL_RATE))[:MOST_DRAWN].tolist()
+    rows: list[int] = np.flatnonzero(events.frame == int(time_s * LABEL_RATE)).tolist()
+    return rows[:MOST_DRAWN]
 
 
 MOST_DRAWN = 100

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from dcase_seld.core.classes import load_taxonomy
-from dcase_seld.core.errors import SeldError, refuse_no_weights
+from dcase_seld.core.config import refuse_no_weights
+from dcase_seld.core.errors import SeldError
 from dcase_seld.core.reading import Facts, parse_yaml, read_arrays, read_json, read_text
 from dcase_seld.core.task import load_task
 from dcase_seld.recipe.load import load_recipe
