@@ -156,7 +156,7 @@ def entry() -> None:
     with told_to_end() as signal_number:
         try:
             _run()
-        except (click.Abort, KeyboardInterrupt, Exception) as error:
+        except (KeyboardInterrupt, Exception) as error:
             if not signal_number() and not isinstance(error, (click.Abort, KeyboardInterrupt)):
                 raise
             with suppress(OSError):  # the terminal may be what went away

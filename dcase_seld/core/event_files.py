@@ -7,7 +7,7 @@ the same rows are `Events` in degrees (folded to the front) and metres.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -159,8 +159,10 @@ def events_of_rows(rows: Rows, clips: Sequence[str], counts: Sequence[int] | np.
     )
 
 
-def mistake_error(path: str, mistake: Mistake, others: Sequence[str] = ()) -> SeldError:
-    """Return the error that names a file, a line and what is wrong there, and other files with mistakes."""
+def mistake_error(mistakes: Mapping[str, Mistake]) -> SeldError:
+    """Return the error that names the first file (path → mistake), the line and what is wrong there, and the others."""
+    path, *others = mistakes
+    mistake = mistakes[path]
     more = f" ({len(others)} more file(s) have mistakes: {listing(map(os.path.basename, others))}.)" if others else ""
     return SeldError(f"{path}, line {mistake.line}: {mistake.problem}.{more}", mistake.remedy)
 
@@ -169,12 +171,12 @@ def read_files(files: Sequence[tuple[str, str]], limits: Limits, later: Sequence
     """Return the events of (clip name, path); after a mistake, `later` files with one are named too."""
     rows, counts, mistakes = parse_files([file_content(path, limits) for _, path in files], limits)
     if mistakes:
-        first, *others = (files[index][1] for index in sorted(mistakes))
+        wrong = {files[index][1]: mistakes[index] for index in sorted(mistakes)}
         for start in range(0, len(later), BATCH_CLIPS):
             batch = later[start : start + BATCH_CLIPS]
             found = parse_files([file_content(path, limits) for _, path in batch], limits)[2]
-            others += [batch[index][1] for index in sorted(found)]
-        raise mistake_error(first, mistakes[min(mistakes)], others)
+            wrong |= {batch[index][1]: found[index] for index in sorted(found)}
+        raise mistake_error(wrong)
     return events_of_rows(rows, [name for name, _ in files], counts)
 
 
@@ -187,7 +189,7 @@ def file_content(path: str, limits: Limits) -> bytes:
             if len(data) == 65_536:
                 size = os.fstat(handle).st_size
                 if size > limits.most_bytes:
-                    raise mistake_error(path, oversized(size, limits))
+                    raise mistake_error({path: oversized(size, limits)})
                 while more := os.read(handle, 2**20):
                     data += more
             return data

@@ -168,13 +168,13 @@ def _quartiles(values: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -
     return found
 
 
-MOST_TOGETHER = 40
+MOST_COUNTED = 40
 """Sources at a time that are counted apart: no room has more, a broken table may."""
 
 
 def _how_many(cells: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return how many cells hold 1, 2, … rows; the last of MOST_TOGETHER counts those with more too."""
-    return np.bincount(np.unique(cells, return_counts=True)[1].clip(max=MOST_TOGETHER))[1:].astype(np.int64)
+    """Return how many cells hold 1, 2, … rows; the last of MOST_COUNTED counts those with more too."""
+    return np.bincount(np.unique(cells, return_counts=True)[1].clip(max=MOST_COUNTED))[1:].astype(np.int64)
 
 
 def _histogram(

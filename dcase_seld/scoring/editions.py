@@ -108,8 +108,7 @@ def read_sources(
         parts.append(_places(rows, one))
         counts.append(len(rows))
     if mistakes:
-        bad, *others = mistakes
-        raise mistake_error(bad, mistakes[bad], others)
+        raise mistake_error(mistakes)
     table = np.concatenate(parts)
     notes = []
     median = float(np.nanmedian(table[:, 7])) if np.isfinite(table[:, 7]).any() else 0.0

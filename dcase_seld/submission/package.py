@@ -193,13 +193,12 @@ def _batches(entry: Entry, layout: Layout) -> Iterator[list[tuple[str, bytes]]]:
         if layout.rows == "sphere":
             for (_, path), data in zip(part, contents, strict=True):
                 for mistake in sphere_mistakes(data, limits):
-                    raise mistake_error(path, mistake)
+                    raise mistake_error({path: mistake})
             yield [(name, data.replace(b"\r\n", b"\n")) for (name, _), data in zip(part, contents, strict=True)]
             continue
         rows, counts, mistakes = parse_files(contents, limits)
         if mistakes:
-            bad, *others = (part[index][1] for index in sorted(mistakes))
-            raise mistake_error(bad, mistakes[min(mistakes)], others)
+            raise mistake_error({part[index][1]: mistakes[index] for index in sorted(mistakes)})
         final = rows.copy()
         final[:, 3] = fold(rows[:, 3])
         if entry.track == "a":
