@@ -189,6 +189,8 @@ def remove_unfinished(folder: Path) -> None:
 
 def remove_left_behind(folder: Path, names: Iterable[str]) -> None:
     """Remove what processes that are no more left unfinished of files of these names in a folder of the user's."""
+    if os.name != "posix":  # signal 0 is Ctrl-C on Windows
+        return
     for path in (path for name in names for path in folder.glob(f".{glob.escape(name)}.*{PART}")):
         try:
             os.kill(int(path.name.split(".")[-2]), 0)
