@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 
 from dcase_seld.core.errors import SeldError, listing
-from dcase_seld.core.geometry import GEOMETRIES
 from dcase_seld.core.task import Task
 from dcase_seld.model.types import SeldTarget, Tokens
 from dcase_seld.store.store import Store, TargetTable
@@ -145,12 +144,7 @@ class StoreSource:
     def target(self, rows: Ints) -> SeldTarget:
         """Return what networks should say about windows."""
         clip, start = self.windows[rows].T
-        count, source = self.targets.encode(clip, self.window_frames, start)
-        axes = GEOMETRIES[self.task.geometry].dimensions
-        placed = torch.from_numpy(source)
-        parts = (placed[..., :axes], placed[..., axes], placed[..., axes + 1])
-        # Cut out of one array they would travel to a GPU by way of a copy that is not page-locked, and wait for it.
-        return SeldTarget(torch.from_numpy(count), *(part.contiguous() for part in parts))
+        return SeldTarget(*map(torch.from_numpy, self.targets.encode(clip, self.window_frames, start)))
 
     @property
     def targets(self) -> TargetTable:

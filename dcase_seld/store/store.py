@@ -293,23 +293,23 @@ class TargetTable:
         elevation = None if events.elevation_deg is None else events.elevation_deg[order]
         direction = geometry.to_vector(events.azimuth_deg[order], elevation)
         self._frame, self._class, self._track = frame, sound, track
-        self._source = np.column_stack([direction, events.distance_m[order], events.onscreen[order]]).astype(np.float32)
+        fields = direction, events.distance_m[order], events.onscreen[order]
+        self._fields = [np.asarray(field, np.float32) for field in fields]
         self._bounds = np.searchsorted(clip, np.arange(len(events.clips) + 1))
 
     def encode(
         self, clips: npt.NDArray[np.integer[Any]], frames: int = CLIP_FRAMES, start_frames: Ints | None = None
-    ) -> tuple[Ints, Float32]:
-        """Return (count (B, T, C) int64, source (B, T, C, N, D + 2) float32) of clips (B,), which may repeat.
-
-        A source is its direction, its distance in metres and whether it is on screen.
+    ) -> tuple[Ints, Float32, Float32, Float32]:
+        """Return count (B, T, C) int64, direction (B, T, C, N, D), metres and on screen (B, T, C, N) float32 of clips.
 
         Args:
-            clips: indices into the events' clips.
+            clips: (B,) indices into the events' clips, which may repeat.
             frames: label frames T of the target.
             start_frames: (B,) label frame of each clip at which its target begins; None: 0.
         """
         count = np.zeros((len(clips), frames, self.n_classes), np.int64)
-        source = np.zeros((*count.shape, self.tracks, self._source.shape[1]), np.float32)
+        # Each lies by itself: what is cut out of one array travels to a GPU by way of a copy that is not page-locked.
+        made = [np.zeros((*count.shape, self.tracks, *field.shape[1:]), np.float32) for field in self._fields]
         first, stop = self._bounds[clips], self._bounds[np.asarray(clips) + 1]
         counts = stop - first
         item = np.repeat(np.arange(len(clips)), counts)
@@ -320,10 +320,12 @@ class TargetTable:
         inside = (frame >= 0) & (frame < frames)
         item, frame, rows = item[inside], frame[inside], rows[inside]
         sound, track = self._class[rows], self._track[rows]
-        source[item, frame, sound, track] = self._source[rows]
+        for whole, field in zip(made, self._fields, strict=True):
+            whole[item, frame, sound, track] = field[rows]
         # Tracks are filled from 0 without gaps, so the highest track written says how many sources there are.
         np.maximum.at(count, (item, frame, sound), track + 1)
-        return count, source
+        direction, distance, onscreen = made
+        return count, direction, distance, onscreen
 
 
 def _rank_within_cell(clip: Ints, frame: Ints, sound: Ints, n_classes: int) -> Ints:

@@ -278,9 +278,10 @@ def mask_stripes(features: Tensor, config: AugmentConfig, per_label: int, genera
     Source: D. S. Park et al., SpecAugment: a simple data augmentation method for automatic speech recognition, 2019.
     """
     size, _, steps, bands = features.shape
-    time = _stripes(size, config.time_masks, steps, min(steps, config.time_mask_frames * per_label), generator)
-    band = _stripes(size, config.band_masks, bands, max(1, round(config.band_mask_share * bands)), generator)
-    return _there(time, features)[:, :, None] | _there(band, features)[:, None, :]
+    longest, widest = min(steps, config.time_mask_frames * per_label), max(1, round(config.band_mask_share * bands))
+    time = _stripes(size, config.time_masks, steps, longest, generator, features.device)
+    band = _stripes(size, config.band_masks, bands, widest, generator, features.device)
+    return time[:, :, None] | band[:, None, :]
 
 
 def mask_levels(features: Tensor, hidden: Tensor, frontend: FrontEnd, which: Tensor | None = None) -> Tensor:
@@ -316,13 +317,15 @@ def shift_levels(features: Tensor, level_db: Tensor, frontend: FrontEnd) -> Tens
     return out
 
 
-def _stripes(size: int, count: int, length: int, widest: int, generator: torch.Generator) -> Tensor:
-    """Return (B, length) bool, True inside `count` random stripes of at most `widest`."""
+def _stripes(
+    size: int, count: int, length: int, widest: int, generator: torch.Generator, device: torch.device
+) -> Tensor:
+    """Return (B, length) bool on the device, True inside `count` random stripes of at most `widest`."""
     width = 1 + (torch.rand(size, count, generator=generator) * widest).long().clamp(max=widest - 1)
     start = (torch.rand(size, count, generator=generator) * (length - width + 1)).long()
-    place = torch.arange(length)
-    inside = (place >= start[..., None]) & (place < (start + width)[..., None])
-    return inside.any(1)
+    first, stop = torch.stack((start, start + width)).to(device, non_blocking=True)[..., None]
+    place = torch.arange(length, device=device)
+    return ((place >= first) & (place < stop)).any(1)
 
 
 def _replaced(which: Tensor, plain: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:

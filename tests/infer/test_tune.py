@@ -65,15 +65,16 @@ def members_of(store: Store, outputs: list[SeldOutput]) -> MemberOutputs:
 
 def answer(store: Store, true: tuple[float, float], false: tuple[float, float], turn_deg: float = 0.0) -> SeldOutput:
     """Return an output that is right but for its activities: `true` per class where it sounds, else `false`."""
-    number, source = (torch.from_numpy(a) for a in TargetTable(store.events, store.task).encode(store.indices("val")))
+    encoded = TargetTable(store.events, store.task).encode(store.indices("val"))
+    number, direction, distance, onscreen = map(torch.from_numpy, encoded)
     sounding = torch.arange(3) < number[..., None]
-    angle = torch.atan2(source[..., 1], source[..., 0]) + np.radians(turn_deg)
+    angle = torch.atan2(direction[..., 1], direction[..., 0]) + np.radians(turn_deg)
     length = torch.where(sounding, torch.tensor(true)[:, None], 0.0)
     # The first track is a false alarm where nothing sounds.
     length[..., 0] = torch.where(number == 0, torch.tensor(false), length[..., 0])
     unit = torch.stack([torch.cos(angle), torch.sin(angle)], -1)
-    screen = torch.where(source[..., 3] > 0, -1.0, -3.0)
-    return SeldOutput(unit * length[..., None], source[..., 2], screen)
+    screen = torch.where(onscreen > 0, -1.0, -3.0)
+    return SeldOutput(unit * length[..., None], distance, screen)
 
 
 def test_thresholds_lie_between_false_alarms_and_sounds_of_each_class(store: Path) -> None:

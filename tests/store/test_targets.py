@@ -25,6 +25,12 @@ def made_of(events, classes=13):
     return TargetTable(events, Task(classes=Taxonomy("made", names, names)))
 
 
+def encoded(made, *given):
+    """Return (count, source (…, N, D + 2)): direction, distance and on screen side by side."""
+    count, direction, *others = made.encode(*given)
+    return count, np.concatenate([direction, *(field[..., None] for field in others)], -1)
+
+
 def golden_events():
     rows = np.loadtxt(GOLDEN / "adpit_labels.csv", delimiter=",", skiprows=1)
     first = np.column_stack([np.zeros(len(rows)), rows[:, :4], rows[:, 4] / 100.0, rows[:, 5]])
@@ -46,7 +52,7 @@ def dummy_tracks(number, source):
 
 
 def test_equal_to_the_official_encoding():
-    number, source = made_of(golden_events()).encode(np.array([0, 1]), 50)
+    number, source = encoded(made_of(golden_events()), np.array([0, 1]), 50)
     with np.load(GOLDEN / "adpit_target.npz") as archive:
         expected = archive["target"]
     assert np.abs(dummy_tracks(number, source) - expected).max() < 1e-6
@@ -56,7 +62,7 @@ def test_equal_to_the_official_encoding():
 def test_first_three_in_file_order_count_and_the_rest_is_reported():
     rows = [(0, 4, 1, source, 10 * source, 1 + source, 0) for source in (7, 2, 5, 1, 3)]
     made = made_of(table(rows), 2)
-    number, source = made.encode(np.array([0]), 6)
+    number, source = encoded(made, np.array([0]), 6)
     assert number[0, 4, 1] == 3 and number.sum() == 3
     assert made.dropped == 2
     assert source[0, 4, 1, :, 2].tolist() == [8.0, 3.0, 6.0]
@@ -65,21 +71,21 @@ def test_first_three_in_file_order_count_and_the_rest_is_reported():
 def test_clips_may_repeat_and_come_in_any_order():
     events = golden_events()
     made = made_of(events)
-    number, source = made.encode(np.array([1, 0, 1]))
+    number, source = encoded(made, np.array([1, 0, 1]))
     for item, clip in enumerate((1, 0, 1)):
-        one_number, one_source = made.encode(np.array([clip]))
+        one_number, one_source = encoded(made, np.array([clip]))
         assert np.array_equal(number[item], one_number[0]) and np.array_equal(source[item], one_source[0])
 
 
 def test_windows_of_longer_clips():
     events = table([(0, frame, 0, 0, 30, 2, 1) for frame in range(90, 110)])
-    number, _ = made_of(events, 1).encode(np.array([0, 0, 0]), 50, np.array([0, 50, 100]))
+    number, _ = encoded(made_of(events, 1), np.array([0, 0, 0]), 50, np.array([0, 50, 100]))
     assert number[:, :, 0].sum(axis=1).tolist() == [0, 10, 10]
     assert number[1, 40:, 0].all() and number[2, :10, 0].all()
 
 
 def test_nothing_sounds():
-    number, source = made_of(Events.empty(["a", "b"]), 4).encode(np.array([0, 1]), 50)
+    number, source = encoded(made_of(Events.empty(["a", "b"]), 4), np.array([0, 1]), 50)
     assert number.shape == (2, 50, 4) and not number.any() and not source.any()
 
 

@@ -27,15 +27,25 @@ from dcase_seld.train.setup import fits_on_device, make_batches, make_optimizer,
 from dcase_seld.train.state import WeightAverage
 from dcase_seld.train.step import training_step
 
+STAGED_BYTES = 65536
+"""CUDA takes so much of memory that is not page-locked without finishing first what it was given; of more it waits.
+
+Source: the section on synchronization of the CUDA Runtime API's reference.
+"""
+
 WAITS = {"aten._local_scalar_dense", "aten.item", "aten.nonzero", "aten.is_nonzero", "aten.equal", "aten.masked_select"}
 
 
 class Waits(TorchDispatchMode):
-    """Notes what would wait for the device, or travel to it while the program waits."""
+    """Notes what would wait for the device, or travel to it while the program waits; but for a page-locked batch."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, page_locked: Batch | None = None) -> None:
         super().__init__()
         self.device, self.found = device, list[str]()
+        self.locked: set[int] = set()
+        if page_locked is not None:
+            for part in (page_locked.input, page_locked.target):
+                part.map(lambda field: self.locked.add(field.data_ptr()) or field)
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -47,6 +57,8 @@ class Waits(TorchDispatchMode):
         moved = name == "aten._to_copy" and there is not None and tensors[0].device != torch.device(there)
         if moved and (not kwargs.get("non_blocking") or tensors[0].device.type == "meta" or not lies_dense(tensors[0])):
             self.found.append(f"{name} {tensors[0].device} to {there}")
+        elif moved and tensors[0].nbytes > STAGED_BYTES and tensors[0].data_ptr() not in self.locked:
+            self.found.append(f"{name} of {tensors[0].nbytes:,} bytes")
         if name.startswith("aten.index"):
             places = [one for one in args[1] or [] if one is not None] if isinstance(args[1], (list, tuple)) else []
             if any(one.device != tensors[0].device or one.dtype == torch.bool for one in places):
@@ -57,7 +69,7 @@ class Waits(TorchDispatchMode):
 def batch_on(task: Task, clips: int, channels: int) -> Batch:
     """Return a batch of noise as it travels, with tokens and several sources a class."""
     rng = np.random.default_rng(0)
-    sound = rng.integers(-3000, 3000, (clips, task.window_samples, channels)).astype(np.int16)
+    sound = rng.integers(-3000, 3000, (clips, task.window_samples, channels), np.int16)
     frames, classes = task.window_frames, len(task.classes)
     axes = 3 if task.geometry == "sphere" else 2
     fields = [torch.rand(clips, frames, classes, 3, axes), *(torch.rand(clips, frames, classes, 3) for _ in range(2))]
@@ -73,11 +85,15 @@ AUGMENT = {"swap": 0.9, "frame_swap": 0.9, "gain": 0.9, "mixup": 0.9, "mask": 0.
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 @pytest.mark.parametrize("name", ["dcase2025", "dcase2024"])
 def test_nothing_in_an_update_waits(tmp_path: Path, name: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On `meta` tensors have no numbers: whatever looked at one would fail; there with several processes and parts."""
+    """On `meta` tensors have no numbers: whatever looked at one would fail; there with several processes and parts.
+
+    Nothing is worked out there either, so that its batch is one for the largest of GPUs.
+    """
     several = device == "meta"
     task = TASKS[name]
     features = ["log_mel", "ild", "stpacc"] if task.channels == "stereo" else ["log_mel", "intensity_vector"]
-    model = {**MODEL, "track": "b", "frontend": {**MODEL["frontend"], "features": features}, "fusion": ["clap"]}
+    size = {} if several else MODEL["frontend"]
+    model = {**MODEL, "track": "b", "frontend": {**size, "features": features}, "fusion": ["clap"]}
     chosen = {**AUGMENT, "rotate": 0.9} if task.channels == "foa" else AUGMENT
     config = TrainConfig(model=model, augment=chosen, ema=0.9, accumulate=1 + several, tensorboard=False)
     network = build_model(config.model, task).to(device)
@@ -98,14 +114,14 @@ def test_nothing_in_an_update_waits(tmp_path: Path, name: str, device: str, monk
     )
     if device == "meta":
         monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
-    batch = batch_on(task, 4, 2 if task.channels == "stereo" else 4)
+    batch = batch_on(task, 256 if several else 4, 2 if task.channels == "stereo" else 4)
     resident = ResidentSound([source], torch.device(device)) if several else None
     if several:
         batch = batch._replace(input=batch.input.replace(wave=None))
     call = type("Wrapped", (), {"__call__": lambda self, inputs: network(inputs), "module": network})()
     training_step(fabric, call, optimizer, batch, loss, augment, config, 0, resident=resident)
     average.update(network, 0)
-    with Waits(device) as waits:
+    with Waits(device, page_locked=batch) as waits:
         for step in (1, 2):
             sums = training_step(fabric, call, optimizer, batch, loss, augment, config, step, resident=resident)
             average.update(network, step)
@@ -136,6 +152,10 @@ def test_the_mode_sees_what_waits() -> None:
         one[one > 0]
         torch.ones(3, device="cpu").to("meta")
     assert {"aten._local_scalar_dense", "aten.index", "aten._to_copy cpu to meta"} <= set(waits.found)
+    with Waits("meta") as waits:
+        torch.ones(2**14).to("meta", non_blocking=True)
+        torch.ones(2**14 + 1).to("meta", non_blocking=True)
+    assert waits.found == ["aten._to_copy of 65,540 bytes"]
 
 
 def test_sound_on_the_device_is_that_of_the_files(tmp_path: Path) -> None:
