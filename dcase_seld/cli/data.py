@@ -221,7 +221,7 @@ def simulate(
     fields: dict[str, Any] = _read_yaml(config) if config is not None else {}
     fields |= {"seed": seed, **{k: str(v) for k, v in (("sounds", sounds), ("taxonomy", taxonomy)) if v is not None}}
     counts = {name: value for name, value in (("train", train), ("test", test)) if value is not None}
-    if counts:
+    if counts and isinstance(fields.get("clips", {}), dict):
         fields["clips"] = {**fields.get("clips", {}), **counts}
     parsed = parse_config(STAGE.config, fields, str(config or "the options"))
     settings = parsed.model_dump(mode="json")

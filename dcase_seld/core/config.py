@@ -17,10 +17,27 @@ from dcase_seld.core.files import follow
 from dcase_seld.core.registry import Registry
 
 
+def _guard_numbers(schema: Any, union: bool = False) -> None:
+    """Put a look for `true` and `false` before every number in a part of a schema."""
+    for key, inner in list(schema.items() if isinstance(schema, dict) else enumerate(schema)):
+        if isinstance(inner, dict) and inner.get("type") in ("int", "float"):
+            guarded = core_schema.no_info_before_validator_function(_no_truth, inner)
+            schema[key] = (guarded, inner["type"]) if union else guarded  # errors tell a union's choice by its type
+        elif isinstance(inner, (dict, list)) and key not in ("metadata", "serialization", "default"):
+            _guard_numbers(inner, key == "choices" and isinstance(inner, list))
+
+
+def _no_truth(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number is expected")
+    return value
+
+
 class Config(BaseModel):
     """A frozen configuration; subclasses declare fields with defaults and descriptions (`Field(description=)`).
 
-    Numbers may be written as strings where they are unambiguous, because YAML reads `1e-3` as a string.
+    Numbers may be written as strings where they are unambiguous, because YAML reads `1e-3` as a string; `true` and
+    `false`, which Python counts as 1 and 0, are none.
 
     Attributes:
         more_keys: a registry whose names are keys too, each with a probability.
@@ -29,6 +46,13 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     more_keys: ClassVar[Registry | None] = None
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the schema of this class, whose numbers are not taken from `true` and `false`."""
+        found = handler(source)
+        _guard_numbers(handler.resolve_ref_schema(found))
+        return found
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:

@@ -12,8 +12,10 @@ import json
 import math
 import os
 import shutil
+import socket
 import stat
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from itertools import chain
@@ -99,29 +101,30 @@ def _flush(path: Path) -> None:
 
 
 @contextmanager
-def whole_file(path: Path | str, *, flush: bool = False) -> Iterator[Path]:
+def whole_file(path: Path | str, *, flush: bool = False, through: bool = True) -> Iterator[Path]:
     """Yield a path to write to, whose content becomes that of `path` when the block ends without an error.
 
-    At any moment `path` is the old file or the new one. A link is followed: what it leads to is replaced. What is no
-    regular file (a pipe, a device) is written into, never replaced. After an error nothing is left behind.
+    At any moment `path` is the old file or the new one. What is no regular file (a pipe, a device) is written into,
+    never replaced. After an error nothing is left behind.
 
     Args:
         path: the file.
         flush: make sure that the content is on the disk before the file takes its name.
+        through: of a link, replace what it leads to, not the link.
 
     Raises:
         SeldError: a folder is in the file's place.
     """
-    target = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)  # noqa: PTH114
+    target = Path(os.path.realpath(path)) if through and os.path.islink(path) else Path(path)  # noqa: PTH114
     try:
-        mode = target.stat().st_mode
+        mode = target.lstat().st_mode
     except OSError:
         mode = stat.S_IFREG
     if stat.S_ISDIR(mode):
         raise SeldError(f"{target} is a folder; a file is to be written there.", "Give a file's name.")
-    regular = stat.S_ISREG(mode)
+    regular = stat.S_ISREG(mode) or stat.S_ISLNK(mode)
     with nullcontext() if regular else tempfile.TemporaryDirectory() as aside:
-        part = target.with_name(f".{target.name}.{os.getpid()}{PART}") if aside is None else Path(aside) / "content"
+        part = Path(aside, "content") if aside else target.with_name(f"{_mine(target.name)}{os.getpid()}{PART}")
         try:
             yield part
             if not regular:
@@ -141,7 +144,36 @@ def whole_file(path: Path | str, *, flush: bool = False) -> Iterator[Path]:
 
 
 PART = ".part"
-"""Ending of an unfinished file; its name begins with a dot and tells the process that writes it."""
+"""Ending of an unfinished file; its name begins with a dot and tells the machine and the process that write it."""
+
+
+def _mine(name: str) -> str:
+    """Return how this machine begins the name of an unfinished file, before the process' number."""
+    return f".{name}.{zlib.crc32(socket.gethostname().encode()):08x}-"
+
+
+def may_run(pid: int, host: str, born: str = "") -> bool:
+    """Return whether a process may still run, which nobody can tell of another machine's.
+
+    Numbers are used again: `born`, where it is known, is what `start_of` said of the process.
+    """
+    if host != socket.gethostname() or os.name != "posix":  # signal 0 is Ctrl-C on Windows
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's, or nobody's number
+        return True
+    return not born or start_of(pid) in ("", born)
+
+
+def start_of(pid: int) -> str:
+    """Return when a process of this machine started, in clock ticks since boot; "" where the system does not tell."""
+    with suppress(OSError, IndexError):
+        # The name in brackets may hold spaces; the start time is the 20th word after it.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return ""
 
 
 def write_bytes(path: Path | str, content: bytes | memoryview, *, flush: bool = False) -> None:
@@ -188,24 +220,16 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def remove_left_behind(folder: Path, names: Iterable[str]) -> None:
-    """Remove what processes that are no more left unfinished of files of these names in a folder of the user's."""
-    if os.name != "posix":  # signal 0 is Ctrl-C on Windows
-        return
-    for path in (path for name in names for path in folder.glob(f".{glob.escape(name)}.*{PART}")):
-        try:
-            os.kill(int(path.name.split(".")[-2]), 0)
-        except ProcessLookupError:
-            path.unlink(missing_ok=True)
-        except (OSError, ValueError, OverflowError):  # another user's process, or a file of another kind
-            continue
+    """Remove what this machine's ended processes left unfinished of files of these names in a folder of the user's."""
+    for name in names:
+        for path in folder.glob(f"{glob.escape(_mine(name))}*{PART}"):
+            pid = path.name[len(_mine(name)) : -len(PART)]
+            if pid.isdecimal() and not may_run(int(pid), socket.gethostname()):
+                path.unlink(missing_ok=True)
 
 
 def refuse_inputs(output: Path, inputs: Iterable[Path]) -> None:
-    """Refuse to write where something is read from.
-
-    Raises:
-        SeldError: `output` is one of the inputs, by whatever name or link.
-    """
+    """Refuse to write where something is read. Raises SeldError: `output` is an input, by whatever name or link."""
     for given in inputs:
         with suppress(OSError):
             if output.exists() and output.samefile(given):
@@ -215,8 +239,7 @@ def refuse_inputs(output: Path, inputs: Iterable[Path]) -> None:
 def refuse_results(output: Path) -> None:
     """Refuse to write into the results of recipes: what is made of a result later would hold it too.
 
-    Raises:
-        SeldError: `output` is, or lies in, a folder of results, by whatever links.
+    Raises SeldError: `output` is, or lies in, a folder of results, by whatever links.
     """
     if RESULTS in Path(os.path.realpath(output)).parts:  # follows what is there; the rest need not be
         raise SeldError(f"{output} is among the results of a recipe.", "Write to another place.")
@@ -266,11 +289,7 @@ class OutputFolder:
         write_text(self._list, "".join(f"{json.dumps(name)[1:-1]}\t{mark}\n" for name, mark in marks.items()))
 
     def file(self, name: str) -> Path:
-        """Return where the file of this name is to be written.
-
-        Raises:
-            SeldError: it is an input, or something else that lies there already.
-        """
+        """Return where a file is to be written. Raises SeldError: an input, or something else, lies there already."""
         path = self.folder / name
         refuse_inputs(path, self._inputs)
         now = self._mark(name)
@@ -317,28 +336,8 @@ def visible_files(folder: Path, suffixes: Iterable[str] | None = None) -> list[P
     return sorted(set(found))
 
 
-def link(place: Path, folder: Path) -> None:
-    """Make `place` lead to `folder`: a relative symbolic link, or a text file with the path where links are refused."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    target = os.path.relpath(folder, place.parent)
-    if os.path.lexists(place) and not is_link(place):
-        raise SeldError(f"{place} is where a link to results should be.", "Move it away, or use another --work.")
-    part = place.with_name(f".{place.name}.{os.getpid()}{PART}")
-    part.unlink(missing_ok=True)
-    try:
-        part.symlink_to(target, target_is_directory=True)
-    except (OSError, NotImplementedError):
-        part.write_text(target + "\n", encoding="utf-8")
-    part.replace(place)
-
-
 RESULTS = ".results"
 """Folder of a work directory that holds the results of steps."""
-
-
-def is_link(place: Path) -> bool:
-    """Return whether `link` made this: it leads into a folder of results (that may be gone)."""
-    return (place.is_symlink() or place.is_file()) and follow(place).parent.name == RESULTS
 
 
 def follow(place: Path) -> Path:

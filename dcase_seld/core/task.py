@@ -155,7 +155,10 @@ class Task:
             known = fields["classes"]
             fields["classes"] = Taxonomy.from_json(known if isinstance(known, dict) else {"classes": known})
         try:
-            fields |= {name: kind(fields[name]) for name, kind in _NUMBERS.items() if name in fields}
+            for name in _NUMBERS.keys() & fields:
+                given, fields[name] = fields[name], _NUMBERS[name](fields[name])
+                if isinstance(given, bool) or float(given) != fields[name]:
+                    raise ValueError(f"{name} is {given!r}")
         except (TypeError, ValueError, OverflowError) as error:
             raise SeldError(f"A task's numbers cannot be read: {error}.", "Write numbers without units.") from error
         return Task(**fields)

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from dcase_seld.core.errors import SeldError, near_names
-from dcase_seld.core.files import PART, RESULTS, follow, is_link, write_bytes, write_json
+from dcase_seld.core.files import PART, RESULTS, follow, may_run, start_of, whole_file, write_bytes, write_json
 from dcase_seld.core.reading import Facts, read_json
 
 NAME = "receipt.json"
@@ -122,16 +122,8 @@ class Holder:
     since: str  # when it was taken, local time
 
     def alive(self) -> bool:
-        """Return whether the process still runs; on another machine nobody can tell, so yes."""
-        if self.host != socket.gethostname():
-            return True
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return not self.born or _born(self.pid) in ("", self.born)
+        """Return whether the process may still run."""
+        return may_run(self.pid, self.host, self.born)
 
 
 @contextmanager
@@ -139,7 +131,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Hold `<folder>.lock` while the block runs. Raises SeldError: another living process holds it; says which."""
     path = lock_path(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
-    me = Holder(os.getpid(), socket.gethostname(), _born(os.getpid()), time.strftime("%Y-%m-%d %H:%M:%S"))
+    me = Holder(os.getpid(), socket.gethostname(), start_of(os.getpid()), time.strftime("%Y-%m-%d %H:%M:%S"))
     with _guard(path.parent):
         holder = held_by(folder)
         if holder is not None:
@@ -158,9 +150,9 @@ def held_by(folder: Path) -> Holder | None:
     """Return the living process that holds a folder, or None."""
     try:
         holder = Holder(**json.loads(lock_path(folder).read_text(encoding="utf-8")))
+        return holder if holder.alive() else None
     except (OSError, ValueError, TypeError):  # none, or unreadable: written by nobody who still runs
         return None
-    return holder if holder.alive() else None
 
 
 def drop_stale_lock(folder: Path) -> None:
@@ -185,14 +177,6 @@ def _guard(folder: Path) -> Iterator[None]:
     with (folder / ".guard").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _born(pid: int) -> str:
-    try:
-        # The name in brackets may hold spaces; the start time is the 20th word after it.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
 
 
 @dataclass(frozen=True)
@@ -324,6 +308,25 @@ def note_recipe(folder: Path, recipe: Path) -> None:
     """Note whose links `work/<recipe>/` holds."""
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / OWNER, os.fsencode(recipe.absolute()))
+
+
+def link(place: Path, folder: Path) -> None:
+    """Make `place` lead to `folder`: a relative symbolic link, or a text file with the path where links are refused."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    target = os.path.relpath(folder, place.parent)
+    if os.path.lexists(place) and not is_link(place):
+        raise SeldError(f"{place} is where a link to results should be.", "Move it away, or use another --work.")
+    with whole_file(place, through=False) as part:
+        part.unlink(missing_ok=True)
+        try:
+            part.symlink_to(target, target_is_directory=True)
+        except (OSError, NotImplementedError):
+            part.write_text(target + "\n", encoding="utf-8")
+
+
+def is_link(place: Path) -> bool:
+    """Return whether `link` made this: it leads into a folder of results (that may be gone)."""
+    return (place.is_symlink() or place.is_file()) and follow(place).parent.name == RESULTS
 
 
 def _links(work: Path) -> list[Path]:

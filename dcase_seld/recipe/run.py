@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dcase_seld.core.errors import SeldError, near_names
-from dcase_seld.core.files import is_link, link, remove_unfinished
+from dcase_seld.core.files import remove_unfinished
 from dcase_seld.core.work import core_count, duration, launcher_rank, plain_lines, say
 from dcase_seld.recipe import results
 from dcase_seld.recipe.graph import Registry, ancestors, descendants
@@ -78,7 +78,7 @@ def run_recipe(
         say(f"note: {note}")
     for name in plan.steps:
         if name in chosen and name not in todo:
-            link(plan.link(name), plan.steps[name].folder)
+            results.link(plan.link(name), plan.steps[name].folder)
             results.drop_stale_lock(plan.steps[name].folder)
     for number, name in enumerate(todo, 1):
         if not options.quiet:
@@ -153,7 +153,7 @@ def make_step(plan: Plan, name: str, context: Context, force: bool = False) -> N
     folder, stage = planned.folder, planned.step.stage
     with results.locked(folder):
         if look(plan, name) and not force:  # another process finished it while this one was at earlier steps
-            link(plan.link(name), folder)
+            results.link(plan.link(name), folder)
             return
         if force:
             results.remove_result(folder)
@@ -161,7 +161,7 @@ def make_step(plan: Plan, name: str, context: Context, force: bool = False) -> N
         (folder / results.NAME).unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         remove_unfinished(folder)
-        link(plan.link(name), folder)
+        results.link(plan.link(name), folder)
         inputs = plan.inputs(name)
         context = replace(context, curves=results.curves_folder(plan.work, plan.name, name, folder))
         began = time.time()
@@ -285,5 +285,5 @@ def _unlink_old(plan: Plan) -> None:
     """Remove the links of steps that the recipe no longer has."""
     folder = plan.work / plan.name
     for place in folder.iterdir() if folder.is_dir() else ():
-        if place.name not in plan.steps and is_link(place):
+        if place.name not in plan.steps and results.is_link(place):
             place.unlink()

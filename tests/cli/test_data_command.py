@@ -81,6 +81,9 @@ def test_simulate_and_check(tmp_path):
     config.write_text("clips: {train: 2, test: 1}\npolyphonie: {}\n")
     wrong = run("simulate", "--out", tmp_path / "d", "--config", config)
     assert wrong.returncode == 1 and "did you mean 'polyphony'" in wrong.stderr
+    config.write_text("clips: true\n")
+    wrong = run("simulate", "--out", tmp_path / "d", "--config", config, "--train", 2)
+    assert wrong.returncode == 1 and "clips: input should be" in wrong.stderr
 
 
 def test_help_is_light():

@@ -299,18 +299,16 @@ def test_what_killed_processes_left_unfinished_goes_and_what_others_write_stays(
     dead = ended.stdout.strip()
     with OutputFolder(tmp_path / "out") as folder:
         write_text(folder.file("a.csv"), "old")
-    ours, lives = f".a.csv.{dead}.part", f".a.csv.{os.getppid()}.part"
-    for name in (
-        ours,
-        lives,
-        f".mine.csv.{dead}.part",
-        ".a.csv.x.part",
-        f".a.csv.{10**30}.part",
-        f".r.html.{dead}.part",
-    ):
+    with whole_file(tmp_path / "a") as part:
+        here = part.name.split(".")[2].removesuffix(str(os.getpid()))
+        part.touch()
+    ours = {f".a.csv.{here}{dead}.part", f".r.html.{here}{dead}.part"}
+    others = {f".{name}.part" for name in ("a.csv.x", f"a.csv.{here}{os.getppid()}", f"mine.csv.{here}{dead}")}
+    # On a disk that machines share, a process of another one has the number of one that ended here.
+    others |= {f".a.csv.{here}{10**30}.part", f".a.csv.{dead}.part", f".a.csv.{int(here[:-1], 16) ^ 1:08x}-{dead}.part"}
+    for name in ours | others:
         (tmp_path / "out" / name).write_text("half")
     with OutputFolder(tmp_path / "out"):
         pass
     named_file(tmp_path / "out" / "r.html", "<title>", ())
-    left = {path.name for path in (tmp_path / "out").glob(".*.part")}
-    assert left == {lives, f".mine.csv.{dead}.part", ".a.csv.x.part", f".a.csv.{10**30}.part"}
+    assert {path.name for path in (tmp_path / "out").glob(".*.part")} == others

@@ -92,6 +92,8 @@ def test_locks_of_the_dead_and_of_reused_process_ids_are_taken_over(tmp_path):
     lock_path(folder).write_text(json.dumps({**mine, "host": "elsewhere"}))
     with pytest.raises(SeldError, match="elsewhere"), locked(folder):
         pass
+    lock_path(folder).write_text(json.dumps({**mine, "pid": "many"}))
+    assert held_by(folder) is None
     lock_path(folder).write_text("half a fi")
     with locked(folder):
         assert held_by(folder).pid == os.getpid()

@@ -11,10 +11,10 @@ from pydantic import Field
 from toy_stages import REGISTRY
 
 from dcase_seld.core.errors import SeldError
-from dcase_seld.core.files import follow, link
+from dcase_seld.core.files import follow
 from dcase_seld.recipe.graph import Registry
 from dcase_seld.recipe.plan import make_plan
-from dcase_seld.recipe.results import leftovers, lock_path, read_receipt
+from dcase_seld.recipe.results import leftovers, link, lock_path, read_receipt
 from dcase_seld.recipe.run import RunOptions, run_recipe
 
 QUIET = RunOptions(quiet=True)
