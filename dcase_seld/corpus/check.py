@@ -139,7 +139,6 @@ CLIPPED, OFFSET, SILENT = 0.01, 0.05, 1e-4
 FAR_CM = 10_000
 """Distances above this are suspicious, as are those of a clip that never reach NEAR_CM."""
 
-
 ENOUGH = 100
 """Label rows of a corpus from which its units can be judged."""
 
@@ -217,16 +216,15 @@ def check_corpus(root: Path, wanted: Wanted = Wanted(), workers: int = 4, quiet:
         for name, there in zip(counts, (True, clip.audio, clip.labels, clip.video), strict=True):
             counts[name] += there is not None
     problems = list(corpus.problems)
-    reached, heard = np.zeros(3), dict[bytes, list[Clip]]()
-    for clip, (seconds, events, mine, odd, reach, content) in zip(corpus.clips, found, strict=True):
-        heard.setdefault(content, []).append(clip)
-        reached = np.maximum(reached, (*reach, seconds))
-        report.hours += seconds / 3600
-        report.events += events
+    heard: dict[bytes, list[Clip]] = {}
+    for clip, checked in zip(corpus.clips, found, strict=True):
+        heard.setdefault(checked.content, []).append(clip)
+        report.hours += checked.seconds / 3600
+        report.events += checked.events
         # An empty file is already known as such.
-        problems += [problem for problem in mine if problem.where not in known]
-        report.suspicious += odd
-    azimuth, frame, longest = reached.tolist()
+        problems += [problem for problem in checked.problems if problem.where not in known]
+        report.suspicious += checked.suspicious
+    azimuth, frame, longest = (max(getattr(one, name) for one in found) for name in ("azimuth", "frame", "seconds"))
     for kind, wrong, text in (
         ("azimuths-narrow", azimuth <= 3, f"all azimuths lie within {azimuth:.0f}°"),
         ("frames-early", longest >= 2 and frame <= longest, f"the last label is in frame {frame:.0f}"),
@@ -242,25 +240,29 @@ def check_corpus(root: Path, wanted: Wanted = Wanted(), workers: int = 4, quiet:
     return report
 
 
-def _check_clip(
-    clip: Clip, root: Path, wanted: Wanted
-) -> tuple[float, int, list[Problem], list[Problem], list[int], bytes]:
-    """Return (seconds, label rows, problems, suspicious things, farthest azimuth and last frame, hash) of one clip.
+@dataclass
+class _Checked:  # what was found in one clip
+    seconds: float = 0.0  # length of its sound
+    events: int = 0  # label rows
+    problems: list[Problem] = field(default_factory=list)
+    suspicious: list[Problem] = field(default_factory=list)
+    azimuth: int = 0  # the farthest of its labels from the front, degrees
+    frame: int = 0  # the last with a label
+    content: bytes = b""  # hash of its sound; empty: there is none, or it is silent
 
-    The hash is of its sound; empty: of none.
-    """
-    problems: list[Problem] = []
-    seconds, events, frames = 0.0, 0, CLIP_FRAMES
+
+def _check_clip(clip: Clip, root: Path, wanted: Wanted) -> _Checked:
+    checked, frames = _Checked(), CLIP_FRAMES
     sound, rows = None, np.zeros((0, 6), np.int64)
 
     def problem(kind: str, path: Path, text: str) -> None:
         where = str(path.relative_to(root))
-        problems.append(Problem(kind, where, text.replace(str(path), where)))
+        checked.problems.append(Problem(kind, where, text.replace(str(path), where)))
 
     if clip.audio is not None:
         try:
             info = audio_info(clip.audio)
-            seconds = info.seconds
+            checked.seconds = info.seconds
             frames = int(frames_of(info.samples, info.rate))
             wrong = []
             if info.rate != wanted.rate:
@@ -285,24 +287,26 @@ def _check_clip(
                 if len(late) and clip.audio is not None:
                     where = f"{len(late)} label rows from frame {late[0, 0]} on"
                     problem("labels-late", clip.labels, f"{clip.labels}: {where}, where the sound has ended")
-                events, rows = len(found), np.column_stack([found[:, :4], found[:, 5], np.zeros(len(found), np.int64)])
+                rows = np.column_stack([found[:, :4], found[:, 5], np.zeros(len(found), np.int64)])
+                checked.events = len(found)
             else:
-                events = len(read_csv(clip.labels, n_classes=len(wanted.taxonomy), frames=frames))
+                checked.events = len(read_csv(clip.labels, n_classes=len(wanted.taxonomy), frames=frames))
                 rows = raw_rows(clip.labels)
         except SeldError as error:
             problem("broken-labels", clip.labels, error.problem)
     if clip.video is not None and wanted.look_into_videos:
-        text = video_problem(clip.video, seconds, wanted)
+        text = video_problem(clip.video, checked.seconds, wanted)
         if text:
             problem("broken-video" if "cannot" in text or "holds" in text else "video-format", clip.video, text)
-    odd = []
     for kind, text in oddities(sound, rows).items():
         if not (wanted.all_around and kind == "azimuth-behind"):
             about = clip.audio if kind in OF_SOUND else clip.labels
             where = str((about or root).relative_to(root))
-            odd.append(Problem(kind, where, f"{where}: {text}"))
-    content = hashlib.sha256(sound.tobytes()).digest() if sound is not None and sound.any() else b""
-    return seconds, events, problems, odd, [int(np.abs(rows[:, n]).max(initial=0)) for n in (3, 0)], content
+            checked.suspicious.append(Problem(kind, where, f"{where}: {text}"))
+    if sound is not None and sound.any():
+        checked.content = hashlib.sha256(sound.tobytes()).digest()
+    checked.azimuth, checked.frame = (int(np.abs(rows[:, column]).max(initial=0)) for column in (3, 0))
+    return checked
 
 
 NO_DISTANCE_CM = 100

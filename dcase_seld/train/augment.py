@@ -325,7 +325,8 @@ def _stripes(
     start = (torch.rand(size, count, generator=generator) * (length - width + 1)).long()
     first, stop = torch.stack((start, start + width)).to(device, non_blocking=True)[..., None]
     place = torch.arange(length, device=device)
-    return ((place >= first) & (place < stop)).any(1)
+    inside: Tensor = (place >= first) & (place < stop)
+    return inside.any(1)
 
 
 def _replaced(which: Tensor, plain: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
