@@ -10,6 +10,7 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +117,7 @@ def folder_bank(folder: Path, taxonomy: Taxonomy, config: SoundsConfig) -> Sound
     Raises:
         SeldError: the folder cannot be read, or holds no recording of any class.
     """
-    from dcase_seld.media.audio import audio_info, read_audio
+    from dcase_seld.media.audio import audio_info
 
     files, notes = list_files(folder, taxonomy, config)
     kept, problems = sift(files, lambda file: audio_info(folder / file.path))
@@ -126,18 +127,21 @@ def folder_bank(folder: Path, taxonomy: Taxonomy, config: SoundsConfig) -> Sound
         raise SeldError(f"No sound in {folder} can be read: {problems[0]}", "Give files of wav, flac, ogg or mp3.")
     recordings, divided = divide(kept, taxonomy, config)
 
-    def load(recording: Recording) -> Sound:
-        path = folder / recording.source
-        try:
-            sound = read_audio(path, channels=1, resample=True)[0]
-            problem = f"{path} is silent" if not sound.size or float(np.abs(sound).max()) < SILENT else ""
-        except SeldError as error:
-            sound, problem = np.zeros(0, np.float32), error.problem.rstrip(".")
-        if problem:
-            say(f"note: {problem}: nothing is labelled where it would sound")
-        return np.asarray(sound[: round(LONGEST_S * 24_000)] if sound.size else np.zeros(SHORTEST), dtype=np.float32)
+    return SoundBank(tuple(recordings), partial(_load, folder), (*notes, *divided))
 
-    return SoundBank(tuple(recordings), load, (*notes, *divided))
+
+def _load(folder: Path, recording: Recording) -> Sound:
+    from dcase_seld.media.audio import read_audio
+
+    path = folder / recording.source
+    try:
+        sound = read_audio(path, channels=1, resample=True)[0]
+        problem = f"{path} is silent" if not sound.size or float(np.abs(sound).max()) < SILENT else ""
+    except SeldError as error:
+        sound, problem = np.zeros(0, np.float32), error.problem.rstrip(".")
+    if problem:
+        say(f"note: {problem}: nothing is labelled where it would sound")
+    return np.asarray(sound[: round(LONGEST_S * 24_000)] if sound.size else np.zeros(SHORTEST), dtype=np.float32)
 
 
 def list_files(folder: Path, taxonomy: Taxonomy, config: SoundsConfig) -> tuple[list[File], list[str]]:

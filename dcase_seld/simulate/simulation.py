@@ -110,12 +110,11 @@ QUALITY, PRESET = 26, "ultrafast"
 class ClipMaker:
     """Makes clips of one job in one process: keeps the sound bank, the rooms and the pictures."""
 
-    def __init__(self, job: SimulationPlan, shared: Path | None = None) -> None:
-        """Take a job, and the folder in which its processes share dry sounds, if they do."""
+    def __init__(self, job: SimulationPlan, bank: SoundBank | None = None) -> None:
+        """Take a job, and its opened sound bank, where all its processes are to have the same."""
         np.empty(31 << 20, np.uint8)  # the C library keeps twice the largest block given back: arrays stay at hand
         self.job = job
-        self.bank = open_bank(job.sounds, job.taxonomy, job.sound_config, job.seed)
-        self.bank.shared = shared
+        self.bank = bank or open_bank(job.sounds, job.taxonomy, job.sound_config, job.seed)
         self.pictures: PictureBank | None = None
         if job.video is not None:
             self.pictures = open_pictures(job.pictures, job.taxonomy, job.sound_config.split_seed)
@@ -207,8 +206,13 @@ ALONE = 12
 """So few clips are made without starting processes."""
 
 
-def simulate(job: SimulationPlan, workers: int = 1, quiet: bool = True) -> None:
-    """Write the clips of a job that are not there yet, in the official layout, and `splits.csv`."""
+def simulate(job: SimulationPlan, workers: int = 1, quiet: bool = True, bank: SoundBank | None = None) -> None:
+    """Write the clips of a job that are not there yet, in the official layout, and `splits.csv`.
+
+    `bank` is its opened sound bank, where there is one already. Processes are given it: each would look at the headers
+    of all sounds again, and plan other scenes where it finds others than the first one did.
+    """
+    bank = bank or open_bank(job.sounds, job.taxonomy, job.sound_config, job.seed)
     for fold in job.folds:
         for path in (job.audio_file, job.label_file, *([job.video_file] if job.video is not None else [])):
             path(fold, "any").parent.mkdir(parents=True, exist_ok=True)
@@ -218,7 +222,7 @@ def simulate(job: SimulationPlan, workers: int = 1, quiet: bool = True) -> None:
     shutil.rmtree(sounds, ignore_errors=True)  # of a run that was killed
     sounds.mkdir()
     try:
-        _make_missing(job, sounds, workers, quiet)
+        _make_missing(job, SoundBank(bank.recordings, bank.load, shared=sounds), workers, quiet)
     finally:
         shutil.rmtree(sounds, ignore_errors=True)
 
@@ -242,30 +246,30 @@ def split_by_room(job: SimulationPlan, clips: Sequence[tuple[str, int]], most: i
     return [room[i : i + most] for room in of_room.values() for i in range(0, len(room), most)]
 
 
-def _make_missing(job: SimulationPlan, sounds: Path, workers: int, quiet: bool) -> None:
-    """Make the clips without a label file; `sounds` is the folder of dry sounds that have been loaded."""
+def _make_missing(job: SimulationPlan, bank: SoundBank, workers: int, quiet: bool) -> None:
+    """Make the clips without a label file."""
     missing = list(missing_clips(job))
     total = job.clips.train + job.clips.test
     with progress("Simulating", total, "clips", quiet) as advance:
         advance(total - len(missing))
         if workers <= 1 or len(missing) <= ALONE:
             if missing:
-                maker = ClipMaker(job, sounds)
+                maker = ClipMaker(job, bank)
             for fold, index in (clip for batch in split_by_room(job, missing, len(missing)) for clip in batch):
                 maker.make(fold, index)
                 advance()
             return
         batches = split_by_room(job, missing, min(max(FEWEST, len(missing) // (8 * workers)), MOST))
-        for count in share_work(_make_batch, batches, workers, "simulates", _start, (job, sounds), too=True):
+        for count in share_work(_make_batch, batches, workers, "simulates", _start, (job, bank), too=True):
             advance(count)
 
 
 _maker: ClipMaker | None = None
 
 
-def _start(job: SimulationPlan, sounds: Path) -> None:
+def _start(job: SimulationPlan, bank: SoundBank) -> None:
     global _maker
-    _maker = ClipMaker(job, sounds)
+    _maker = ClipMaker(job, bank)
 
 
 def _make_batch(clips: list[tuple[str, int]]) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,7 @@ class SoundBank:
 
     Attributes:
         recordings: all of them.
-        load: returns a recording's mono sound at 24 kHz, (S,).
+        load: returns a recording's mono sound at 24 kHz, (S,); of a kind that other processes can import.
         notes: what a user should know about this bank (classes with few groups, unknown folders).
         shared: a folder of this work alone in which its processes find what another one loaded, mapped into memory:
             each sound is read and resampled, or made, once for all. None: this process keeps its own.
@@ -257,8 +258,8 @@ def procedural_bank(taxonomy: Taxonomy, config: SoundsConfig, seed: int) -> Soun
     unknown = [name for name in taxonomy.folders if name not in SOURCES]
     notes = (f"made stand-in sounds for classes without a procedural source: {', '.join(unknown)}",) if unknown else ()
 
-    def load(recording: Recording) -> Sound:
-        number = int(recording.source.removeprefix("made "))
-        return make(taxonomy.folders[recording.class_index], seed, number)
+    return SoundBank(recordings, partial(_made, taxonomy.folders, seed), notes)
 
-    return SoundBank(recordings, load, notes)
+
+def _made(folders: Sequence[str], seed: int, recording: Recording) -> Sound:
+    return make(folders[recording.class_index], seed, int(recording.source.removeprefix("made ")))

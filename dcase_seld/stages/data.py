@@ -106,7 +106,7 @@ def run_simulate(config: SimulateConfig, inputs: Inputs, out: Path, context: Con
     if config.taxonomy is not None:
         # Later stages find the classes beside the clips.
         (out / "taxonomy.yaml").write_bytes(config.taxonomy.read_bytes())
-    simulate(job, context.workers, context.quiet)
+    simulate(job, context.workers, context.quiet, bank)
     facts = {"clips": config.clips.train + config.clips.test, "notes": notes}
     if config.output == "foa":
         return facts

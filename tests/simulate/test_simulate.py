@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,20 @@ from dcase_seld.core.events import name_parts
 from dcase_seld.core.task import SAMPLES_PER_FRAME
 from dcase_seld.corpus.layout import index_corpus
 from dcase_seld.corpus.splits import SplitConfig, assign
-from dcase_seld.media.audio import read_audio
+from dcase_seld.media.audio import read_audio, write_wav
 from dcase_seld.recipe.stage import Context
 from dcase_seld.simulate.config import ClipCounts, SceneConfig, SoundsConfig
 from dcase_seld.simulate.render import add_parts, hear_scene, label_scene, render_scene, to_stereo
 from dcase_seld.simulate.scenes import read_prior
-from dcase_seld.simulate.simulation import SOUNDS, ClipMaker, SimulationPlan, missing_clips, simulate, split_by_room
+from dcase_seld.simulate.simulation import (
+    SOUNDS,
+    ClipMaker,
+    SimulationPlan,
+    missing_clips,
+    open_bank,
+    simulate,
+    split_by_room,
+)
 from dcase_seld.simulate.sound_bank import procedural_bank
 from dcase_seld.simulate.synthesis import LANES, PART, spectra_of
 from dcase_seld.stages.data import SIMULATE_STAGE as STAGE
@@ -158,6 +167,21 @@ def test_one_and_two_processes_and_an_interrupted_run_write_the_same_files(tmp_p
     simulate(job(folder, clips=(10, 4)), workers=1)
     assert digest(folder) == expected
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in untouched.items())
+
+
+def test_processes_use_the_sounds_that_the_first_one_found(tmp_path):
+    for name in ("bell", "knock", "music"):
+        (tmp_path / "sounds" / name).mkdir(parents=True)
+    for number in range(6):
+        tone = np.sin(np.arange(9600) * 0.01 * (number + 1)).astype(np.float32)[None]
+        write_wav(tmp_path / "sounds" / ("bell", "knock")[number % 2] / f"{number}.wav", 0.5 * tone, 24_000)
+    plans = [replace(job(tmp_path / name, clips=(16, 0), taxonomy=FOUR), sounds=tmp_path / "sounds") for name in "ab"]
+    bank = open_bank(plans[0].sounds, FOUR, plans[0].sound_config, 0)
+    simulate(plans[0], workers=1, bank=bank)
+    for extra in ("bell/0a.wav", "knock/0b.wav", "music/c.wav"):
+        write_wav(tmp_path / "sounds" / extra, 0.4 * tone, 24_000)
+    simulate(plans[1], workers=2, bank=bank)
+    assert digest(tmp_path / "a") == digest(tmp_path / "b")
 
 
 def test_clips_of_a_room_are_made_together(tmp_path):
