@@ -66,6 +66,9 @@ TITLES = {
 """Figures that are given per class, as tables head them, those of earlier editions last; "%": a share times 100."""
 
 
+FARTHEST_M = 1_000.0
+"""Farthest that a source can be, in metres; what is farther is another unit, or nonsense."""
+
 LONGEST_WINDOW_S = 60.0
 """Longest window of a network in seconds."""
 

@@ -15,7 +15,7 @@ from dcase_seld.core.event_files import columns_without_header, labels_in, list_
 from dcase_seld.core.events import Events
 from dcase_seld.core.geometry import GEOMETRIES, PEAK_LIMIT, fold, turn
 from dcase_seld.core.reading import LARGEST_TABLE, read_table, read_text
-from dcase_seld.core.task import CLIP_FRAMES, SAMPLE_RATE, SAMPLES_PER_FRAME
+from dcase_seld.core.task import CLIP_FRAMES, FARTHEST_M, SAMPLE_RATE, SAMPLES_PER_FRAME
 from dcase_seld.media.audio import audio_info
 
 Ints = npt.NDArray[np.int64]
@@ -86,7 +86,7 @@ def find_recordings(source: Path, with_video: bool) -> list[Recording]:
     return recordings
 
 
-NEAR_CM, FARTHEST_CM = 20, 100_000
+NEAR_CM, FARTHEST_CM = 20, round(100 * FARTHEST_M)
 """Where no distance of a set reaches the first, they are hardly centimetres; beyond the second no source can be."""
 
 METADATA = (

@@ -16,13 +16,11 @@ import numpy as np
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.events import Events
 from dcase_seld.core.reading import read_text
-from dcase_seld.core.task import LABEL_RATE
-from dcase_seld.corpus.ambisonic import FARTHEST_CM
+from dcase_seld.core.task import FARTHEST_M, LABEL_RATE
 
 COLUMNS = ("file", "onset", "offset", "label", "azimuth", "distance", "x", "y", "onscreen", "source", "split")
 """What a table may say; its columns have these names, or are named by `TableFormat.columns`."""
 
-FARTHEST_M = FARTHEST_CM / 100
 """No source is farther away."""
 
 LATE_S = 0.05

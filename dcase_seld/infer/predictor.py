@@ -14,7 +14,7 @@ from dcase_seld.core.config import find_network
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.events import Events
 from dcase_seld.core.geometry import CHANNELS, ROTATIONS
-from dcase_seld.core.task import Task
+from dcase_seld.core.task import FARTHEST_M, Task
 from dcase_seld.core.work import progress
 from dcase_seld.infer.collect import EventCollector, average_outputs, average_turns, swap_output, turn_back
 from dcase_seld.infer.devices import kept_memory
@@ -155,6 +155,27 @@ class Predictor:
             outputs.append(output)
         return outputs
 
+    def judged(self, outputs: list[SeldOutput], batch: Batch, source: Source) -> list[SeldOutput]:
+        """Return the members' outputs for a batch.
+
+        Raises:
+            SeldError: one of them cannot be, as of weights that are broken though they are numbers.
+        """
+        for member, output in zip(self.settings.members, outputs, strict=True):
+            activity, screen = output.activity(), 0.0 if output.onscreen is None else output.onscreen
+            what, ill = "is no number", ~(activity + output.distance + screen).isfinite()
+            if not ill.any():
+                far = output.distance > FARTHEST_M
+                what, ill = f"lies beyond {FARTHEST_M:,.0f} m", far & (activity > min(self.settings.thresholds))
+            if ill.any():
+                row = int(ill.flatten(1).any(1).nonzero()[0])
+                clip = source.names[source.clips.tolist().index(int(batch.index[row]))]
+                raise SeldError(
+                    f"What the network in {member.folder} says of {clip} {what}: its weights are broken.",
+                    "Take an earlier checkpoint of its training, or train again with a smaller lr.",
+                )
+        return outputs
+
     def with_threshold(self, threshold: float | None) -> Predictor:
         """Return the predictor with one activity threshold for all classes (None: as it is)."""
         if threshold is None:
@@ -226,7 +247,8 @@ class Predictor:
         """Yield the averaged output of every batch of a source's windows."""
         with progress(title, len(source.windows), "windows", quiet) as advance, kept_memory():
             for batch in self.batches(source, batch_size).epoch(0):
-                yield self.output(batch.input, batch.mirror), batch
+                outputs = self.judged(self.member_outputs(batch.input, batch.mirror), batch, source)
+                yield average_outputs(outputs, [member.weight for member in self.settings.members]), batch
                 advance(len(batch.index))
 
     def events(self, source: Source, batch_size: int = 32, quiet: bool = True, title: str = "predict") -> Events:

@@ -101,15 +101,19 @@ def member_outputs(
     windows = []
     with progress("members on " + split, len(source.windows), "windows", quiet) as advance:
         for batch in predictor.batches(source, batch_size).epoch(0):
-            for kept, output in zip(parts, predictor.member_outputs(batch.input, batch.mirror), strict=True):
+            outputs = predictor.judged(predictor.member_outputs(batch.input, batch.mirror), batch, source)
+            for kept, output in zip(parts, outputs, strict=True):
                 kept.append(output.map(lambda field: field.float().cpu()))
             windows.append((batch.index, batch.start, batch.source))
             advance(len(batch.index))
     index, start, number = (torch.cat(column) for column in zip(*windows, strict=True))
-    outputs = tuple(joined(kept) for kept in parts)
     reference = EventCollector([source]).reference()
     return MemberOutputs(
-        outputs, Batch(ModelInput(), None, index, start, number), source, reference, criterion_of(store.task, criterion)
+        tuple(map(joined, parts)),
+        Batch(ModelInput(), None, index, start, number),
+        source,
+        reference,
+        criterion_of(store.task, criterion),
     )
 
 

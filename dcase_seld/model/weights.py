@@ -28,6 +28,9 @@ WEIGHTS_FILE = "model.safetensors"
 
 FACTS_FILE = "model.json"
 
+LARGEST_WEIGHT = 1e9
+"""What is larger was not learned: an update moves a weight by about the learning rate."""
+
 
 def save_model(model: SeldNetwork, folder: Path, facts: Mapping[str, Any] | None = None) -> None:
     """Write a network's weights, configuration, classes and `facts` (JSON-able) into `folder`, each file atomically."""
@@ -139,11 +142,12 @@ def read_weights(folder: Path, about: Mapping[str, Any]) -> dict[str, Tensor]:
         tensors = load_file(path)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
         raise SeldError(f"{path} is damaged: {first_line(error)}.", "Give the folder of a trained model.") from error
-    # A network of these hears nothing, without a word.
-    ill = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    # A network of these hears nothing, without a word. A comparison with what is no number fails.
+    floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.numel()}
+    ill = [name for name, tensor in floats.items() if not tensor.abs().max() <= LARGEST_WEIGHT]
     if ill:
         raise SeldError(
-            f"{path} holds weights that are no finite numbers (NaN or infinite), in {listing(ill)}.",
+            f"{path} holds weights that are no finite numbers (NaN or infinite), or beyond 1e9, in {listing(ill)}.",
             "Take an earlier checkpoint of this training, or train again with a smaller lr.",
         )
     names = old_formats.weight_names(list(tensors), about)

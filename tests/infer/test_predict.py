@@ -22,7 +22,7 @@ from dcase_seld.media.audio import write_wav
 from dcase_seld.model.config import parse_model_config
 from dcase_seld.model.network import build_model
 from dcase_seld.model.types import ModelInput
-from dcase_seld.model.weights import count_parameters, save_model
+from dcase_seld.model.weights import count_parameters, load_model, save_model
 from dcase_seld.recipe.stage import Context
 from dcase_seld.stages.networks import PREDICT_STAGE as STAGE
 from dcase_seld.stages.networks import PredictStageConfig
@@ -124,6 +124,21 @@ def test_mistakes_are_answered_with_a_sentence(folder: Path, tmp_path: Path) -> 
         Predictor.load([tmp_path])
     with pytest.raises(SeldError, match="no member"):
         Predictor.load([])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"), [("frontend.std", 0.0, "no number"), ("head.out.bias", 1e6, "1,000 m")]
+)
+def test_what_broken_weights_say_is_refused_with_checkpoint_and_clip(
+    folder: Path, tmp_path: Path, name: str, value: float, said: str
+) -> None:
+    model = load_model(folder / "a")
+    with torch.no_grad():
+        model.state_dict()[name].fill_(value)
+    save_model(model, tmp_path / "broken")
+    predictor = Predictor.load([folder / "a", tmp_path / "broken"], tta="swap")
+    with pytest.raises(SeldError, match=rf"network in \S+/broken says of sample0 .*{said}"):
+        predictor.events(predictor.open_store(Store.open(folder / "store"), "eval"))
 
 
 def test_overlapping_windows_cover_long_clips_and_leave_short_ones_as_they_are(folder: Path) -> None:

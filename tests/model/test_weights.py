@@ -163,8 +163,8 @@ def test_sizes_that_no_machine_holds_are_refused_before_anything_is_built(config
         build_model(parse_model_config(config), TASK)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
-def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), -1e38])
+def test_weights_that_no_training_gives_are_refused(tmp_path, value):
     """A network of them hears nothing, without a word."""
     model = build_model(small_network(), TASK)
     next(model.head.parameters()).data.view(-1)[0] = value
