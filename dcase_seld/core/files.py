@@ -1,7 +1,4 @@
-"""Files and folders that are replaced as a whole: at any moment, also after a kill, one intact version can be read.
-
-This is the one module that writes under a temporary name and renames.
-"""
+"""Files and folders that are replaced as a whole: at any moment, also after a kill, one intact version can be read."""
 
 from __future__ import annotations
 
@@ -292,10 +289,9 @@ class OutputFolder:
         """Return where a file is to be written. Raises SeldError: an input, or something else, lies there already."""
         path = self.folder / name
         refuse_inputs(path, self._inputs)
-        now = self._mark(name)
         if name not in self._made and path.is_symlink() and not path.resolve().is_relative_to(self.folder.resolve()):
             raise SeldError(f"{path} is a link to {path.resolve()}, not in {self.folder}.", "Move the link away.")
-        if now is not None and not self.overwrite and self._made.get(name, "?") not in (now, ""):
+        if self._mark(name) is not None and not self.overwrite and not self.made(name):
             raise SeldError(
                 f"{path} is there already, and was not written by this command.",
                 "Give another --out, move it away, or allow it to be replaced with --overwrite.",
@@ -306,6 +302,10 @@ class OutputFolder:
             stream.write(f"{json.dumps(name)[1:-1]}\t\n")
         return path
 
+    def made(self, name: str) -> bool:
+        """Return whether a command wrote the file of this name, and nobody since."""
+        return name in self._made and self._made[name] in (self._mark(name), "")
+
     def _mark(self, name: str) -> str | None:
         with suppress(OSError):
             about = (self.folder / name).stat()
@@ -314,13 +314,12 @@ class OutputFolder:
 
 
 def visible_files(folder: Path, suffixes: Iterable[str] | None = None) -> list[Path]:
-    """Return the files below a folder, sorted; hidden ones, and what systems leave beside files (._name), are not seen.
+    """Return the files below a folder, sorted; hidden ones (._name, too), and what commands wrote there, are not seen.
 
     Args:
         folder: where to look, in sub-folders too.
         suffixes: only what ends so (lower case, with the dot), be it a broken link, a pipe or a folder: whoever reads
-            it says so, instead of passing it over without a word; None: all files. A folder that may not be looked into
-            is among them, for the same reason.
+            it says so. None: all files. A folder that may not be looked into is among them, for the same reason.
     """
     wanted = None if suffixes is None else frozenset(suffixes)
     found: list[Path] = []
@@ -331,7 +330,8 @@ def visible_files(folder: Path, suffixes: Iterable[str] | None = None) -> list[P
 
     for root, folders, files in os.walk(folder, onerror=locked):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        paths = [Path(root, name) for name in (*folders, *files) if not name.startswith(".")]
+        ours = OutputFolder(Path(root))
+        paths = [Path(root, name) for name in (*folders, *files) if not name.startswith(".") and not ours.made(name)]
         found += [path for path in paths if (path.suffix.lower() in wanted if wanted else path.is_file())]
     return sorted(set(found))
 

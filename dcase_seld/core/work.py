@@ -16,7 +16,6 @@ from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
 from queue import Empty, Full, Queue
-from threading import Event, Thread
 from typing import Any, TypeVar
 
 from dcase_seld.core.errors import SeldError, shown
@@ -44,7 +43,7 @@ def plain_lines(first: str = "") -> Iterator[Callable[[str], None]]:
 
     Of work within other work the inner lines are said. Work that is over sooner says nothing.
     """
-    line, over, began = [first], Event(), time.monotonic()
+    line, over, began = [first], threading.Event(), time.monotonic()
     _telling.append(line)
 
     def repeat() -> None:
@@ -55,7 +54,7 @@ def plain_lines(first: str = "") -> Iterator[Callable[[str], None]]:
                 if line[0] and _telling[-1] is line:
                     say(f"{line[0]} · {duration(since - began)} so far")
 
-    thread = Thread(target=repeat, name="plain lines", daemon=True)
+    thread = threading.Thread(target=repeat, name="plain lines", daemon=True)
     thread.start()
     try:
         yield lambda told: line.__setitem__(0, told)
@@ -186,18 +185,19 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENC
 def _alone() -> Iterator[None]:
     """Start processes in this block that compute with one thread each: libraries look at the environment when loaded.
 
-    With a thread per core in each of as many processes as there are cores, all wait for one another.
+    With a thread per core in each of as many processes as there are cores, all wait for one another. Nor do they run
+    the user's script again, as Python has it: a call at its top level would then begin the same work in each of them.
     """
-    before = {name: os.environ.get(name) for name in _THREADS}
+    before = {name: os.environ[name] for name in _THREADS if name in os.environ}
+    main, sys.modules["__main__"] = sys.modules["__main__"], type(sys)("__main__")
     os.environ.update(dict.fromkeys(_THREADS, "1"))
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        sys.modules["__main__"] = main
+        for name in _THREADS:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextmanager
@@ -260,7 +260,7 @@ def read_ahead(read: Callable[[Chunk], Result], chunks: Sequence[Chunk], depth: 
     import torch
 
     queue: Queue[tuple[Result] | BaseException | None] = Queue(depth)
-    stop, alone = Event(), Event()
+    stop, alone = threading.Event(), threading.Event()
 
     def put(item: tuple[Result] | BaseException | None) -> None:
         while not stop.is_set():
@@ -282,7 +282,7 @@ def read_ahead(read: Callable[[Chunk], Result], chunks: Sequence[Chunk], depth: 
         except BaseException as error:
             put(error)
 
-    thread = Thread(target=work, name="batches", daemon=True)
+    thread = threading.Thread(target=work, name="batches", daemon=True)
     threads = torch.get_num_threads()
     thread.start()
     # The number holds for the thread that sets it, and for those that are started later: theirs is put back.

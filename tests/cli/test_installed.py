@@ -1,12 +1,15 @@
 """What an installation carries: recipes and networks are found and run from any folder."""
 
+import configparser
 import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from dcase_seld.recipe.load import load_recipe, shipped_recipes
 
@@ -59,3 +62,19 @@ def test_a_file_of_the_users_goes_before_a_recipe_of_the_same_name(tmp_path, mon
     assert load_recipe("quickstart").path == shipped_recipes()["quickstart"]
     (tmp_path / "quickstart.yaml").write_text("steps:\n  mine: {stage: simulate}\n")
     assert list(load_recipe("quickstart.yaml").steps) == ["mine"]
+
+
+def test_no_requirement_brings_another_opencv_into_the_folder_of_the_one_without_a_screen():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    wanted = [Requirement(line) for line in config["options"]["install_requires"].split("\n") if line]
+    (mediapipe,) = (one for one in wanted if one.name == "mediapipe")
+    assert "0.10.31" in mediapipe.specifier and "0.10.32" not in mediapipe.specifier  # which requires opencv-contrib
+    names, seen = [one.name for one in wanted], set()
+    while names:
+        name = names.pop()
+        if name not in seen:
+            seen.add(name)
+            needs = map(Requirement, requires(name) or ())
+            names += [one.name for one in needs if one.marker is None or one.marker.evaluate({"extra": ""})]
+    assert {name for name in seen if name.startswith("opencv")} == {"opencv-python-headless"}

@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -70,6 +72,13 @@ def test_each_process_computes_with_one_thread(monkeypatch):
     monkeypatch.delenv("OPENCV_FOR_THREADS_NUM", raising=False)
     assert list(share_work(count_threads, [0], 1, "counts")) == [(1, 1)]
     assert os.environ["OMP_NUM_THREADS"] == "3" and "OPENCV_FOR_THREADS_NUM" not in os.environ
+
+
+def test_a_script_that_shares_work_is_not_run_again_by_each_process(tmp_path):
+    lines = ("import math", "from dcase_seld.core.work import share_work", "print('begun')")
+    (tmp_path / "script.py").write_text("\n".join((*lines, "print(*share_work(math.sqrt, [9.0, 9.0], 2, 'counts'))")))
+    done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, check=False)
+    assert done.stdout == "begun\n3.0 3.0\n", done.stderr
 
 
 def test_an_error_ends_the_others_at_once(tmp_path):
