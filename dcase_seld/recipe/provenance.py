@@ -20,7 +20,7 @@ from dcase_seld.core.reading import Facts, read_json
 from dcase_seld.core.registry import METRICS, used_plugins
 from dcase_seld.core.work import progress
 from dcase_seld.recipe.graph import Step
-from dcase_seld.recipe.results import read_receipt
+from dcase_seld.recipe.results import has_receipt, read_receipt
 from dcase_seld.recipe.stage import KeyPath
 
 LENGTH = 12
@@ -228,6 +228,12 @@ class FinishedStep:
     def before(self, *fields: str) -> list[FinishedStep]:
         """Return the finished steps among what it read, see `inputs`."""
         return [step for step in map(read_step, self.inputs(*fields)) if step is not None]
+
+    def lost(self) -> list[Path]:
+        """Return the steps among what it read whose receipts are gone or cannot be read: nobody knows what they did."""
+        named = {name for names in self.receipt["inputs"].values() for name in names}
+        named -= {Path(one["path"]).name for data in self.receipt.get("outside", {}).values() for one in data}
+        return [one for one in self.inputs() if read_step(one) is None and (one.name in named or has_receipt(one))]
 
 
 def read_step(folder: Path) -> FinishedStep | None:

@@ -205,7 +205,7 @@ def leftovers(work: Path) -> list[Leftover]:
             continue
         used.add(name)
         receipt = read_receipt(results / name) or {}
-        if not receipt and _has_receipt(results / name):
+        if not receipt and has_receipt(results / name):
             raise SeldError(
                 f"{results / name / NAME} cannot be read: what this result was made from is not known.",
                 "Mend its rights, run its recipe again, or give that recipe up with --forget.",
@@ -220,7 +220,7 @@ def leftovers(work: Path) -> list[Leftover]:
     return found
 
 
-def _has_receipt(folder: Path) -> bool:
+def has_receipt(folder: Path) -> bool:
     """Return whether a receipt is there, be it what it may, or may be: in a folder that nobody may look into."""
     try:
         (folder / NAME).lstat()

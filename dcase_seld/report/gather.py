@@ -120,6 +120,10 @@ def _scored(folder: Path, receipt: dict[str, Any], name: str) -> Run:
         made.stage == "simulate" for made in history(data_folder)
     )
     notes = [SIMULATED] if simulated else []
+    if lost := dict.fromkeys(one.name for made in steps for one in made.lost()):
+        notes.append(
+            f"Made with steps whose receipts are gone or damaged, so what they did is not known: {listing(lost)}."
+        )
     untrained = sorted({network for made in steps for network in _untrained(made)})
     if untrained:
         notes.append(f"Made with networks that were never trained: {listing(untrained)}. These are no results.")

@@ -16,6 +16,7 @@ from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.event_files import list_csv, mistake_error
 from dcase_seld.core.files import whole_file
 from dcase_seld.core.geometry import fold
+from dcase_seld.recipe.provenance import history
 from dcase_seld.submission.describe import Description, describe, overall, random_weights, sees, uncounted
 from dcase_seld.submission.layout import (
     SIMULATED,
@@ -67,6 +68,14 @@ def make_entries(
     for run, track in systems:
         counts[track] += 1
         number = counts[track]
+        known = (*run.steps, *(history(run.scored.folder) if run.scored is not None else ()))
+        if lost := [folder for step in known for folder in step.lost()]:
+            raise SeldError(
+                f"{run.csv}, or its scores, come from steps whose receipts are gone or damaged, so that what the meta "
+                f"file must say of them is not known: {listing(dict.fromkeys(lost))}.",
+                "Run their recipe again, which makes them anew; or copy the CSV files, package those, and describe the "
+                "system in the team file.",
+            )
         untrained = random_weights(run)
         if untrained and not force_random_weights:
             raise SeldError(

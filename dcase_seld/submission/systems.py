@@ -13,7 +13,7 @@ from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.files import follow
 from dcase_seld.core.reading import read_json
 from dcase_seld.recipe.provenance import FinishedStep, history, linked_steps, load_scores, read_step
-from dcase_seld.recipe.results import read_receipt
+from dcase_seld.recipe.results import has_receipt, read_receipt
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,8 @@ def find_run(path: Path, track: str) -> Run:
     step = read_step(folder)
     if step is not None:
         return run_of_steps(*_csv_and_scores(step, path), track=track, near=path.parent)
+    if has_receipt(folder):
+        raise SeldError(f"The receipt of {path} cannot be read.", "Run its recipe again, which makes it anew.")
     steps = dict(linked_steps(folder))
     exported = {name: step for name, step in steps.items() if step.produces == "csv"}
     if not exported:

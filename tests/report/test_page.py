@@ -12,6 +12,7 @@ from report_stages import REGISTRY
 
 from dcase_seld.cli.main import main
 from dcase_seld.core.errors import SeldError
+from dcase_seld.core.files import follow
 from dcase_seld.recipe.run import RunOptions, run_recipe
 from dcase_seld.report.gather import gather
 
@@ -148,6 +149,9 @@ def test_made_scenes_and_untrained_networks_are_said_at_the_head(finished, tmp_p
     assert "made scenes" not in head and "never trained" not in head and published
     head, published = head_of(work / "score2", work / "score")
     assert "made/score: The scored clips are made scenes" in head and not published
+    (follow(work / "sharp") / "receipt.json").write_text("{")
+    head, _ = head_of(work / "score")
+    assert "never trained" not in head and f"is not known: {follow(work / 'sharp').name}" in head
     # The same scenes as CSV files of another system, and as a corpus of another recipe.
     again, labels = work / "csv" / "csv", work / "made"
     head, published = head_of(again, "--ref", labels)

@@ -1,6 +1,7 @@
 """Every field of the meta file, against runs whose truth is known from how their receipts were made."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from dcase_seld.core.errors import SeldError
 from dcase_seld.core.event_files import write_folder
 from dcase_seld.submission.deliver import scores_of_systems
 from dcase_seld.submission.describe import describe, random_weights, total_parameters, uncounted
-from dcase_seld.submission.layout import RANDOM
-from dcase_seld.submission.package import notes
+from dcase_seld.submission.layout import RANDOM, load_layout, load_team
+from dcase_seld.submission.package import make_entries, notes
 from dcase_seld.submission.systems import find_run, with_scores
 
 
@@ -170,6 +171,24 @@ def test_random_weights_anywhere_behind_a_run_are_said(tmp_path):
     assert random_weights(run) == ["clap"] and describe(run, "a")["pre_trained_models"] == [f"CLAP: {RANDOM}"]
 
 
+@pytest.mark.parametrize("broken", ["train-1", "prepare-1", "embed-yamnet", "simulate-1", "export-1"])
+def test_a_step_whose_receipt_cannot_be_read_is_no_step_without_augmentation_or_random_weights(tmp_path, broken):
+    """It was passed over: `data_augmentation: null`, and networks that were never trained were packaged."""
+    make.step(tmp_path, "simulate-1", "corpus")
+    own = store(tmp_path, "prepare-1", inputs={"corpus": ["simulate-1"]})
+    read = [tokens(tmp_path, "embed-yamnet", "yamnet", own)]
+    member = network(tmp_path, "train-1", own, ["yamnet"], tokens=read, augment={"swap": 0.5})
+    csv = exported(tmp_path, 1, [member], own, read)
+    scored(tmp_path, 1, csv.name, data=own)
+    assert make_entries([(find_run(csv, "a"), "a")], load_team(None), load_layout())[0].description["data_augmentation"]
+    for damage in ("cut", "gone"):
+        (tmp_path / broken / "receipt.json").write_text("{")
+        if damage == "gone" and broken != "export-1":
+            shutil.rmtree(tmp_path / broken)
+        with pytest.raises(SeldError, match=rf"{broken}.*(gone or damaged|cannot be read)|(gone or damaged).*{broken}"):
+            make_entries([(find_run(csv, "a"), "a")], load_team(None), load_layout())
+
+
 def test_scores_may_be_named(tmp_path):
     dev = store(tmp_path / ".results", "prepare-1")
     csv = exported(tmp_path / ".results", 1, [network(tmp_path / ".results", "train-1", dev)], dev)
@@ -211,9 +230,6 @@ def test_which_system_scores_are_of(tmp_path):
 
 
 def test_an_audio_only_system_that_looks_at_pictures_is_said(tmp_path):
-    from dcase_seld.submission.layout import load_layout, load_team
-    from dcase_seld.submission.package import make_entries
-
     entries = make_entries([(find_run(make.work(tmp_path), "a"), "a")], load_team(None), load_layout())
     assert any("audio-only track, but uses pictures: OWL-ViT tokens" in line for line in notes(entries))
 
