@@ -5,7 +5,7 @@ The order of an epoch is a pure function of seed and epoch number, so a killed r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -313,23 +313,13 @@ def _merged(blocks: Sequence[FieldsType], back: Ints | None) -> FieldsType:
 
 
 def _pinned(batch: Batch) -> Batch:
-    """Return the batch in page-locked memory, where there is CUDA to lock it."""
+    """Return the batch in page-locked memory."""
+    pin: Callable[[Tensor], Tensor] = Tensor.pin_memory
     return Batch(
-        batch.input.map(_page_locked),
-        None if batch.target is None else batch.target.map(_page_locked),
-        _page_locked(batch.index),
-        _page_locked(batch.start),
-        _page_locked(batch.source),
-        None if batch.mirror is None else batch.mirror.map(_page_locked),
+        batch.input.map(pin),
+        None if batch.target is None else batch.target.map(pin),
+        pin(batch.index),
+        pin(batch.start),
+        pin(batch.source),
+        None if batch.mirror is None else batch.mirror.map(pin),
     )
-
-
-def _page_locked(tensor: Tensor) -> Tensor:
-    """Return a copy that CUDA can fetch while the program goes on.
-
-    PyTorch would copy with all its threads. In a thread that shares the cores with others, waiting for them takes up to
-    a hundred times as long as the copy.
-    """
-    locked = torch.empty_like(tensor, pin_memory=torch.cuda.is_available())
-    np.copyto(locked.numpy(), tensor.numpy())
-    return locked

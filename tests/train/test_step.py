@@ -138,14 +138,10 @@ def lies_dense(tensor: torch.Tensor) -> bool:
 @pytest.mark.parametrize("mixed", [False, True])
 def test_batches_travel_as_they_lie(tmp_path: Path, name: str, mixed: bool) -> None:
     stores = [Store.open(noise_store(tmp_path / str(n), 6, seed=n, task=TASKS[name])) for n in range(1 + mixed)]
-    made = []
-    for locked in (True, False):
-        sources = [StoreSource(store, np.arange(6)) for store in stores]
-        batch = next(iter(Batches(sources, 5, shuffle_seed=1, raw=True, pin=locked)))
-        assert batch.target is not None and batch.input.wave is not None
-        made.append({**batch.target._asdict(), "wave": batch.input.wave, "index": batch.index, "start": batch.start})
-        assert {key for key, field in made[-1].items() if not lies_dense(field)} == set()
-    assert all(torch.equal(field, made[1][key]) for key, field in made[0].items())
+    batch = next(iter(Batches([StoreSource(store, np.arange(6)) for store in stores], 5, shuffle_seed=1, raw=True)))
+    assert batch.target is not None and batch.input.wave is not None
+    fields = {**batch.target._asdict(), "wave": batch.input.wave, "index": batch.index, "start": batch.start}
+    assert {key for key, field in fields.items() if not lies_dense(field)} == set()
     assert not lies_dense(torch.zeros(4, 5)[:, :2])
 
 
