@@ -7,6 +7,9 @@ before pooling, channels first). They run in turns of a few steps, so that what 
 speeds are of the median step, in time of the clock and of the processor (which other programs do not disturb); every
 process has made a whole turn before. Then a whole training says how long it waited for data and what validation took.
 Sound is noise. Takes about 8 GB of memory.
+
+`--beside N` does the same beside N programs that keep a core busy each; `GOMP_SPINCOUNT=300000` in front gives threads
+the patience with each other that they have by default.
 """
 
 from __future__ import annotations
@@ -184,15 +187,23 @@ def in_turns(
     return seconds, memory
 
 
+def keep_busy() -> None:
+    while True:
+        pass
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=480)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--beside", type=int, default=0, help="busy programs beside it")
     parser.add_argument("--turns", type=int, default=4, help=f"turns of {TURN} updates each")
     parser.add_argument("--runs", type=int, default=len(RUNS), help="so many of the loops: ours first, then the plain")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    for _ in range(arguments.beside):
+        multiprocessing.get_context("spawn").Process(target=keep_busy, daemon=True).start()
     described = {
         "model": {"kind": "crnn"},
         "batch_size": arguments.batch,

@@ -306,11 +306,8 @@ def read_ahead(read: Callable[[Chunk], Result], chunks: Sequence[Chunk], depth: 
         thread.join()
 
 
-Item = TypeVar("Item")
-
-
 def run_threads(
-    work: Callable[[Item], Result], items: Sequence[Item], workers: int, title: str, quiet: bool
+    work: Callable[[Piece], Result], items: Sequence[Piece], workers: int, title: str, quiet: bool
 ) -> list[Result]:
     """Return work(item) of all items in order, done by threads; the first error cancels what has not begun."""
     with progress(title, len(items), "clips", quiet) as advance:
@@ -343,8 +340,10 @@ def launcher_rank() -> int | None:
 def core_count() -> int:
     """Return how many cores this process may use: those it may run on, or fewer where SLURM or a container says so."""
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        there = min(there, max(1, round(int(quota) / int(period))))
+    for files in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):  # control groups of versions 2 and 1
+        with suppress(OSError, ValueError):
+            texts = (Path("/sys/fs/cgroup", file).read_text(encoding="ascii") for file in files)
+            quota, period = map(int, " ".join(texts).split())
+            there = min(there, max(1, round(quota / period))) if quota > 0 else there
     told = os.environ.get("SLURM_CPUS_PER_TASK", "")
     return min(there, int(told)) if told.isdecimal() and int(told) else there

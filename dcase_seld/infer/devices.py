@@ -19,11 +19,16 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from dcase_seld.core.config import cache_folder
 from dcase_seld.core.errors import SeldError, is_disk_full
 from dcase_seld.core.files import write_json
-from dcase_seld.core.work import launcher_rank, say
+from dcase_seld.core.work import core_count, launcher_rank, say
 from dcase_seld.model.frontend import leave_uncompiled
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+if "OMP_NUM_THREADS" not in os.environ and core_count() < torch.get_num_threads():
+    # PyTorch counts the cores that it sees. Where a container or SLURM leaves fewer its threads take turns on them, and
+    # wait for each other most of the time.
+    torch.set_num_threads(core_count())
 
 
 def single_device(name: str) -> torch.device:

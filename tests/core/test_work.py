@@ -151,10 +151,24 @@ def test_one_look_up_knows_both_launchers(monkeypatch, variables, rank):
 
 @pytest.mark.parametrize(
     "told, quota, expected",
-    [("", "max 100000", 8), ("3", "max 100000", 3), ("3", "250000 100000", 2), ("", "50000 100000", 1), ("0", "", 8)],
+    [
+        ("", {"cpu.max": "max 100000\n"}, 8),
+        ("3", {"cpu.max": "max 100000\n"}, 3),
+        ("3", {"cpu.max": "250000 100000\n"}, 2),
+        ("", {"cpu.max": "50000 100000\n"}, 1),
+        ("0", {"cpu.max": ""}, 8),
+        ("", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ("", {"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+        ("", {}, 8),
+    ],
 )
 def test_cores_are_those_that_a_scheduler_or_a_container_leaves(monkeypatch, told, quota, expected):
+    def read_text(self, encoding):
+        if (file := str(self.relative_to("/sys/fs/cgroup"))) not in quota:
+            raise FileNotFoundError(file)
+        return quota[file]
+
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr(work.Path, "read_text", lambda self, encoding: quota)
+    monkeypatch.setattr(work.Path, "read_text", read_text)
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", told)
     assert work.core_count() == expected

@@ -1,9 +1,14 @@
 """A device that cannot be used is refused before anything starts; a numbered one is the one that was named."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from dcase_seld.core.errors import SeldError
+from dcase_seld.core.work import core_count
 from dcase_seld.infer.devices import open_fabric, single_device
 
 
@@ -37,3 +42,17 @@ def test_numbered_devices_are_those_that_were_named(monkeypatch):
 
 def test_cpu_is_a_device_by_both_its_names():
     assert open_fabric("cpu", 1, 1).device == open_fabric("cpu:0", 1, 1).device == torch.device("cpu")
+
+
+@pytest.mark.skipif(core_count() < 2, reason="one core")
+def test_threads_are_as_many_as_there_are_cores_left_and_wait_patiently_but_briefly():
+    code = "import dcase_seld.infer.devices, torch, os; print(torch.get_num_threads(), os.environ['GOMP_SPINCOUNT'])"
+    given = {name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", "GOMP_SPINCOUNT")}
+
+    def said(**more):
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, env={**given, **more}, capture_output=True, text=True, check=True).stdout.split()
+
+    assert said(SLURM_CPUS_PER_TASK="1") == ["1", "1000"]
+    assert said(SLURM_CPUS_PER_TASK="1", OMP_NUM_THREADS="2", GOMP_SPINCOUNT="7") == ["2", "7"]
+    assert int(said()[0]) > 1
