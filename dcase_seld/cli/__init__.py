@@ -44,6 +44,15 @@ def own_place(ctx: click.Context, param: click.Parameter, value: Path) -> Path:
     return value
 
 
+class Commands(click.Group):
+    """A group whose help has the first sentence of every command, however long."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands; click's own cuts each to one line."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(n, command.get_short_help_str(1_000)) for n, command in sorted(self.commands.items())])
+
+
 class Number(click.FloatRange):
     """A number within limits; click's own takes nan, which is within all, and infinities."""
 

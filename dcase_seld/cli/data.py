@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from dcase_seld.cli import Number, answer, echo, named_file, own_place
+from dcase_seld.cli import Commands, Number, answer, echo, named_file, own_place
 from dcase_seld.core.errors import SeldError
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -43,7 +43,7 @@ workers_option = click.option(
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No live progress.")
 
 
-@click.group()
+@click.group(cls=Commands)
 def data() -> None:
     """Download, check, count, convert, import and simulate data in the challenge's official layout."""
 

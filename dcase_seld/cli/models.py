@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dcase_seld.cli import (
+    Commands,
     answer,
     complete_recipe,
     complete_step,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from dcase_seld.model.summary import Summary
 
 
-@click.group()
+@click.group(cls=Commands)
 def models() -> None:
     """List, fetch and check pre-trained models; make models with random weights for trials."""
 

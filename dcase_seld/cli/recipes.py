@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dcase_seld.cli import (
+    Commands,
     complete,
     complete_key,
     complete_recipe,
@@ -98,7 +99,8 @@ def run(
             state = "made in" if name in made else "up to date, took"
             link = plan.link(name)
             link = link.relative_to(Path.cwd()) if link.is_relative_to(Path.cwd()) else link
-            echo(f"{name:{width}}  {link}  ({state} {duration(seconds(plan, name))})")
+            page = "/report.html" if plan.steps[name].step.stage.produces == "report" else ""
+            echo(f"{name:{width}}  {link}{page}  ({state} {duration(seconds(plan, name))})")
     for name in plan.steps:
         receipt = plan.steps[name].receipt if name in chosen else None
         text = (receipt or {}).get("facts", {}).get("show")
@@ -154,7 +156,7 @@ def status(recipe: Path, overrides: tuple[str, ...], work: Path) -> None:
         say(f"note: {error}")
 
 
-@click.group(name="recipes", invoke_without_command=True)
+@click.group(cls=Commands, name="recipes", invoke_without_command=True)
 @click.pass_context
 def recipes(context: click.Context) -> None:
     """List the recipes that the package carries; each can be run by its name, or copied to be changed."""

@@ -61,6 +61,11 @@ def near_names(name: str, names: Iterable[str]) -> str:
     return f"Did you mean {near[0]}?" if near else f"There are {', '.join(known) or 'none'}."
 
 
+def reason(error: BaseException) -> str:
+    """Return what went wrong, of the system's errors without the path, which the sentence around it has said."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of what a library says of a broken file, without its advice to open it unsafely."""
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

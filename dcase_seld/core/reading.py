@@ -20,7 +20,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dcase_seld.core.config import describe_errors
-from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.errors import SeldError, listing, reason
 
 KeyPath = tuple[str | int, ...]
 
@@ -59,7 +59,7 @@ def read_bytes(path: Path, most: int, remedy: str) -> bytes:
     except FileNotFoundError as error:
         raise SeldError(f"There is no file {path}.", remedy) from error
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise SeldError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.", remedy) from error
+        raise SeldError(f"{path} cannot be read: {reason(error)}.", remedy) from error
 
 
 def read_text(path: Path, most: int = LARGEST_YAML, remedy: str = "Give a text file in UTF-8.") -> str:

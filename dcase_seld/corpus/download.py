@@ -16,7 +16,7 @@ from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.errors import SeldError, listing, reason
 from dcase_seld.core.files import whole_file
 from dcase_seld.core.work import progress, say
 
@@ -115,7 +115,9 @@ def fetch(file: RemoteFile, target: Path, *, quiet: bool = False, pause_s: float
                     ) from error
                 time.sleep(pause_s * 2**attempt)
             except OSError as error:
-                raise SeldError(f"{part} cannot be written: {error}.", "Make room; what is there is kept.") from error
+                raise SeldError(
+                    f"{part} cannot be written: {reason(error)}.", "Make room; what is there is kept."
+                ) from error
     part.replace(target)
 
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from dcase_seld.core.errors import SeldError
+from dcase_seld.core.errors import SeldError, reason
 from dcase_seld.core.files import write_bytes
 from dcase_seld.core.task import SAMPLE_RATE
 from dcase_seld.core.work import say
@@ -193,7 +193,9 @@ def write_wav(path: Path, audio: Float32 | Int16, rate: int = SAMPLE_RATE) -> No
         with coded.getbuffer() as content:
             write_bytes(path, content)
     except (OSError, RuntimeError, wave.Error) as error:
-        raise SeldError(f"{path} cannot be written: {error}.", "Check the folder and the free space.") from error
+        raise SeldError(
+            f"{path} cannot be written: {reason(error)}.", "Check the folder and the free space."
+        ) from error
 
 
 def _read(path: Path, start: int, samples: int | None, dtype: str) -> tuple[npt.NDArray[Any], int]:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dcase_seld.core.errors import SeldError
+from dcase_seld.core.errors import SeldError, reason
 from dcase_seld.core.files import whole_file, write_bytes
 from dcase_seld.core.geometry import foa_to_stereo
 from dcase_seld.media.frames import Image
@@ -227,7 +227,7 @@ class VideoWriter:
         self._stream = stream
 
     def _failed(self, error: Exception) -> SeldError:
-        return SeldError(f"{self.path} cannot be written: {error}.", "Check the folder and the free space.")
+        return SeldError(f"{self.path} cannot be written: {reason(error)}.", "Check the folder and the free space.")
 
     def __enter__(self) -> VideoWriter:
         return self

@@ -74,9 +74,8 @@ def shipped_recipes() -> dict[str, Path]:
 
 def find_recipe(place: Path | str) -> Path:
     """Return the file of a recipe: a path, or the name of a recipe that the package carries."""
-    if not Path(place).exists() and (shipped := shipped_recipes().get(str(place).removesuffix(".yaml"))) is not None:
-        return shipped
-    return Path(place)
+    name = str(place).removeprefix("recipes/").removesuffix(".yaml")  # as the documents write them, in a clone
+    return Path(place) if Path(place).exists() else shipped_recipes().get(name, Path(place))
 
 
 def load_recipe(
@@ -129,8 +128,9 @@ def load_recipe(
 
 
 def _read(path: Path) -> str:
-    if path.parent.is_dir() and not os.path.lexists(path):
-        names = [*(str(p) for p in path.parent.glob("*.y*ml")), *shipped_recipes()]
+    if not os.path.lexists(path):
+        beside = path.parent.glob("*.y*ml") if path.parent.is_dir() else ()
+        names = [*map(str, beside), *shipped_recipes()]
         near = difflib.get_close_matches(str(path), names, n=1) or difflib.get_close_matches(path.stem, names, n=1)
         hint = f"Did you mean {near[0]}?" if near else "`dcase-seld recipes` lists those that the package carries."
         raise SeldError(f"There is no recipe {path}.", hint)

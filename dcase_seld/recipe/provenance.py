@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,8 +79,9 @@ def outside_data(path: Path, cache_folder: Path, quiet: bool = True) -> OutsideD
     names = {name for name, _, _ in found}
     if fresh or names != set(known):
         known = {name: entry for name, entry in known.items() if name in names}
-        cache_folder.mkdir(parents=True, exist_ok=True)
-        write_json(cache_file, known)
+        with suppress(OSError):  # it saves reading again: where nothing may be written, `status` still answers
+            cache_folder.mkdir(parents=True, exist_ok=True)
+            write_json(cache_file, known)
     total = hashlib.blake2b(digest_size=_HASH_SIZE)
     for name, size, _ in found:
         total.update(f"{name}\0{size}\0{known[name][2]}\n".encode("utf-8", "surrogateescape"))

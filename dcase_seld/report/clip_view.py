@@ -211,7 +211,9 @@ def _from_store(folder: Path, name: str) -> tuple[Clip, Events | None, Taxonomy]
     from dcase_seld.store.store import Store
 
     store = Store.open(folder)
-    index = int(store.position([name])[0])
+    if name not in store.names:
+        raise SeldError(f"{folder} has no clip {name!r}.", f"Its clips have names such as {store.names[0]}.")
+    index = store.names.index(name)
     labels = store.events.select_clips([name]) if store.labelled[index] else None
     return Clip(name, store.videos[index], store.audio(index).T, store.sample_rate), labels, store.taxonomy
 

@@ -38,7 +38,8 @@ def example(clip: str, runs: Sequence[Run]) -> str:
     """Return one clip as an HTML card; `runs` beyond the first are drawn where they know the clip."""
     first = runs[0]
     score = clip_scores(first).get(clip, 0.0)
-    parts = [f"<h4>{escape(clip)}</h4>", f"<p class='note'>{first.f_name} of this clip: {100 * score:.0f} %</p>"]
+    whose = f", {escape(first.name)}" if len(runs) > 1 else ""
+    parts = [f"<h4>{escape(clip)}</h4>", f"<p class='note'>{first.f_name} of this clip{whose}: {100 * score:.0f} %</p>"]
     tables = [first.reference, *(run.prediction for run in runs if clip in run.prediction.clips)]
     classes = sorted({index for table in tables for index in table.select_clips([clip]).class_index.tolist()})
     parts.insert(1, _picture(clip, first) if first.reference.elevation_deg is None else _map(clip, first, classes))

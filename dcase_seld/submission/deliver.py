@@ -17,6 +17,7 @@ from dcase_seld.submission.archive import Findings
 from dcase_seld.submission.check import check_submission
 from dcase_seld.submission.describe import random_weights
 from dcase_seld.submission.layout import (
+    BUILT_IN,
     Edition,
     Layout,
     Team,
@@ -229,7 +230,7 @@ def deliver(
         )
     if team_file is None:
         lines.append(
-            "note: the team is the example's; copy submission/team.yaml, fill it in, and give it as the team file"
+            f"note: the team is the example's; copy {BUILT_IN / 'team.yaml'}, fill it in, and give it as the team file"
         )
     lines += [f"note: {line}" for line in notes(entries)]
     findings, _ = check_submission(out, layout, evaluation)

@@ -200,7 +200,7 @@ def load_team(path: Path | None) -> Team:
         SeldError: lists everything that is wrong in the file.
     """
     file = path or BUILT_IN / "team.yaml"
-    text = read_text(file, remedy="Copy submission/team.yaml and fill it in.")
+    text = read_text(file, remedy=f"Copy {BUILT_IN / 'team.yaml'} and fill it in.")
     return parse_config(Team, parse_yaml(text, str(file), QUOTES), str(file))
 
 

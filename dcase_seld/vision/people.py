@@ -87,16 +87,22 @@ class PeopleFinder:
         self.config = (config or PeopleConfig()).for_mode()
         folder = Path(find_model(self.config.model, kind="pose"))
 
-        def pose(most: int, threshold: float) -> Any:
-            return open_pose_model(folder, most, threshold, self.config.pose_threshold)
+        def opened(model: Any) -> Any:
+            models.callback(model.close)
+            return model
 
-        with quiet_native_log():
-            self._face = open_face_detector(folder, 0.5)
+        def pose(most: int, threshold: float) -> Any:
+            return opened(open_pose_model(folder, most, threshold, self.config.pose_threshold))
+
+        # Where the second cannot be opened, or at Ctrl-C, the first is closed: it cannot be when Python ends.
+        with contextlib.ExitStack() as models, quiet_native_log():
+            self._face = opened(open_face_detector(folder, 0.5))
             self._one = self._few = self._many = pose(1, self.config.pose_threshold)
             if self.config.most > 1:
                 self._many = pose(self.config.most, self.config.pose_threshold)
                 self._few = pose(min(2, self.config.most), self.config.pose_threshold)
             self._strict = pose(1, self.config.check_threshold)
+            self._models = models.pop_all()
         self._warm = False
 
     def __enter__(self) -> PeopleFinder:
@@ -105,8 +111,7 @@ class PeopleFinder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for model in {id(m): m for m in (self._face, self._one, self._few, self._many, self._strict)}.values():
-            model.close()
+        self._models.close()
 
     def find(self, image: Image) -> list[Person]:
         """Return the people in a (H, W, 3) uint8 BGR picture, surest first; keypoints in the picture's pixels."""

@@ -52,6 +52,12 @@ def test_what_the_system_refuses_is_said_with_its_path_and_step(error, said, mon
     assert ended.value.code == 1 and said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("group", ["recipes", "data", "models"])
+def test_the_list_of_a_groups_commands_says_whole_sentences(group):
+    listed = CliRunner().invoke(main.main, [group, "--help"], terminal_width=80).output.partition("Commands:")[2]
+    assert listed and "..." not in listed and listed.rstrip().endswith(".")
+
+
 def options(command):
     for inner in getattr(command, "commands", {}).values():
         yield from options(inner)

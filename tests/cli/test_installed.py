@@ -51,7 +51,7 @@ def test_recipes_are_listed_copied_and_run_by_name(installed, tmp_path):
     again = call(installed, tmp_path, "recipes", "copy", "track_a")
     assert again.returncode == 1 and "is there already" in again.stderr
     assert "Did you mean quickstart?" in call(installed, tmp_path, "recipes", "copy", "quikstart").stderr
-    dry = call(installed, tmp_path, "run", "quickstart", "--dry-run")
+    dry = call(installed, tmp_path, "run", "recipes/quickstart.yaml", "--dry-run")
     assert dry.returncode == 0 and "steps would run" in dry.stdout
     assert "Did you mean quickstart?" in call(installed, tmp_path, "run", "quikstart", "--dry-run").stderr
     assert "did you mean 'predict'?" in call(installed, tmp_path, "perdict").stderr

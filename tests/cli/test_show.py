@@ -112,6 +112,8 @@ def test_a_clip_of_a_store_by_name(clip):
     item = Clip("clip", "part", clip / "clip.wav", clip / "ref.csv", None)
     (clip / "store").mkdir()
     build_store([item], clip / "store", root=clip, splits=("test",))
+    with pytest.raises(SeldError, match="names such as clip"):
+        show("clap", "--data", clip / "store")
     done = show("clip", "--data", clip / "store", "--pred", clip, "--fps", 5, "--out", clip / "out")
     assert done.exit_code == 0
     picture = read_frames(clip / "out" / "clip.mp4", [1.0]).images[0]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -45,7 +46,9 @@ def run(recipe, work, small):
 
 @pytest.mark.slow
 def test_quickstart_makes_a_scored_submission_and_a_second_run_does_nothing(tmp_path):
-    run("quickstart.yaml", tmp_path, SMALL)
+    said, _ = run("quickstart.yaml", tmp_path, SMALL)
+    named = re.findall(r"^report +(\S+)  |; copy (\S+), fill it in", said.stdout, re.MULTILINE)
+    assert len(named) == 2 and all(Path("".join(place)).is_file() for place in named), "what the end names is there"
     results = tmp_path / "quickstart"
     scores = json.loads((results / "score/scores.json").read_text())
     assert scores["clips"] == 8 and scores["track"] == "a" and scores["onscreen_accuracy"] is None

@@ -171,7 +171,7 @@ def test_full_disk_leaves_the_old_file(stereo):
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
     try:
-        with pytest.raises(SeldError, match="cannot be written"):
+        with pytest.raises(SeldError, match=r"a.wav cannot be written: File too large\. "):  # the path is said once
             write_wav(path, np.zeros((2, 100_000), np.int16))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

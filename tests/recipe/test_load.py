@@ -122,6 +122,8 @@ def test_a_missing_recipe_names_a_near_one(tmp_path):
     with pytest.raises(SeldError) as caught:
         load_recipe(tmp_path / "quikstart.yaml")
     assert "quickstart.yaml" in caught.value.remedy
+    with pytest.raises(SeldError, match="Did you mean quickstart"):
+        load_recipe("no_such_folder/quikstart.yaml")
 
 
 def test_a_set_value_that_is_not_yaml_is_refused():

@@ -135,6 +135,8 @@ def test_outside_data_by_content_where_an_mtime_changed(tmp_path):
     (data / "1.txt").write_text("6")
     assert whys(recipe, tmp_path / "work")["a"] == "source: the content of a file of data changed"
     (data / "2.txt").write_text("7")
+    shutil.rmtree(tmp_path / "work" / ".outside")
+    (tmp_path / "work" / ".outside").write_text("")  # as in a folder that may only be read, nothing can be noted
     assert whys(recipe, tmp_path / "work")["a"] == "source: 1 files, 1 bytes → 2 files, 2 bytes"
     assert run(recipe, tmp_path / "work")[1] == ["a", "s"]
     assert json.loads((tmp_path / "work" / "r" / "s" / "sum.json").read_text()) == 2 * (1 + 2 + 6 + 7)

@@ -2,6 +2,9 @@
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -171,3 +174,14 @@ def test_a_folder_is_looked_at_and_a_broken_picture_stops_only_itself(pose_model
 def test_a_model_that_is_not_there_is_named(tmp_path):
     with pytest.raises(SeldError, match="models pull pose"):
         PeopleFinder(PeopleConfig(model=str(tmp_path)))
+
+
+def test_a_model_that_cannot_be_opened_leaves_none_open(tmp_path, pose_model, portrait):
+    shutil.copytree(pose_model, tmp_path / "pose")
+    (broken,) = (tmp_path / "pose").glob("*.task")
+    broken.write_bytes(broken.read_bytes()[:500_000])
+    cv2.imwrite(str(tmp_path / "a.png"), portrait[0])
+    words = ["people", str(tmp_path / "a.png"), "--model", str(tmp_path / "pose"), "--out", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-m", "dcase_seld", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "cannot be opened as a pose model" in done.stderr
+    assert "Exception ignored" not in done.stderr, "the face model is closed while Python still runs"
