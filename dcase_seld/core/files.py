@@ -54,8 +54,7 @@ def whole(target: Path) -> Path:
 def replace_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder to write into, which replaces `target` when the block ends without an error.
 
-    Raises:
-        SeldError: the disk is full; `target` is as it was.
+    Raises SeldError: the disk is full; `target` is as it was.
     """
     settle(target)
     new, old = _beside(target, "new"), _beside(target, "old")
@@ -109,8 +108,7 @@ def whole_file(path: Path | str, *, flush: bool = False, through: bool = True) -
         flush: make sure that the content is on the disk before the file takes its name.
         through: of a link, replace what it leads to, not the link.
 
-    Raises:
-        SeldError: a folder is in the file's place.
+    Raises SeldError: a folder is in the file's place.
     """
     target = Path(os.path.realpath(path)) if through and os.path.islink(path) else Path(path)  # noqa: PTH114
     try:
@@ -245,8 +243,7 @@ def refuse_results(output: Path) -> None:
 def refuse_folder(folder: Path, ours: bool = False, what: str = "files that this work did not make") -> None:
     """Refuse to write into a folder that holds something, if that is not `ours`; `what` it is then.
 
-    Raises:
-        SeldError: it does, or is no folder.
+    Raises SeldError: it does, or is no folder.
     """
     if folder.exists() and (not folder.is_dir() or (not ours and any(folder.iterdir()))):
         said = f"holds {what}" if folder.is_dir() else "is a file; a folder is to be written there"
@@ -269,10 +266,13 @@ class OutputFolder:
     def __init__(self, folder: Path, inputs: Iterable[Path] = (), overwrite: bool = False) -> None:
         self.folder, self.overwrite, self._inputs = folder, overwrite, list(inputs)
         self._list = folder / self.LIST
-        self._made: dict[str, str] = {}
+        self._made = self._read()
+
+    def _read(self) -> dict[str, str | None]:
         with suppress(OSError, ValueError):
             lines = self._list.read_text(encoding="utf-8", errors="replace").splitlines()
-            self._made = {json.loads(f'"{name}"'): mark for name, _, mark in (line.partition("\t") for line in lines)}
+            return {json.loads(f'"{name}"'): mark for name, _, mark in (line.partition("\t") for line in lines)}
+        return {}
 
     def __enter__(self) -> OutputFolder:
         refuse_results(self.folder)
@@ -282,7 +282,8 @@ class OutputFolder:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        marks = {name: mark if (now := self._mark(name)) is None else now for name, mark in self._made.items()}
+        # Of other files the list says what it said: another command may have added some, and a user changed them.
+        marks = self._read() | {name: self._mark(name) or "" for name, mark in self._made.items() if mark is None}
         write_text(self._list, "".join(f"{json.dumps(name)[1:-1]}\t{mark}\n" for name, mark in marks.items()))
 
     def file(self, name: str) -> Path:
@@ -297,14 +298,14 @@ class OutputFolder:
                 "Give another --out, move it away, or allow it to be replaced with --overwrite.",
             )
         # Noted before it is written: what a kill left half done may be written again. JSON keeps any name on a line.
-        self._made[name] = ""
+        self._made[name] = None
         with self._list.open("a", encoding="utf-8") as stream:
             stream.write(f"{json.dumps(name)[1:-1]}\t\n")
         return path
 
     def made(self, name: str) -> bool:
         """Return whether a command wrote the file of this name, and nobody since."""
-        return name in self._made and self._made[name] in (self._mark(name), "")
+        return name in self._made and self._made[name] in (self._mark(name), "", None)
 
     def _mark(self, name: str) -> str | None:
         with suppress(OSError):

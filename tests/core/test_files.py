@@ -155,8 +155,25 @@ def test_names_that_are_no_text_and_lines_in_names_can_be_written_again(tmp_path
                 write_text(folder.file(name), text + name)
     assert (tmp_path / "out" / names[0]).read_text() == "secondcaf\\udce9.csv"
     (tmp_path / "out" / names[1]).write_text("mine, and longer than before")
-    with pytest.raises(SeldError, match="was not written by this command"), OutputFolder(tmp_path / "out") as folder:
-        folder.file(names[1])
+    for _ in range(2):
+        with (
+            pytest.raises(SeldError, match="was not written by this command"),
+            OutputFolder(tmp_path / "out") as folder,
+        ):
+            folder.file(names[1])
+
+
+def test_what_commands_beside_each_other_and_users_wrote_is_told_apart(tmp_path):
+    """The last one to end wrote its own list, and took what a user had changed meanwhile for its own."""
+    with OutputFolder(tmp_path / "out") as first:
+        write_text(first.file("a.csv"), "a")
+    (tmp_path / "out" / "a.csv").write_text("a, and mine")
+    with OutputFolder(tmp_path / "out") as second:
+        write_text(second.file("b.csv"), "b")
+        with OutputFolder(tmp_path / "out") as third:
+            write_text(third.file("c.csv"), "c")
+    with OutputFolder(tmp_path / "out") as again:
+        assert [again.made(name) for name in ("a.csv", "b.csv", "c.csv")] == [False, True, True]
 
 
 def test_a_full_disk_names_the_file_that_was_asked_for(tmp_path):
