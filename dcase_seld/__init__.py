@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import os
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,10 +29,12 @@ __all__ = [*_CALLS, *_PLUGIN_NAMES, *_CLASSES]
 
 # OpenCV reads this when it is imported: a file of 200 bytes may claim a picture of 4 GB (Python's own setting stays).
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**27))
-# PyTorch's threads read this when it is imported (Linux). They wait for each other awake, by default for so long that
-# where another program has one's core the others burn theirs for its whole turn: a training beside one busy program is
-# 1.2 to 1.4 times as fast with this, beside two twice, alone 0.9 times (benchmarks/train_throughput.py --beside).
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+with suppress(OSError, ValueError, IndexError):
+    # PyTorch's threads (of Linux) wait for each other awake, and where another program has one's core the others burn
+    # theirs for its whole turn. If one runs now, they are to wait briefly: a training is then 1.2 to 1.4 times as fast
+    # beside one program, twice beside two; alone it would be 0.9 times (benchmarks/train_throughput.py --beside).
+    if int(Path("/proc/loadavg").read_text(encoding="ascii").split()[3].partition("/")[0]) > 1:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 if os.environ.get("DCASE_SELD_PLUGINS"):
     # A process that was started unpacks what it was given before anything else runs: plug-ins must be found by then.
