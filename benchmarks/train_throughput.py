@@ -8,8 +8,8 @@ speeds are of the median step, in time of the clock and of the processor (which 
 process has made a whole turn before. Then a whole training says how long it waited for data and what validation took.
 Sound is noise. Takes about 8 GB of memory.
 
-`--beside N` does the same beside N programs that keep a core busy each; `GOMP_SPINCOUNT=1000` or 300000 in front says how
-patiently threads wait for each other: as ours do where other programs run at the start, or as they do by default.
+`--beside N` does the same beside N programs that keep a core busy each; `GOMP_SPINCOUNT=1000` or 300000 in front says
+how patiently threads wait for each other: as ours do where other programs run at the start, or as by default.
 """
 
 from __future__ import annotations
