@@ -294,7 +294,8 @@ def _divide(job: Job, sounds: Sequence[Sound], notes: list[str]) -> None:
     for sound in sounds:
         sound.split = sound.split or "train"
     if not any(sound.split == "test" for sound in sounds):
-        notes.append("no recording is for testing (a column `split`, or --test 0.2, sets some aside)")
+        how = "a single one is trained on" if job.test else "a column `split`, or --test 0.2, sets some aside"
+        notes.append(f"no recording is for testing ({how})")
 
 
 def _part(sound: Sound) -> str:

@@ -231,7 +231,8 @@ def draw(stats: LabelStats, path: Path) -> None:
     axes[0, 0].barh(place, stats.source_frames - seen, left=seen, color="#c9d6df", label="off screen")
     axes[0, 0].set(yticks=place, yticklabels=stats.classes, xlabel="source frames (100 ms)", title="Classes")
     axes[0, 0].invert_yaxis()
-    axes[0, 0].legend()
+    if stats.sphere is None:  # nothing is on screen or off where pictures show all around
+        axes[0, 0].legend()
     share = stats.azimuth / np.maximum(stats.azimuth.sum(axis=1, keepdims=True), 1)
     edge = float(stats.azimuth_edges[-1])
     title = {"xlabel": "azimuth in degrees, left is +", "title": "Directions"}
@@ -249,6 +250,8 @@ def draw(stats: LabelStats, path: Path) -> None:
     for label, counts, offset in (("all classes", stats.polyphony, -0.2), ("one class", stats.same_class, 0.2)):
         axes[1, 1].bar(np.arange(1, len(counts) + 1) + offset, counts, width=0.4, label=label)
     axes[1, 1].set(xlabel="sources at a time", ylabel="label frames", title="Polyphony", yscale="symlog")
+    axes[1, 1].xaxis.get_major_locator().set_params(integer=True)
+    axes[1, 1].yaxis.set_major_formatter("{x:,.0f}")  # a logarithmic axis writes formulas, which are not set here
     axes[1, 1].legend()
     figure.suptitle(summary(stats), fontsize=10)
     with whole_file(path) as part:

@@ -130,6 +130,13 @@ def test_audacity_labels(make, tmp_path):
     assert rows_of(tmp_path / "third", "hall") == [(10, 11, 0, 0, 200, 0), (11, 11, 0, 0, 200, 0)]
 
 
+def test_a_single_recording_is_trained_on_whatever_share_is_to_be_tested_with(make):
+    for share, why in ((0.2, "a single one is trained on"), (0.0, "--test 0.2, sets some aside")):
+        corpus, facts = make(HEADER + "hall,0,0.3,Bell,30,1,0\n", test=share)
+        shutil.rmtree(corpus)
+        assert any("no recording is for testing" in note and why in note for note in facts["notes"])
+
+
 def test_overlapping_events_of_a_class_are_different_sources(make):
     corpus, _ = make(HEADER + "hall,0,0.3,Bell,30,1,0\nhall,0.2,0.4,Bell,-30,1,0\nhall,0.3,0.5,Bell,0,1,0\n")
     assert [(row[0], row[2], row[3]) for row in rows_of(corpus, "hall")] == [

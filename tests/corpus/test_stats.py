@@ -62,9 +62,19 @@ def test_json_has_no_nan():
     assert table_rows(stats)[1] == ("1", "Meow", "0", "0.0%", "0", "–", "–") and "none" in summary(stats)
 
 
-def test_picture(found, tmp_path):
-    draw(found, tmp_path / "p.png")
+def test_picture(found, tmp_path, monkeypatch):
     import cv2
+    from matplotlib import pyplot
+
+    figures = []
+    with monkeypatch.context() as patch:
+        patch.setattr(pyplot, "close", figures.append)
+        draw(found, tmp_path / "p.png")
+    said = [
+        label.get_text() for axes in figures[0].axes for label in (*axes.get_xticklabels(), *axes.get_yticklabels())
+    ]
+    pyplot.close(figures[0])
+    assert "1" in said and not any("$" in text for text in said), "no formula stands there as it is written"
 
     image = cv2.imread(str(tmp_path / "p.png"))
     assert image.shape[1] > 1000 and image.std() > 10
