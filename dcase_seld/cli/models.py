@@ -56,10 +56,19 @@ def list_models(kind: str | None) -> None:
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def pull(names: tuple[str, ...], quiet: bool) -> None:
     """Fetch known models, or any model OWNER/NAME of the model hub, into the cache."""
-    for name in names:
-        model = wanted_model(name)
+    failed = []
+    for model in [wanted_model(name) for name in names]:
         say(f"{model.name}: {model.source}, licence {model.licence}, about {model.size_bytes / 1e6:,.0f} MB")
-        echo(pull_model(model, quiet))
+        try:
+            echo(pull_model(model, quiet))
+        except SeldError as error:
+            if len(names) == 1:
+                raise
+            echo(f"error: {error}", err=True)
+            failed.append(model.name)
+    if failed:
+        again = f"`dcase-seld models pull {' '.join(failed)}` tries them again."
+        raise SeldError(f"{len(failed)} of {len(names)} models could not be fetched (see above).", again)
 
 
 @models.command()

@@ -283,7 +283,7 @@ def _fetch_hub(model: KnownModel, folder: Path) -> str:
     except failures as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise SeldError(
-            f"{model.source} cannot be fetched from the model hub: {first_line}",
+            f"{model.source} cannot be fetched from the model hub: {first_line.rstrip('.')}.",
             f"Check the network, or copy its folder from another machine and give its path ({_size(model)}).",
         ) from error
 

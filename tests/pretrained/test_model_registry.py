@@ -110,6 +110,9 @@ def test_the_hub_out_of_reach_is_one_sentence(cache, monkeypatch):
     with pytest.raises(SeldError, match="cannot be fetched from the model hub"):
         pull_model(wanted_model("clap"))
     assert not list((cache / "models").iterdir())
+    done = CliRunner().invoke(main, ["models", "pull", "clap", "owlvit"])  # the second is tried all the same
+    assert "error: laion/" in done.output and "error: google/" in done.output
+    assert "`dcase-seld models pull clap owlvit` tries them again" in str(done.exception)
 
 
 def test_names_that_nobody_knows(cache):

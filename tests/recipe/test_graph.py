@@ -87,6 +87,8 @@ def test_more_steps_in_a_row_than_functions_may_call_each_other(tmp_path):
 def test_an_empty_path_is_not_the_folder_here(tmp_path):
     text = 'steps:\n  n: {stage: numbers}\n  b: {stage: sum, numbers: [n], extra: "${NO_SUCH_VARIABLE:-}"}\n'
     assert "steps.b.extra: the path is empty" in errors_of(tmp_path, text)
+    said = errors_of(tmp_path, text.replace(":-", ""))
+    assert "variable NO_SUCH_VARIABLE is not set" in said and "path is empty" not in said, "one fault is told once"
 
 
 def test_an_outside_path_is_looked_for_here_and_beside_the_recipe(tmp_path, monkeypatch):
