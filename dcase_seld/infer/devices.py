@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import logging
 import os
 import re
 import sys
@@ -134,6 +135,7 @@ def open_fabric(device: str, devices: int, nodes: int, precision: str = "32-true
     from lightning_fabric import Fabric
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it repeats what was asked for
     place = torch.device("cpu") if device == "cpu" else single_device(device)
     if place.index is not None and devices * nodes > 1:
         raise SeldError(

@@ -40,6 +40,12 @@ def test_numbered_devices_are_those_that_were_named(monkeypatch):
         open_fabric("cuda", devices=3, nodes=1)
 
 
+def test_what_trains_speaks_for_itself():
+    code = "from dcase_seld.infer.devices import open_fabric; open_fabric('cpu', 1, 1, 'bf16-mixed')"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (told.stdout, told.stderr) == ("", "")
+
+
 def test_cpu_is_a_device_by_both_its_names():
     assert open_fabric("cpu", 1, 1).device == open_fabric("cpu:0", 1, 1).device == torch.device("cpu")
 
