@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from dcase_seld.simulate.pictures import PictureBank, open_pictures
 from dcase_seld.simulate.render import Heard, hear_scene, label_scene, microphones, render_scene, to_stereo
 from dcase_seld.simulate.rooms import AnyRoom, sample_room
 from dcase_seld.simulate.scenes import Scene, plan_scene
-from dcase_seld.simulate.sound_bank import SoundBank, ambience_bank, procedural_bank
+from dcase_seld.simulate.sound_bank import AmbienceBank, SoundBank, ambience_bank, procedural_bank
 
 PARTS = {"train": "dev-train-synth", "test": "dev-test-synth"}
 
@@ -107,19 +107,36 @@ QUALITY, PRESET = 26, "ultrafast"
 """How the videos are coded: most of their frames repeat, so that time matters more than size."""
 
 
+class Material(NamedTuple):
+    """What clips are made of, found once for all processes.
+
+    Each would look through the folders again, and plan other clips where it found other files than the first one did.
+    """
+
+    bank: SoundBank
+    ambience: AmbienceBank | None  # None: noise alone
+    pictures: PictureBank | None  # None: no video
+
+
+def open_material(job: SimulationPlan) -> Material:
+    """Return the opened sounds, recordings of ambience and pictures of a job. Raises SeldError: a folder is unfit."""
+    config = job.sound_config
+    return Material(
+        open_bank(job.sounds, job.taxonomy, config, job.seed),
+        ambience_bank(job.ambience, config) if job.ambience else None,
+        open_pictures(job.pictures, job.taxonomy, config.split_seed) if job.video is not None else None,
+    )
+
+
 class ClipMaker:
     """Makes clips of one job in one process: keeps the sound bank, the rooms and the pictures."""
 
-    def __init__(self, job: SimulationPlan, bank: SoundBank | None = None) -> None:
-        """Take a job, and its opened sound bank, where all its processes are to have the same."""
+    def __init__(self, job: SimulationPlan, material: Material | None = None) -> None:
+        """Take a job, and its opened material, where all its processes are to have the same."""
         np.empty(31 << 20, np.uint8)  # the C library keeps twice the largest block given back: arrays stay at hand
         self.job = job
-        self.bank = bank or open_bank(job.sounds, job.taxonomy, job.sound_config, job.seed)
-        self.pictures: PictureBank | None = None
-        if job.video is not None:
-            self.pictures = open_pictures(job.pictures, job.taxonomy, job.sound_config.split_seed)
+        self.bank, self._ambience, self.pictures = material or open_material(job)
         self._measured = divide_rooms(load_rooms(job.responses) if job.responses else [], job.sound_config)
-        self._ambience = ambience_bank(job.ambience, job.sound_config) if job.ambience else None
         self._rooms: dict[tuple[str, int], AnyRoom] = {}
 
     def scene(self, fold: str, index: int) -> Scene:
@@ -206,13 +223,12 @@ ALONE = 12
 """So few clips are made without starting processes."""
 
 
-def simulate(job: SimulationPlan, workers: int = 1, quiet: bool = True, bank: SoundBank | None = None) -> None:
+def simulate(job: SimulationPlan, workers: int = 1, quiet: bool = True, material: Material | None = None) -> None:
     """Write the clips of a job that are not there yet, in the official layout, and `splits.csv`.
 
-    `bank` is its opened sound bank, where there is one already. Processes are given it: each would look at the headers
-    of all sounds again, and plan other scenes where it finds others than the first one did.
+    `material`: what `open_material` found, where that has been done.
     """
-    bank = bank or open_bank(job.sounds, job.taxonomy, job.sound_config, job.seed)
+    found = material or open_material(job)
     for fold in job.folds:
         for path in (job.audio_file, job.label_file, *([job.video_file] if job.video is not None else [])):
             path(fold, "any").parent.mkdir(parents=True, exist_ok=True)
@@ -222,7 +238,8 @@ def simulate(job: SimulationPlan, workers: int = 1, quiet: bool = True, bank: So
     shutil.rmtree(sounds, ignore_errors=True)  # of a run that was killed
     sounds.mkdir()
     try:
-        _make_missing(job, SoundBank(bank.recordings, bank.load, shared=sounds), workers, quiet)
+        bank = SoundBank(found.bank.recordings, found.bank.load, shared=sounds)
+        _make_missing(job, found._replace(bank=bank), workers, quiet)
     finally:
         shutil.rmtree(sounds, ignore_errors=True)
 
@@ -246,7 +263,7 @@ def split_by_room(job: SimulationPlan, clips: Sequence[tuple[str, int]], most: i
     return [room[i : i + most] for room in of_room.values() for i in range(0, len(room), most)]
 
 
-def _make_missing(job: SimulationPlan, bank: SoundBank, workers: int, quiet: bool) -> None:
+def _make_missing(job: SimulationPlan, material: Material, workers: int, quiet: bool) -> None:
     """Make the clips without a label file."""
     missing = list(missing_clips(job))
     total = job.clips.train + job.clips.test
@@ -254,22 +271,22 @@ def _make_missing(job: SimulationPlan, bank: SoundBank, workers: int, quiet: boo
         advance(total - len(missing))
         if workers <= 1 or len(missing) <= ALONE:
             if missing:
-                maker = ClipMaker(job, bank)
+                maker = ClipMaker(job, material)
             for fold, index in (clip for batch in split_by_room(job, missing, len(missing)) for clip in batch):
                 maker.make(fold, index)
                 advance()
             return
         batches = split_by_room(job, missing, min(max(FEWEST, len(missing) // (8 * workers)), MOST))
-        for count in share_work(_make_batch, batches, workers, "simulates", _start, (job, bank), too=True):
+        for count in share_work(_make_batch, batches, workers, "simulates", _start, (job, material), too=True):
             advance(count)
 
 
 _maker: ClipMaker | None = None
 
 
-def _start(job: SimulationPlan, bank: SoundBank) -> None:
+def _start(job: SimulationPlan, material: Material) -> None:
     global _maker
-    _maker = ClipMaker(job, bank)
+    _maker = ClipMaker(job, material)
 
 
 def _make_batch(clips: list[tuple[str, int]]) -> int:

@@ -221,7 +221,7 @@ def ambience_bank(folder: Path, config: SoundsConfig) -> AmbienceBank:
     Raises:
         SeldError: there is no recording.
     """
-    from dcase_seld.media.audio import audio_info, read_audio
+    from dcase_seld.media.audio import audio_info
 
     paths, problems = sift(visible_files(folder, SUFFIXES) if folder.is_dir() else [], audio_info)
     if not paths:
@@ -234,14 +234,17 @@ def ambience_bank(folder: Path, config: SoundsConfig) -> AmbienceBank:
         files = dict.fromkeys(files, order)
     notes = [f"recordings of ambience that cannot be read were left out: {listing(problems)}"] if problems else []
 
-    def load(path: Path) -> npt.NDArray[np.float32]:
-        try:
-            return read_audio(path, channels=None, resample=True)
-        except SeldError as error:
-            say(f"note: {error.problem.rstrip('.')}: clips that it was for have no recorded ambience")
-            return np.zeros((1, 1), np.float32)
+    return AmbienceBank(files, _read, tuple(notes))
 
-    return AmbienceBank(files, load, tuple(notes))
+
+def _read(path: Path) -> npt.NDArray[np.float32]:
+    from dcase_seld.media.audio import read_audio
+
+    try:
+        return read_audio(path, channels=None, resample=True)
+    except SeldError as error:
+        say(f"note: {error.problem.rstrip('.')}: clips that it was for have no recorded ambience")
+        return np.zeros((1, 1), np.float32)
 
 
 def procedural_bank(taxonomy: Taxonomy, config: SoundsConfig, seed: int) -> SoundBank:

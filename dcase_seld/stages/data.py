@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -70,25 +71,11 @@ def run_simulate(config: SimulateConfig, inputs: Inputs, out: Path, context: Con
     from dcase_seld.core.work import say
     from dcase_seld.simulate.measured_rooms import load_rooms
     from dcase_seld.simulate.scenes import balanced, read_prior
-    from dcase_seld.simulate.simulation import PARTS, SimulationPlan, open_bank, simulate, write_balance
-    from dcase_seld.simulate.sound_bank import ambience_bank
+    from dcase_seld.simulate.simulation import PARTS, SimulationPlan, open_material, simulate, write_balance
 
     taxonomy = load_taxonomy(config.taxonomy)
     scene = SceneConfig(**{name: getattr(config, name) for name in SceneConfig.model_fields})
-    bank = open_bank(config.sounds, taxonomy, config.bank, config.seed)
-    measured = load_rooms(config.responses) if config.responses is not None else []
-    ambience = ambience_bank(config.ambience, config.bank).notes if config.ambience is not None else ()
-    notes = [*bank.notes, *(note for room in measured for note in room.notes), *ambience]
-    for note in notes:
-        say(f"note: {note}")
-    if config.like is None:
-        prior = balanced(bank, len(taxonomy), scene.polyphony.event_s[1])
-    else:
-        real = read_prior(config.like, taxonomy)
-        prior = real.classes
-        if "polyphony" not in config.model_fields_set:
-            scene = scene.model_copy(update={"polyphony": PolyphonyConfig(weights=real.layers)})
-    job = SimulationPlan(
+    plan = SimulationPlan(
         out=out,
         taxonomy=taxonomy,
         sounds=config.sounds,
@@ -96,22 +83,36 @@ def run_simulate(config: SimulateConfig, inputs: Inputs, out: Path, context: Con
         scene=scene,
         clips=config.clips,
         seed=config.seed,
-        prior=prior,
+        prior=(),
         output=config.output,
         responses=config.responses,
         ambience=config.ambience,
         video=config.picture if config.video else None,
         pictures=config.pictures,
     )
+    found = open_material(plan)
+    measured = load_rooms(config.responses) if config.responses is not None else []
+    notes = [*found.bank.notes, *(note for room in measured for note in room.notes)]
+    notes += found.ambience.notes if found.ambience is not None else ()
+    for note in notes:
+        say(f"note: {note}")
+    if config.like is None:
+        prior = balanced(found.bank, len(taxonomy), scene.polyphony.event_s[1])
+    else:
+        real = read_prior(config.like, taxonomy)
+        prior = real.classes
+        if "polyphony" not in config.model_fields_set:
+            scene = scene.model_copy(update={"polyphony": PolyphonyConfig(weights=real.layers)})
+    plan = replace(plan, scene=scene, prior=prior)
     if config.taxonomy is not None:
         # Later stages find the classes beside the clips.
         (out / "taxonomy.yaml").write_bytes(config.taxonomy.read_bytes())
-    simulate(job, context.workers, context.quiet, bank)
+    simulate(plan, context.workers, context.quiet, found)
     facts = {"clips": config.clips.train + config.clips.test, "notes": notes}
     if config.output == "foa":
         return facts
-    parts = [PARTS[fold] for fold in job.folds]
-    return {**facts, "frames": write_balance(out, parts, job.room_splits(), taxonomy)}
+    parts = [PARTS[fold] for fold in plan.folds]
+    return {**facts, "frames": write_balance(out, parts, plan.room_splits(), taxonomy)}
 
 
 SIMULATE_STAGE = Stage("simulate", "corpus", SimulateConfig, run_simulate)

@@ -2,6 +2,7 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -15,7 +16,7 @@ from dcase_seld.corpus.layout import index_corpus
 from dcase_seld.corpus.splits import SplitConfig, assign
 from dcase_seld.media.audio import read_audio, write_wav
 from dcase_seld.recipe.stage import Context
-from dcase_seld.simulate.config import ClipCounts, SceneConfig, SoundsConfig
+from dcase_seld.simulate.config import ClipCounts, PictureConfig, SceneConfig, SoundsConfig
 from dcase_seld.simulate.render import add_parts, hear_scene, label_scene, render_scene, to_stereo
 from dcase_seld.simulate.scenes import read_prior
 from dcase_seld.simulate.simulation import (
@@ -23,7 +24,7 @@ from dcase_seld.simulate.simulation import (
     ClipMaker,
     SimulationPlan,
     missing_clips,
-    open_bank,
+    open_material,
     simulate,
     split_by_room,
 )
@@ -169,19 +170,33 @@ def test_one_and_two_processes_and_an_interrupted_run_write_the_same_files(tmp_p
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in untouched.items())
 
 
-def test_processes_use_the_sounds_that_the_first_one_found(tmp_path):
-    for name in ("bell", "knock", "music"):
-        (tmp_path / "sounds" / name).mkdir(parents=True)
-    for number in range(6):
-        tone = np.sin(np.arange(9600) * 0.01 * (number + 1)).astype(np.float32)[None]
-        write_wav(tmp_path / "sounds" / ("bell", "knock")[number % 2] / f"{number}.wav", 0.5 * tone, 24_000)
-    plans = [replace(job(tmp_path / name, clips=(16, 0), taxonomy=FOUR), sounds=tmp_path / "sounds") for name in "ab"]
-    bank = open_bank(plans[0].sounds, FOUR, plans[0].sound_config, 0)
-    simulate(plans[0], workers=1, bank=bank)
-    for extra in ("bell/0a.wav", "knock/0b.wav", "music/c.wav"):
-        write_wav(tmp_path / "sounds" / extra, 0.4 * tone, 24_000)
-    simulate(plans[1], workers=2, bank=bank)
-    assert digest(tmp_path / "a") == digest(tmp_path / "b")
+def test_processes_use_what_the_first_one_found(tmp_path):
+    for name in ("sounds/bell", "sounds/knock", "sounds/music", "ambience", "pictures/people"):
+        (tmp_path / name).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+
+    def put(*names):
+        for name in names:
+            write_wav(tmp_path / name, 0.1 * rng.standard_normal((1, 9600)).astype(np.float32), 24_000)
+
+    def paint(*names):
+        for name in names:
+            picture = rng.integers(0, 255, (40, 20, 3), np.uint8)
+            cv2.imwrite(str(tmp_path / "pictures/people" / f"{name}.png"), picture)
+
+    put(*(f"sounds/{('bell', 'knock')[number % 2]}/{number}.wav" for number in range(6)))
+    put(*(f"ambience/{number}.wav" for number in range(3)))
+    paint(*"123")
+    given = {name: tmp_path / name for name in ("sounds", "ambience", "pictures")}
+    plan = replace(
+        job(tmp_path / "a", clips=(16, 0), taxonomy=FOUR), **given, video=PictureConfig(silent_people=(1, 1))
+    )
+    found = open_material(plan)
+    simulate(plan, 1, material=found)
+    put("sounds/bell/0a.wav", "sounds/knock/0b.wav", "sounds/music/c.wav", "ambience/0a.wav", "ambience/z.wav")
+    paint(*"045")
+    simulate(replace(plan, out=tmp_path / "b"), 2, material=found)
+    assert len(digest(tmp_path / "a")) == 49 and digest(tmp_path / "a") == digest(tmp_path / "b")
 
 
 def test_clips_of_a_room_are_made_together(tmp_path):
