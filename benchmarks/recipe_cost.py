@@ -73,12 +73,12 @@ def train_passes(steps: dict[str, Step], name: str) -> tuple[int, int]:
 
 
 def members_of(steps: dict[str, Step], names: list[str]) -> list[str]:
-    """Return the train steps behind members, which may be an ensemble."""
-    return [
-        train
-        for name in names
-        for train in (names_in(config_of(steps[name]).members) if steps[name].stage.name == "ensemble" else [name])
-    ]
+    """Return the train steps behind members, which may be an ensemble; networks that are there already are none."""
+    found = []
+    for name in filter(steps.__contains__, names):
+        inner = names_in(config_of(steps[name]).members) if steps[name].stage.name == "ensemble" else [name]
+        found += filter(steps.__contains__, inner)
+    return found
 
 
 def forward_passes(steps: dict[str, Step]) -> Iterator[tuple[str, int]]:

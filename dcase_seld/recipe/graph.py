@@ -145,8 +145,7 @@ def _look_up(
                     kinds = " or ".join(mark.ref.kinds)
                     recipe.complain(where, f"step {text!r} makes {produced!r}, but {kinds!r} is read here{hint}")
             elif mark.outside and not text.strip():
-                said = f"{'.'.join(map(str, where))}: the environment variable"
-                if not any(said in problem for problem in recipe.problems):
+                if where not in recipe.unknown:
                     recipe.complain(where, "the path is empty, as where a variable in it is; . is the folder here")
             elif mark.outside:
                 located[place] = _locate(text, recipe.path.parent)

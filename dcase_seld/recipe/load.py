@@ -50,9 +50,12 @@ class Recipe:
         self.problems.append(f"{prefix}{'.'.join(map(str, where))}: {problem}")
 
     def forget(self, where: KeyPath) -> None:
-        """Drop the lines of a key and of what is inside it."""
+        """Drop the lines of a key and of what is inside it, and what was said of variables in its value."""
         for known in [known for known in self.lines if known[: len(where)] == where]:
             del self.lines[known]
+        self.unknown = {known for known in self.unknown if known[: len(where)] != where}
+        said = re.compile(rf"line \d+: {re.escape('.'.join(map(str, where)))}[.:].*the environment variable ")
+        self.problems = [problem for problem in self.problems if not said.match(problem)]
 
 
 def parse_value(text: str) -> Any:

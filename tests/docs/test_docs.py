@@ -1,6 +1,6 @@
 """The documentation holds: examples run as they stand, the reference is complete, the site builds, links lead."""
 
-import importlib
+import importlib.util
 import json
 import re
 import subprocess
@@ -129,6 +129,29 @@ def test_every_yaml_block_is_a_recipe_that_can_be_read_or_a_part_of_one(tmp_path
                     assert build(load_recipe(tmp_path / "r.yaml", environment={"DCASE25_ROOT": "data"}), registry)
                 else:
                     assert isinstance(parse_value(code), dict), page.name
+
+
+def test_the_recipes_steps_keys_and_modules_that_commands_name_are_there():
+    from dcase_seld.recipe.graph import Registry, build
+    from dcase_seld.recipe.load import find_recipe, load_recipe
+
+    class Anything(dict):
+        def get(self, name, default=None):
+            return "somewhere"
+
+    registry, tried = Registry(tuple(STAGE_MODULES), load_stage), 0
+    for page in [ROOT / "README.md", *DOCS.glob("*.md")]:
+        if page.name == "log.md":  # what was run on its day
+            continue
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for recipe, sets in re.findall(r"\brun\s+(recipes/[\w/]+\.yaml|[a-z]\w+)((?:\s+--set \S+)*)", text):
+            if find_recipe(recipe).is_file():
+                tried += bool(sets)
+                assert build(load_recipe(recipe, re.findall(r"--set (\S+)", sets), Anything()), registry)
+            assert not recipe.startswith("recipes/") or (ROOT / recipe).is_file(), (page.name, recipe)
+        for module in re.findall(r"-m (dcase_seld\S*)", text):
+            assert importlib.util.find_spec(f"{module}.__main__"), f"{page.name}: python -m {module}"
+    assert tried >= 3
 
 
 def test_the_pages_of_keys_and_of_commands_are_up_to_date_and_complete():

@@ -49,6 +49,8 @@ def test_problems_carry_lines_and_are_collected(tmp_path):
         "--set c.lr=1: no step 'c'; there are a",
         "--set a.list.3=1: '3' is not a place in a list of 1",
     ]
+    told = load(tmp_path, text, ["a.root=null"]).problems
+    assert not any("NOT_SET" in problem for problem in told), "a value that is given needs no variable"
 
 
 def test_a_value_may_be_named_and_used_again_and_an_override_changes_one_use(tmp_path):
