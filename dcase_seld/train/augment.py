@@ -261,15 +261,18 @@ def filter_curves(size: int, bands: int, config: AugmentConfig, generator: torch
 
     Source: H. Nam et al., FilterAugment: an acoustic environmental data augmentation method, 2022 (its linear form).
     """
-    nodes = torch.randint(2, config.filter_nodes + 1, (size,), generator=generator).tolist()
-    # Drawn at once, since each call keeps the device waiting: of a clip the inner places, then all levels.
-    ends = np.cumsum([numbers for count in nodes for numbers in (count - 2, count)])
-    drawn = iter(np.split(torch.rand(int(ends[-1]), generator=generator).numpy(), ends[:-1]))
-    curves = np.empty((size, bands), np.float32)
-    for row in range(size):
-        places, levels = np.sort(next(drawn)) * (bands - 1), (2 * next(drawn) - 1) * config.filter_db
-        curves[row] = np.interp(np.arange(bands), [0, *places, bands - 1], levels)
-    return torch.from_numpy(curves)
+    nodes = torch.randint(2, config.filter_nodes + 1, (size,), generator=generator).numpy()
+    # Of a clip the inner places are drawn, then all levels.
+    sizes = 2 * nodes - 2
+    drawn = torch.rand(int(sizes.sum()), generator=generator).double().numpy()
+    row = np.repeat(np.arange(size), sizes)
+    inner = np.arange(len(drawn)) - np.repeat(np.cumsum(sizes) - sizes, sizes) < nodes[row] - 2
+    # One line through the points of all clips, one after the other: the device may be waiting meanwhile.
+    ends = np.add.outer((0, bands - 1), bands * np.arange(size)).ravel()
+    places = np.sort(np.concatenate([ends, bands * row[inner] + (bands - 1) * drawn[inner]]))
+    levels = (2 * drawn[~inner] - 1) * config.filter_db
+    curves = np.interp(np.arange(size * bands), places, levels).reshape(size, bands)
+    return torch.from_numpy(curves.astype(np.float32))
 
 
 def mask_stripes(features: Tensor, config: AugmentConfig, per_label: int, generator: torch.Generator) -> Tensor:
