@@ -7,6 +7,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydantic import Field
 
 from dcase_seld.cli import device_option, echo, named_file, own_place, plugin_option, work_option
 from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.files import follow
 from dcase_seld.core.reading import Facts, read_json
 
 
@@ -183,8 +185,8 @@ def _show(facts: dict[str, Any], checkpoints: tuple[Path, ...], out: Path) -> No
 def runs(folders: tuple[Path, ...], sort: str, as_json: bool) -> None:
     """Compare finished training runs in one table.
 
-    FOLDERS are work directories, or folders of train steps (default: ./work). Scores are those of the best epoch on the
-    validation clips; "differs" names the settings of a run that are not what most of the others use.
+    FOLDERS are work directories (default: ./work), recipes' folders there, or train steps. Scores are those of the best
+    epoch on the validation clips; "differs" names the settings of a run that are not what most of the others use.
     """
     places = folders or (Path("work"),)
     missing = [folder for folder in places if not folder.is_dir()]
@@ -226,21 +228,23 @@ def find_runs(folder: Path) -> Iterator[dict[str, Any]]:
 
     A result that links lead to (work/RECIPE/STEP) is named by its first link.
     """
-    names: dict[Path, str] = {}
-    results: list[Path] = []
-    for root, directories, files in os.walk(folder):
+    from dcase_seld.recipe.results import is_link
+
+    linked = {follow(place): place.name for place in sorted(folder.iterdir()) if is_link(place)}
+    names, results = {one.resolve(): name for one, name in linked.items()}, list[Path]()
+    for root, directories, files in chain.from_iterable(map(os.walk, (folder, *linked))):
         here = Path(root)
         for name in sorted(directories):
             path = here / name
             if path.is_symlink():
-                names.setdefault(path.resolve(), str(path.relative_to(folder)))
+                names.setdefault(path.resolve(), os.path.relpath(path, folder))
         if {"summary.json", "epochs.csv"} <= set(files):
             results.append(here)
             directories.clear()
         directories[:] = sorted(name for name in directories if not (here / name).is_symlink())
     for result in sorted(results):
         summary = read_json(result / "summary.json", TrainingJson, "Remove that folder.")
-        own = str(result.relative_to(folder)) if result != folder else folder.name
+        own = os.path.relpath(result, folder) if result != folder else folder.name
         yield {"run": names.get(result.resolve(), own), "folder": str(result), **summary, "settings": _settings(result)}
 
 

@@ -35,6 +35,8 @@ def test_runs_are_named_by_their_links_and_sorted_by_score(tmp_path: Path) -> No
     table = json.loads(done.output)
     assert [run["run"] for run in table] == [".results/train-bb", "mine/first", ".results/train-cc"]
     assert [run["differs"] for run in table] == [{"lr": 0.002}, {}, {}]
+    done = CliRunner().invoke(runs, [str(tmp_path / "mine"), "--json"], catch_exceptions=False)
+    assert [run["run"] for run in json.loads(done.output)] == ["first"]  # a recipe's folder holds links alone
     text = CliRunner().invoke(runs, [str(tmp_path)], env={"COLUMNS": "160"}, catch_exceptions=False).output
     assert "37.5" in text and "1,234,567" in text and "0:01:15" in text and "7/9" in text and "width" not in text
 
