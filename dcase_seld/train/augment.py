@@ -280,10 +280,10 @@ def mask_stripes(features: Tensor, config: AugmentConfig, per_label: int, genera
 
     Source: D. S. Park et al., SpecAugment: a simple data augmentation method for automatic speech recognition, 2019.
     """
-    size, _, steps, bands = features.shape
+    steps, bands = features.shape[2:]
     longest, widest = min(steps, config.time_mask_frames * per_label), max(1, round(config.band_mask_share * bands))
-    time = _stripes(size, config.time_masks, steps, longest, generator, features.device)
-    band = _stripes(size, config.band_masks, bands, widest, generator, features.device)
+    time = _stripes(config.time_masks, steps, longest, generator, features)
+    band = _stripes(config.band_masks, bands, widest, generator, features)
     return time[:, :, None] | band[:, None, :]
 
 
@@ -320,16 +320,13 @@ def shift_levels(features: Tensor, level_db: Tensor, frontend: FrontEnd) -> Tens
     return out
 
 
-def _stripes(
-    size: int, count: int, length: int, widest: int, generator: torch.Generator, device: torch.device
-) -> Tensor:
-    """Return (B, length) bool on the device, True inside `count` random stripes of at most `widest`."""
-    width = 1 + (torch.rand(size, count, generator=generator) * widest).long().clamp(max=widest - 1)
-    start = (torch.rand(size, count, generator=generator) * (length - width + 1)).long()
-    first, stop = torch.stack((start, start + width)).to(device, non_blocking=True)[..., None]
-    place = torch.arange(length, device=device)
-    inside: Tensor = (place >= first) & (place < stop)
-    return inside.any(1)
+def _stripes(count: int, length: int, widest: int, generator: torch.Generator, like: Tensor) -> Tensor:
+    """Return (B, length) bool, on the device of `like`, True inside `count` random stripes of at most `widest`."""
+    width = 1 + (torch.rand(len(like), count, generator=generator) * widest).long().clamp(max=widest - 1)
+    start = (torch.rand(len(like), count, generator=generator) * (length - width + 1)).long()
+    first, stop = _there(torch.stack((start, start + width)), like)[..., None]
+    place = torch.arange(length, device=like.device)
+    return torch.any((place >= first) & (place < stop), 1)
 
 
 def _replaced(which: Tensor, plain: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
