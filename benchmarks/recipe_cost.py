@@ -33,6 +33,9 @@ SAMPLE = 4
 VIDEO_FRAME_TOKENS = 24 * 24
 """Patches of a 768 × 768 picture in OWL-ViT base/32, beside its class token."""
 
+PATCHES = {"yamnet": (10, 1024), "voice": (10, 8)}
+"""Tokens of a clip by kind, at the default hop."""
+
 
 def recipe_steps(path: Path) -> dict[str, Step]:
     """Return the steps of a recipe whose variables need not be set: each stands for its own name."""
@@ -96,8 +99,10 @@ def forward_passes(steps: dict[str, Step]) -> Iterator[tuple[str, int]]:
 
 
 def token_shapes(step: Step) -> dict[str, tuple[int, ...]]:
-    """Return the shape of a clip's CLAP or OWL-ViT tokens that an embed step writes."""
+    """Return the shape of a clip's tokens that an embed step writes."""
     model = config_of(step).model
+    if model.kind in PATCHES:
+        return {model.kind: PATCHES[model.kind]}
     if model.kind == "clap":
         return {"clap": (model.tokens, 512)}
     return {"owlvit": (round(5 * model.fps), 1 + VIDEO_FRAME_TOKENS // model.pool**2, 512)}
@@ -121,7 +126,9 @@ def sample_bytes(steps: dict[str, Step], folder: Path) -> dict[str, float]:
 
     stages = registry()
     found: dict[str, float] = {}
-    scenes = next(config_of(step) for step in steps.values() if step.stage.name == "simulate")
+    simulated = [config_of(step) for step in steps.values() if step.stage.name == "simulate"]
+    # With a video where any step has one; recipes that simulate nothing have other corpora of such clips.
+    scenes = max(simulated, key=lambda one: one.video, default=stages.load("simulate").config())
     few = {"clips": ClipCounts(train=SAMPLE, test=0), "sounds": None, "pictures": None}
     config = scenes.model_copy(update={**few, "rooms": scenes.rooms.model_copy(update={"train": 2})})
     (folder / "corpus").mkdir()
@@ -221,7 +228,9 @@ def disk_table(steps: dict[str, Step], per_clip: dict[str, float], weights: floa
     for name, step in steps.items():
         if step.stage.name == "simulate":
             clips = config_of(step).clips.train + config_of(step).clips.test
-            rows += [(f"{name} ({t[8:]})", size, clips) for t, size in per_clip.items() if t.startswith("scenes: ")]
+            parts = {title[8:]: size for title, size in per_clip.items() if title.startswith("scenes: ")}
+            shown = [part for part in parts if part != "video" or config_of(step).video]
+            rows += [(f"{name} ({part})", parts[part], clips) for part in shown]
         elif step.stage.name == "prepare":
             rows.append((name, per_clip["store"], stores[name]))
         elif step.stage.name == "embed":
@@ -246,6 +255,9 @@ def report(path: Path, batches: list[int], threads: int, measured: dict[str, lis
     from dcase_seld.model.summary import summarise
 
     steps = recipe_steps(path)
+    if any(config_of(step).output == "foa" for step in steps.values() if step.stage.name == "simulate"):
+        print(f"{path.name}: networks of Ambisonics are not measured here.")
+        return
     forward = list(forward_passes(steps))
     disk = {"weights": 0.0, "state": 0.0}
     core_hours = operations = 0.0

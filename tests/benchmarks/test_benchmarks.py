@@ -32,6 +32,8 @@ steps:
   scenes: {stage: simulate, clips: {train: 8, test: 2}}
   data: {stage: prepare, corpus: scenes}
   small: {stage: train, data: data, epochs: 1, batch_size: 4, model: {kind: crnn, filters: 8, gru_units: 8}}
+  tokens: {stage: embed, data: data, model: {kind: yamnet}}
+  as_it_comes: {stage: predict, data: data, members: [default]}
 """
 
 
