@@ -23,7 +23,7 @@ from typing import Any
 
 from dcase_seld.cli.recipes import registry
 from dcase_seld.recipe.graph import Step, build
-from dcase_seld.recipe.load import load_recipe
+from dcase_seld.recipe.load import find_recipe, load_recipe
 from dcase_seld.recipe.stage import Context
 
 OFFICIAL = {"DCASE25_ROOT": (16_214, 13_786, 0), "DCASE25_EVAL": (0, 0, 10_000)}
@@ -39,7 +39,7 @@ PATCHES = {"yamnet": (10, 1024), "voice": (10, 8)}
 
 def recipe_steps(path: Path) -> dict[str, Step]:
     """Return the steps of a recipe whose variables need not be set: each stands for its own name."""
-    names = re.findall(r"\$\{(\w+)", path.read_text(encoding="utf-8"))
+    names = re.findall(r"\$\{(\w+)", find_recipe(path).read_text(encoding="utf-8"))
     return build(load_recipe(path, environment={name: name for name in names}), registry())
 
 

@@ -49,7 +49,7 @@ def single_device(name: str) -> torch.device:
     if not known or int(number or 0) >= counts.get(kind, 0):
         names = (f"cuda:0 … cuda:{counts[kind] - 1}" if counts[kind] > 1 else kind for kind in there)
         raise SeldError(
-            f"The device {name[:40]!r} is not to be had on this machine.", f"Choose of {', '.join(names)}, or auto."
+            f"The device {name[:40]!r} is not to be had on this machine.", f"Choose {', '.join(names)} or auto."
         )
     return torch.device(kind, int(number)) if number and kind == "cuda" else torch.device(kind)
 

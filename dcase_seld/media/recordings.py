@@ -90,7 +90,7 @@ class LongSound:
 
     def _heard(self, sound: Float32) -> Float32:
         if self._angle is not None:
-            return foa_to_stereo(sound, self._angle)
+            return _at_angle(sound, self._angle, self.path)
         return match_channels(sound, self._channels, self._mono, self.path)
 
     def _between(self, start: int, stop: int) -> Float32:
@@ -234,10 +234,19 @@ def read_recording(
     elif foa_angle_deg is None:
         sound = read_audio(path, rate=rate, channels=channels, resample=True, mono=mono)
     else:
-        sound = foa_to_stereo(read_audio(path, rate=rate, channels=None, resample=True), foa_angle_deg)
+        sound = _at_angle(read_audio(path, rate=rate, channels=None, resample=True), foa_angle_deg, path)
     if not sound.shape[1]:
         raise SeldError(f"{path} holds no sound (0 samples).", "Give a longer recording.")
     return Recording(path.stem, path, sound, rate, video)
+
+
+def _at_angle(sound: Float32, angle_deg: float, path: Path) -> Float32:
+    if len(sound) != 4:
+        raise SeldError(
+            f"{path} has {len(sound)} channel(s); first-order Ambisonics (--foa) has 4: W, Y, Z, X.",
+            "Leave --foa out for stereo; of higher orders give the first four channels.",
+        )
+    return foa_to_stereo(sound, angle_deg)
 
 
 def _long(path: Path, channels: int, rate: int) -> int | None:

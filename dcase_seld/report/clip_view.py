@@ -265,9 +265,15 @@ def told(path: Path, entries: Sequence[dict[str, Any]]) -> list[str]:
         noses = [f"nose at column {p['nose_x']:.0f}, row {p['nose_y']:.0f} ({p['score']:.0%} sure)"
                  for p in entries[0]["people"]]  # fmt: skip
         size = f"{entries[0]['width']} × {entries[0]['height']}"
-        return [f"{path} ({size}): {len(noses)} people", *(f"  {nose}" for nose in noses)]
+        return [f"{path} ({size}): {_people_said(len(noses))}", *(f"  {nose}" for nose in noses)]
     counts = [len(entry["people"]) for entry in entries]
-    return [f"{path}: {min(counts, default=0)} to {max(counts, default=0)} people in {len(counts)} frames"]
+    fewest, most = min(counts, default=0), max(counts, default=0)
+    said = _people_said(most) if fewest == most else f"{fewest} to {_people_said(most)}"
+    return [f"{path}: {said} in {len(counts)} frames"]
+
+
+def _people_said(count: int) -> str:
+    return "1 person" if count == 1 else f"{count} people"
 
 
 def look_at(finder: PeopleFinder, path: Path, fps: float, out: OutputFolder) -> Iterator[dict[str, Any]]:

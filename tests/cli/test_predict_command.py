@@ -79,6 +79,8 @@ def test_mono_and_ambisonics_by_option(tmp_path, checkpoint):
     assert run(tmp_path / "mono.wav", *options, "--mono", "duplicate").exit_code == 0
     assert run(tmp_path / "foa.wav", *options, "--foa", "40").exit_code == 0
     assert (tmp_path / "out/mono.csv").exists() and (tmp_path / "out/foa.csv").exists()
+    wrong = str(run(tmp_path / "mono.wav", *options, "--foa", "40").exception)
+    assert "mono.wav has 1 channel(s); first-order Ambisonics (--foa) has 4" in wrong
 
 
 @pytest.mark.parametrize("name, problem", [("absent.wav", "does not exist"), ("notes.txt", "no sound or video file")])

@@ -124,7 +124,7 @@ def test_the_command_lists_pictures_and_videos(pose_model, portrait, tmp_path):
     options += ["--out", str(tmp_path / "drawn")]
     done = CliRunner().invoke(main, ["people", *files, *options], catch_exceptions=False)
     assert done.exit_code == 0
-    assert "1 people\n  nose at column" in done.output and "1 to 1 people in 4 frames" in done.output
+    assert "1 person\n  nose at column" in done.output and ": 1 person in 4 frames" in done.output
     drawn = cv2.imread(str(tmp_path / "drawn/one.png"))
     assert drawn.shape == frame.shape and np.abs(drawn.astype(int) - cv2.imread(files[0])).max() > 100
     entries = json.loads(target.read_text())
