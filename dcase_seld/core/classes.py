@@ -29,6 +29,10 @@ class Taxonomy:
                 f"The taxonomy {self.name!r} lists {len(self.classes) or 'no'} class(es).",
                 f"List 1 to {MOST_CLASSES:,} classes.",
             )
+        if len({name.strip() for name in self.classes} - {""}) != len(self.classes):
+            raise SeldError(
+                f"The taxonomy {self.name!r} has a class twice, or without a name.", "Name each class once."
+            )
         if len(self.folders) != len(self.classes) or len(set(self.folders)) != len(self.classes):
             raise SeldError(
                 f"The taxonomy {self.name!r} needs one distinct folder name per class: "

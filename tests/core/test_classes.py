@@ -29,6 +29,8 @@ def test_folders_of_a_sound_bank_are_recognised(folder, index):
         ("classes: bell", "'classes'"),
         ("- bell", "mapping"),
         ("classes: [A, a]", "distinct"),
+        ("classes: [A, ' A']\nfolders: [a, b]", "twice"),
+        ("classes: [A, '']\nfolders: [a, b]", "without a name"),
         ("{", "not readable as YAML"),
         ("classes: [A]\nfolders: a", "'folders'"),
     ],
