@@ -116,7 +116,10 @@ def compile_network(network: nn.Module, quiet: bool, graphs: bool = False) -> No
     With `graphs` a CUDA device records a pass' kernels once and replays them: inputs must keep their shape, and what a
     pass gave is overwritten by the next one, which `torch.compiler.cudagraph_mark_step_begin` announces.
     """
-    folder = os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
+    # PyTorch sets this itself when Fabric imports its compiler, to a folder of temporary files, gone after a restart.
+    folder = os.environ.get("TORCHINDUCTOR_CACHE_DIR", "torchinductor_")
+    if Path(folder).name.startswith("torchinductor_"):
+        folder = os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache_folder() / "compiled")
     if not quiet:
         found = "those of earlier trainings are there" if Path(folder).is_dir() else "none are there yet: minutes"
         say(f"compiling: the first updates take longer; fused kernels are kept in {folder} ({found})")

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -259,10 +260,12 @@ def test_fused_kernels_learn_alike_and_weights_keep_their_names(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch._inductor.config
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
 
     monkeypatch.setenv("DCASE_SELD_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "restored after the test")
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    assert Path(cache_dir()).parent == Path(tempfile.gettempdir())  # as the first import of the compiler leaves it
     # The smallest network and the plainest code: each fused kernel is compiled by itself, which takes longer than all
     # else, vectors longer still, and processes that compile would first have to start.
     monkeypatch.setattr(torch._inductor.config.cpp, "simdlen", 1)
