@@ -24,7 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from dcase_seld.core.errors import SeldError, nearest
+from dcase_seld.core.errors import SeldError, nearest, reason
 
 VARIABLE, PREFIX = "DCASE_SELD_PLUGINS", "dcase_seld_plugin_"
 """Environment variable with plug-ins, separated as in PATH; beginning of the module name of one that is a file."""
@@ -76,7 +76,7 @@ class Registry:
         taken = self._added.get(name)
         if name in self._built_in or (taken is not None and taken[1].name != _loading().name):
             raise SeldError(
-                f"The plug-in {_loading().name} brings a {self.what} {name!r}, a name that is taken.",
+                f"The plug-in {_loading().name} brings the {self.what} {name!r}, a name that is taken.",
                 "Give it another name.",
             )
         try:
@@ -278,7 +278,8 @@ def _load(place: str) -> Plugin:
     except Exception as error:
         known = isinstance(error, OSError | ImportError | SyntaxError)
         lines = [one.lineno for one in traceback.extract_tb(error.__traceback__) if one.filename == place]
-        what = f"{f'line {lines[-1]}: ' if lines else ''}{'' if known else f'{type(error).__name__}: '}{error}"
+        said = reason(error) if getattr(error, "filename", None) == place else error
+        what = f"{f'line {lines[-1]}: ' if lines else ''}{'' if known else f'{type(error).__name__}: '}{said}"
         raise SeldError(f"The plug-in {place} cannot be loaded: {what}.", "Mend it, or leave it out.") from error
     finally:
         del _stack[depth:]
