@@ -114,7 +114,7 @@ def test_nothing_is_loaded_that_the_user_did_not_name(made, tmp_path):
 def test_a_plug_in_that_is_not_there_or_fails_is_a_sentence(tmp_path):
     (tmp_path / "bad.py").write_text("import no_such_module_anywhere\n")
     (tmp_path / "taken.py").write_text("import dcase_seld as s\n@s.encoder('conformer')\nclass A: ...\n")
-    for name, words in (("absent.py", "absent.py cannot be loaded: No such file or directory."), ("bad.py", "no_such_module_anywhere"),
+    for name, words in (("absent.py", "absent.py cannot be loaded: No such"), ("bad.py", "no_such_module_anywhere"),
                         ("taken.py", "a name that is taken"), ("no_such_module", "no installed module")):  # fmt: skip
         done = call(tmp_path, "status", "x.yaml", "--plugin", name)
         assert done.returncode == 1 and words in done.stderr, done.stderr
