@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from dcase_seld.core.errors import SeldError
+from dcase_seld.core.errors import SeldError, choose
 
 if TYPE_CHECKING:
     from dcase_seld.core.event_files import Clips
@@ -139,6 +139,7 @@ def load_model(
     from dcase_seld.core.registry import load_plugins
     from dcase_seld.infer.predictor import Predictor
 
+    choose("tta", tta, ("none", "swap", "rotate", None))
     load_plugins(plugins)
     return Predictor.load([Path(path) for path in paths or ("default",)], device, tta).with_threshold(threshold)
 
@@ -175,6 +176,8 @@ def predict(
 
     if not 0 <= overlap <= 0.9:
         raise SeldError(f"overlap is {overlap}; 0 to 0.9 is possible.", "Give a share of the window, e.g. 0.5.")
+    choose("mono", mono, ("refuse", "duplicate"))
+    choose("people", people, ("auto", "on", "off"))
     recording = read_for(model, Path(file), None if video is None else Path(video), mono=mono)
     embedders = open_embedders(model.specs, model.needs, model.task, device)
     seeing = replace(model.with_threshold(threshold), correct=people_correction(model.task.classes, people))

@@ -30,6 +30,12 @@ def listing(items: Iterable[object], most: int = 5) -> str:
     return listed if len(names) <= most else f"{listed} and {len(names) - most} more"
 
 
+def choose(name: str, value: object, known: Sequence[object]) -> None:
+    """Refuse the value of an argument that is none of those known."""
+    if value not in known:
+        raise SeldError(f"{name} is {value!r}.", f"Give one of {listing(known)}.")
+
+
 def sift(items: Iterable[T], look: Callable[[T], object]) -> tuple[list[T], list[str]]:
     """Return the items that `look` does not refuse, and what it says is wrong with each of the others."""
     kept, problems = [], []

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import numpy as np
 
 from dcase_seld.core.csv_rows import Limits
-from dcase_seld.core.errors import SeldError, listing
+from dcase_seld.core.errors import SeldError, choose, listing
 from dcase_seld.core.event_files import Clips, in_batches, names_of
 from dcase_seld.core.events import Events
 from dcase_seld.core.files import finite
@@ -177,14 +177,10 @@ def scores_of(
 
 
 def _refuse_settings(average: str, protocol: str, jackknife: str | None, track: str) -> None:
-    for name, value, known in (
-        ("average", average, get_args(Average)),
-        ("protocol", protocol, get_args(Protocol)),
-        ("track", track, ("a", "b")),
-        ("jackknife", jackknife, (*get_args(By), None)),
-    ):
-        if value not in known:
-            raise SeldError(f"{name} is {value!r}.", f"Give one of {listing(known)}.")
+    choose("average", average, get_args(Average))
+    choose("protocol", protocol, get_args(Protocol))
+    choose("track", track, ("a", "b"))
+    choose("jackknife", jackknife, (*get_args(By), None))
 
 
 def score_clips(

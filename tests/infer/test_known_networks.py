@@ -107,6 +107,11 @@ def test_the_python_calls_take_the_packages_network_thresholds_and_names(tmp_pat
     for call in (lambda: predict(model, "left.wav", threshold=1.5), lambda: load_model(threshold=-1)):
         with pytest.raises(SeldError, match="an activity is 0 to 1"):
             call()
+    with pytest.raises(SeldError, match=r"tta is 'swp'\. Give one of none, swap, rotate, None\."):
+        load_model(tta="swp")
+    for wrong in ({"mono": "double"}, {"people": "yes"}):
+        with pytest.raises(SeldError, match="Give one of"):
+            predict(model, "left.wav", **wrong)
 
 
 def test_events_of_a_corpus_know_its_classes(tmp_path):
