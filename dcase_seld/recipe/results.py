@@ -66,8 +66,8 @@ class Receipt(Facts):
     inputs: dict[str, list[FolderName]]
     files: dict[str, int]
     facts: dict[str, Any]
-    finished: float
-    seconds: float
+    finished: float = Field(ge=0, lt=2**35)  # what a calendar can show
+    seconds: float = Field(ge=0, lt=2**35)
     outside: dict[str, list[OutsideEntry]] = Field(default={})
     versions: dict[str, str] = Field(default={})
     identity: dict[str, Any] = Field(default={})

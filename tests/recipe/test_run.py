@@ -240,3 +240,14 @@ def test_the_lock_of_a_killed_run_does_not_stay_beside_a_finished_result(recipe,
     lock.write_text(json.dumps({"pid": 2**22 + 1, "host": socket.gethostname(), "born": "1", "since": "then"}))
     run(recipe, tmp_path / "work")
     assert not lock.exists()
+
+
+@pytest.mark.parametrize(("name", "value"), [("finished", 1e300), ("finished", -1e300), ("seconds", float("nan"))])
+def test_a_receipt_with_a_time_that_no_calendar_shows_is_none(recipe, tmp_path, name, value):
+    """Reports ended with a traceback of it."""
+    plan, _ = run(recipe, tmp_path / "work")
+    file = next(iter(plan.steps.values())).folder / "receipt.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), name: value}))
+    assert read_receipt(file.parent) is None
+    run(recipe, tmp_path / "work")
+    assert read_receipt(file.parent)["seconds"] >= 0
