@@ -131,6 +131,15 @@ def test_every_yaml_block_is_a_recipe_that_can_be_read_or_a_part_of_one(tmp_path
                     assert isinstance(parse_value(code), dict), page.name
 
 
+def test_every_table_has_its_head():
+    """Rows that an empty line parts from their table are shown as they are written."""
+    for page in [*ROOT.glob("*.md"), *DOCS.glob("*.md")]:
+        for block in page.read_text(encoding="utf-8").split("\n\n"):
+            rows = [*block.strip("\n").splitlines(), "", ""]
+            if rows[0].startswith("|"):
+                assert rows[1].startswith("|---"), (page.name, rows[0])
+
+
 def test_the_recipes_steps_keys_and_modules_that_commands_name_are_there():
     from dcase_seld.recipe.graph import Registry, build
     from dcase_seld.recipe.load import find_recipe, load_recipe
