@@ -149,7 +149,10 @@ class Recording:
         if not peak > SILENT:
             return "silence"
         if equal:
-            return "its channels are equal (mono): nothing tells a direction, so all seems to come from the middle"
+            return (
+                "its channels are equal (mono): nothing tells a direction, so all seems to come from the middle, "
+                "and networks that never heard such sound mistake what it is too"
+            )
         return None
 
 
