@@ -55,8 +55,8 @@ MOST_TABLES = 5
 @click.option("--overlap", default=0.5, show_default=True, type=Number(0, 0.9),
               help="Share of a window that the next one covers too.")  # fmt: skip
 @click.option("--mono", default="refuse", show_default=True, type=click.Choice(["refuse", "duplicate"]),
-              help="What to do with one channel. Duplicated, all seems to come from the front, and is "
-              "often taken for another class.")  # fmt: skip
+              help="What to do with one channel. Duplicated, it is heard as from the front of a small room: what "
+              "sounds can be believed, where it is cannot.")  # fmt: skip
 @click.option("--foa", "foa_angle", type=Number(), metavar="DEGREES",
               help="The files are first-order Ambisonics (W, Y, Z, X); listen at this viewing angle.")  # fmt: skip
 @click.option("--videos", type=click.Path(path_type=Path, exists=True, file_okay=False),

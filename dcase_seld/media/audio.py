@@ -303,7 +303,7 @@ def match_channels(sound: Float32, channels: int | None, mono: Mono, path: Path)
         raise SeldError(
             f"{path} is mono; {channels} channels are needed.",
             "Ask for `mono: duplicate` (command line: --mono duplicate) to copy it to all channels: "
-            "its direction is then always the front, its class often another.",
+            "nothing then tells a direction.",
         )
     hint = " If they are Ambisonics: `predict --foa DEGREES`, or `data convert` to make stereo." if got == 4 else ""
     raise SeldError(

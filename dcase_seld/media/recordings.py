@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from glob import escape
 from math import ceil, gcd
 from pathlib import Path
@@ -128,10 +129,22 @@ class Recording:
     video: Path | None
 
     def read(self, start: int, samples: int) -> Int16:
-        """Return (channels, at most `samples`) from sample `start` on, as a store keeps sound."""
+        """Return (channels, at most `samples`) from sample `start` on as networks hear it: equal channels in a room."""
+        if not self.equal or self.sound.shape[0] != 2:
+            return self._plain(start, samples)
+        lead = min(start, round(ROOM_S * self.rate))  # what sounded before is still heard
+        sound = self._plain(start - lead, samples + lead)[0] / np.float32(32768.0)
+        return to_int16(in_a_room(sound, self.rate)[:, lead:])
+
+    def _plain(self, start: int, samples: int) -> Int16:
         if isinstance(self.sound, LongSound):
             return self.sound.read(start, samples)
         return to_int16(self.sound[:, start : start + samples])
+
+    @cached_property
+    def equal(self) -> bool:
+        """Return whether its channels are all the same."""
+        return self.sound.equal if isinstance(self.sound, LongSound) else equal_channels(self.sound)
 
     @property
     def seconds(self) -> float:
@@ -142,18 +155,45 @@ class Recording:
     def without_direction(self) -> str | None:
         """Return why no direction can be heard in it, or None."""
         sound = self.sound
-        if isinstance(sound, LongSound):
-            peak, equal = sound.peak, sound.equal
-        else:
-            peak, equal = float(np.abs(sound).max()), equal_channels(sound)
+        peak = sound.peak if isinstance(sound, LongSound) else float(np.abs(sound).max())
         if not peak > SILENT:
             return "silence"
-        if equal:
+        if self.equal:
             return (
-                "its channels are equal (mono): nothing tells a direction, so all seems to come from the middle, "
-                "and networks that never heard such sound mistake what it is too"
+                "its channels are equal (mono): nothing tells a direction or a distance. It was heard as from the "
+                "front of a small room; what sounds, and when, is all that can be believed"
             )
         return None
+
+
+ROOM_S, ROOM_DB = 0.4, -3.0
+"""Reverberation time of the room in which equal channels are heard; level of what differs between them in it."""
+
+
+def in_a_room(sound: Float32, rate: int) -> Float32:
+    """Return (2, S), sound (S,) as from the front of a small room, as loud as it was.
+
+    Networks that learned from coincident microphones never met channels without any difference, and take such sound for
+    anything: `default` knows 13 of 128 recordings then, and 102 of the same in this room (docs/log.md).
+    """
+    left, right = _room(rate)
+    size = 1 << (len(sound) + len(left) - 1).bit_length()
+    spectrum = np.fft.rfft(sound, size)
+    heard = [np.fft.irfft(spectrum * np.fft.rfft(one, size), size)[: len(sound)] for one in (left, right)]
+    return np.asarray(heard, np.float32)
+
+
+@lru_cache(maxsize=4)
+def _room(rate: int) -> Float32:
+    """Return the room's responses (2, taps): the direct sound, and noise that dies away in mid and side."""
+    taps, gain = round(ROOM_S * rate), 10 ** (ROOM_DB / 20)
+    noise = np.random.default_rng(0).standard_normal((2, taps)) * 10 ** (-3 * np.arange(taps) / taps)
+    noise[:, : round(0.003 * rate)] = 0.0
+    mid, side = gain * noise / np.linalg.norm(noise, axis=1, keepdims=True)
+    mid *= 1.7  # mid is heard omnidirectionally, side as a figure of eight: the square root of 3
+    mid[0] = 1.0
+    both = np.stack((mid + side, mid - side))
+    return np.asarray(both / np.sqrt(np.square(both).sum() / 2), np.float32)
 
 
 def find_recordings(

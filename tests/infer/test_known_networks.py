@@ -13,10 +13,12 @@ from click.testing import CliRunner
 
 from dcase_seld import load_model, predict, read_events
 from dcase_seld.cli.main import main
+from dcase_seld.core.classes import DCASE2025
 from dcase_seld.core.config import NETWORKS, find_network, known_networks
 from dcase_seld.core.errors import SeldError
 from dcase_seld.infer.predictor import Predictor
 from dcase_seld.media.audio import write_wav
+from dcase_seld.simulate.sound_bank import make
 from dcase_seld.simulate.sources import bell
 
 MOST_BYTES = {"default": 4_000_000, "better": 8_000_000}
@@ -52,6 +54,20 @@ def test_a_known_network_joins_others_as_a_plain_member(tmp_path):
     alone, both = Predictor.load([Path("default")]), Predictor.load([Path("default"), Path("better")])
     assert alone.settings.tta == "swap" and both.settings.tta == "none"
     assert [len(one.networks) for one in (alone, both, Predictor.load([Path("better")]))] == [1, 2, 2]
+
+
+def test_what_sounds_is_known_in_mono_too(tmp_path):
+    """Equal channels are unlike all that the network learned from; as they are it knows 2 of these 26."""
+    network, known = load_model(), 0
+    for index, name in enumerate(DCASE2025.folders):
+        for number in range(2):
+            sound = 0.2 * make(name, 0, number)[:120_000]
+            write_wav(tmp_path / "mono.wav", np.stack([sound, sound]))
+            events = predict(network, tmp_path / "mono.wav", people="off")
+            rows = np.bincount(events.class_index, minlength=13)
+            known += bool(rows.any()) and int(rows.argmax()) == index
+            assert not len(events.clip) or abs(np.median(events.azimuth_deg)) < 10
+    assert known >= 16
 
 
 def test_predict_without_a_checkpoint_finds_a_side_offline(tmp_path, monkeypatch):
