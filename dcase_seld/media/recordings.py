@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from glob import escape
 from math import ceil, gcd
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from dcase_seld.core.errors import SeldError, listing
 from dcase_seld.core.files import visible_files
@@ -24,7 +25,6 @@ from dcase_seld.media.audio import (
     Int16,
     Mono,
     audio_info,
-    equal_channels,
     match_channels,
     read_audio,
     read_pieces,
@@ -48,7 +48,7 @@ class LongSound:
     Attributes:
         shape: channels and samples at the networks' rate, as of an array.
         peak: largest sample as a share of full scale.
-        equal: its channels are equal.
+        powers: (channels, channels) sums of products of the channels.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class LongSound:
         self._up, self._down = rate // common, from_rate // common
         self._pieces: Iterator[Float32] | None = None
         self._kept, self._first = np.zeros((channels, 0), np.float32), 0
-        self.peak, self.equal, self._count = 0.0, channels > 1, 0
+        self.peak, self.powers, self._count = 0.0, np.zeros((channels, channels)), 0
         for piece in read_pieces(path, PIECE, tell=True):
             sound = self._heard(piece)
             self.peak = max(self.peak, float(np.abs(sound).max()))
-            self.equal = self.equal and equal_channels(sound)
+            self.powers += sound @ sound.T
             self._count += sound.shape[1]
         self.shape = (channels, ceil(self._count * self._up / self._down))
 
@@ -129,22 +129,16 @@ class Recording:
     video: Path | None
 
     def read(self, start: int, samples: int) -> Int16:
-        """Return (channels, at most `samples`) from sample `start` on as networks hear it: equal channels in a room."""
-        if not self.equal or self.sound.shape[0] != 2:
-            return self._plain(start, samples)
-        lead = min(start, round(ROOM_S * self.rate))  # what sounded before is still heard
-        sound = self._plain(start - lead, samples + lead)[0] / np.float32(32768.0)
-        return to_int16(in_a_room(sound, self.rate)[:, lead:])
-
-    def _plain(self, start: int, samples: int) -> Int16:
+        """Return (channels, at most `samples`) from sample `start` on, as a store keeps sound."""
         if isinstance(self.sound, LongSound):
             return self.sound.read(start, samples)
         return to_int16(self.sound[:, start : start + samples])
 
     @cached_property
-    def equal(self) -> bool:
-        """Return whether its channels are all the same."""
-        return self.sound.equal if isinstance(self.sound, LongSound) else equal_channels(self.sound)
+    def one_sound(self) -> OneSound | None:
+        """Return how its channels hold one sound and no direction, or None: they are stereo, or more than two."""
+        sound = self.sound
+        return one_sound(sound.powers if isinstance(sound, LongSound) else sound @ sound.T)
 
     @property
     def seconds(self) -> float:
@@ -158,42 +152,42 @@ class Recording:
         peak = sound.peak if isinstance(sound, LongSound) else float(np.abs(sound).max())
         if not peak > SILENT:
             return "silence"
-        if self.equal:
-            return (
-                "its channels are equal (mono): nothing tells a direction or a distance. It was heard as from the "
-                "front of a small room; what sounds, and when, is all that can be believed"
-            )
+        if self.one_sound is None:
+            return None
+        return (
+            f"{self.one_sound.why}: nothing tells a direction or a distance. It was heard as from the front of a small "
+            "room; what sounds, and when, is all that can be believed"
+        )
+
+
+class OneSound(NamedTuple):
+    """Two channels that hold one sound, without the difference that every place gives to two microphones."""
+
+    why: str  # in words
+    left: float  # what of the left and of the right channel makes up the sound
+    right: float
+
+
+ALIKE, DEAD = 1e-3, 1e-5
+"""Power of what two channels differ in, against what they share, and of one against the other, below which they hold
+one sound: networks' answer to mono with noise of its own in each channel at -30 dB is hardly better than to mono."""
+
+
+def one_sound(powers: npt.NDArray[np.floating]) -> OneSound | None:
+    """Return how two channels hold one sound, of their powers and product (2, 2) over all of a recording."""
+    if powers.shape != (2, 2):
         return None
-
-
-ROOM_S, ROOM_DB = 0.4, -3.0
-"""Reverberation time of the room in which equal channels are heard; level of what differs between them in it."""
-
-
-def in_a_room(sound: Float32, rate: int) -> Float32:
-    """Return (2, S), sound (S,) as from the front of a small room, as loud as it was.
-
-    Networks that learned from coincident microphones never met channels without any difference, and take such sound for
-    anything: `default` knows 13 of 128 recordings then, and 102 of the same in this room (docs/log.md).
-    """
-    left, right = _room(rate)
-    size = 1 << (len(sound) + len(left) - 1).bit_length()
-    spectrum = np.fft.rfft(sound, size)
-    heard = [np.fft.irfft(spectrum * np.fft.rfft(one, size), size)[: len(sound)] for one in (left, right)]
-    return np.asarray(heard, np.float32)
-
-
-@lru_cache(maxsize=4)
-def _room(rate: int) -> Float32:
-    """Return the room's responses (2, taps): the direct sound, and noise that dies away in mid and side."""
-    taps, gain = round(ROOM_S * rate), 10 ** (ROOM_DB / 20)
-    noise = np.random.default_rng(0).standard_normal((2, taps)) * 10 ** (-3 * np.arange(taps) / taps)
-    noise[:, : round(0.003 * rate)] = 0.0
-    mid, side = gain * noise / np.linalg.norm(noise, axis=1, keepdims=True)
-    mid *= 1.7  # mid is heard omnidirectionally, side as a figure of eight: the square root of 3
-    mid[0] = 1.0
-    both = np.stack((mid + side, mid - side))
-    return np.asarray(both / np.sqrt(np.square(both).sum() / 2), np.float32)
+    left, right, product = float(powers[0, 0]), float(powers[1, 1]), float(powers[0, 1])
+    mid, side = left + right + 2 * product, left + right - 2 * product
+    if right <= DEAD * left:
+        return OneSound("only its left channel holds sound", 1.0, 0.0)
+    if left <= DEAD * right:
+        return OneSound("only its right channel holds sound", 0.0, 1.0)
+    if side <= ALIKE * mid:
+        return OneSound("its channels are the same (mono)", 0.5, 0.5)
+    if mid <= ALIKE * side:
+        return OneSound("one channel is the other turned over (a plug with exchanged poles)", 0.5, -0.5)
+    return None
 
 
 def find_recordings(

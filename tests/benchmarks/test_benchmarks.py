@@ -16,6 +16,7 @@ SMALLEST = {
     "decode": ["--clips", "4", "--rounds", "1", "--threads", "1"],
     "frontend": ["--clips", "1", "--rounds", "1", "--threads", "1"],
     "model": ["--batch", "1", "--rounds", "1", "--threads", "1", "--networks", "baseline"],
+    "mono": ["--most", "1"],
     "people": ["--scenes", "2"],
     "recipe_cost": ["RECIPE", "--batches", "1", "2"],
     "report": ["--clips", "6"],

@@ -161,5 +161,5 @@ def test_channels_that_are_equal_are_said_to_have_no_direction(tmp_path, checkpo
     soundfile.write(tmp_path / "mono.wav", np.repeat(0.1 * rng.standard_normal((24_000, 1)), 2, 1), 24_000)
     write_sound(tmp_path / "true.wav", 1)
     both = run(tmp_path / "mono.wav", tmp_path / "true.wav", "--checkpoint", checkpoint, "--out", tmp_path / "out")
-    assert "note: mono.wav: its channels are equal" in both.output and "front of a small room" in both.output
+    assert "note: mono.wav: its channels are the same (mono)" in both.output and "front of a small room" in both.output
     assert "true.wav: its channels" not in both.output
