@@ -99,6 +99,7 @@ class ModelFacts(Facts):
 
     tokens: dict[str, OneToken] | None = None
     random_weights: list[str] | None = None
+    loss: dict[str, Any] | None = None
 
 
 class ModelJson(Facts):

@@ -40,6 +40,7 @@ from dcase_seld.train.setup import (
     resident_sound,
     set_statistics,
     training_mode,
+    unlike_loss,
     val_batches,
     wants_cache,
     weights_origin,
@@ -140,6 +141,8 @@ def _train_on(
         if not quiet:
             say(f"init: {len(fitted.matched)} weights taken over, {len(fitted.partial)} in part, "
                 f"{len(fitted.fresh)} new, {len(fitted.unused)} left behind: {out / 'init.json'}")  # fmt: skip
+            if (unlike := unlike_loss(init, config)) is not None:
+                say(unlike)
         known = fitted.maps
     network.to(fabric.device)
     if guide is not None:

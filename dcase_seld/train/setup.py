@@ -109,7 +109,7 @@ def weights_origin(
     """Return what a network's weights come from, for model.json and receipts.
 
     Tokens (specifications of the folders, by encoder), random_weights (encoders, of `init` too, that were never
-    trained), train_on (splits), features and augmentation.
+    trained), train_on (splits), features, augmentation and loss.
     """
     before = read_facts(model_folder(init)).get("facts", {}) if init is not None else {}
     readers = [reader for source in sources for reader in source.readers if reader.spec.name in config.model.fusion]
@@ -123,7 +123,21 @@ def weights_origin(
         "train_on": sorted({*config.train_on, *before.get("train_on", ())}),
         "features": list(config.model.frontend.features),
         "augment": config.augment.model_dump(mode="json", exclude_defaults=True),
+        "loss": config.loss.model_dump(mode="json", exclude_defaults=True),
     }
+
+
+def unlike_loss(init: Path, config: TrainConfig) -> str | None:
+    """Return what to say where a network that learned to speak up goes on with a loss that teaches silence, or None."""
+    learned = read_facts(model_folder(init))["facts"].get("loss") or {}
+    said = {name: learned[name] for name in ("active_weight", "distance_loss") if name in learned}
+    if not said or all(getattr(config.loss, name) == value for name, value in said.items()):
+        return None
+    words = ", ".join(f"{name}: {value}" for name, value in said.items())
+    return (
+        f"note: {init} learned with `loss: {{{words}}}`, and this training has another. With the official loss such a "
+        "network falls silent within a few epochs; give that one to keep what it knows."
+    )
 
 
 def freeze(network: nn.Module, prefixes: Sequence[str]) -> list[str]:

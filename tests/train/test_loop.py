@@ -18,6 +18,7 @@ import torch._inductor.config
 from safetensors.torch import load_file
 from tiny import MODEL, TASK, make_store
 
+from dcase_seld.core.config import find_network
 from dcase_seld.core.errors import SeldError
 from dcase_seld.corpus.layout import Clip
 from dcase_seld.corpus.prepare import build_store
@@ -281,6 +282,21 @@ def test_fused_kernels_learn_alike_and_weights_keep_their_names(
     rows = [read_epochs(tmp_path / name / "epochs.csv")[0] for name in ("plain", "fused")]
     assert rows[0]["val_loss"] == pytest.approx(rows[1]["val_loss"], rel=1e-3)
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_network_that_goes_on_with_a_loss_that_teaches_silence_is_told(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loud = {"active_weight": 4, "distance_loss": "active"}
+    trained(store, tmp_path / "first", epochs=1, loss=loud)
+    other = {**loud, "terms": {"angle": 1}}
+    for name, loss, told in (("official", {}, True), ("same", loud, False), ("other", other, False)):
+        (tmp_path / name).mkdir()
+        config = TrainConfig(**options(epochs=1, loss=loss))  # type: ignore[arg-type]
+        train(config, [store], tmp_path / name, init=tmp_path / "first" / "last", device="cpu", quiet=False)
+        said = "learned with `loss: {active_weight: 4.0, distance_loss: active}`" in capsys.readouterr().err
+        assert said is told
+    assert {"active_weight", "distance_loss"} <= read_facts(find_network("default"))["facts"]["loss"].keys()
 
 
 def test_a_kill_between_summary_and_clean_up_leaves_no_state_beside_the_result(tmp_path):
