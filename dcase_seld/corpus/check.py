@@ -24,7 +24,7 @@ from dcase_seld.core.task import (
     VIDEO_WIDTH,
     frames_of,
 )
-from dcase_seld.core.work import run_threads
+from dcase_seld.core.work import duration, run_threads
 from dcase_seld.corpus.ambisonic import NEAR_CM, is_all_around, read_metadata
 from dcase_seld.corpus.layout import OFFICIAL_PART, Clip, Problem, index_corpus
 from dcase_seld.corpus.splits import SPLIT_FILE, SplitConfig, assign
@@ -88,15 +88,18 @@ class Report:
     def lines(self, most: int = 5) -> list[str]:
         """Return the report as readable lines, at most `most` cases of each kind of problem."""
         width = max((len(part) for part in self.parts), default=4)
-        out = [f"{self.root}: {self.to_json()['clips']:,} clips, {self.hours:.2f} hours, {self.events:,} label rows"]
+        out = [
+            f"{self.root}: {self.to_json()['clips']:,} clips, {duration(3600 * self.hours)}, {self.events:,} label rows"
+        ]
         for part, counts in self.parts.items():
             out.append(f"  {part:{width}}  " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
         out += _cases(self.problems, most)
         if self.suspicious:
             out.append("Suspicious (breaks no rule, but is hardly meant):")
             out += _cases(self.suspicious, most)
-        said = "No problem was found" if self.ok else f"{len(self.problems):,} problems"
-        out.append(f"{said}; {len(self.suspicious):,} suspicious things." if self.suspicious else f"{said}.")
+        wrong, odd = len(self.problems), len(self.suspicious)
+        said = "No problem was found" if self.ok else f"{wrong:,} problem{'s' * (wrong > 1)}"
+        out.append(f"{said}; {odd:,} suspicious thing{'s' * (odd > 1)}." if odd else f"{said}.")
         return out
 
 
@@ -201,11 +204,7 @@ def panning(sound: npt.NDArray[np.floating]) -> float:
 
 
 def check_corpus(root: Path, wanted: Wanted = Wanted(), workers: int = 4, quiet: bool = True) -> Report:
-    """Return a report of every clip of a corpus.
-
-    Raises:
-        SeldError: the folder is missing or holds no clips in the official layout.
-    """
+    """Return a report of every clip. Raises SeldError: the folder is missing, or holds no clips in the official layout."""
     wanted = wanted.of(root)
     corpus = index_corpus(root, "foa" if wanted.all_around else "stereo")
     report = Report(str(root))
