@@ -204,7 +204,7 @@ def panning(sound: npt.NDArray[np.floating]) -> float:
 
 
 def check_corpus(root: Path, wanted: Wanted = Wanted(), workers: int = 4, quiet: bool = True) -> Report:
-    """Return a report of every clip. Raises SeldError: the folder is missing, or holds no clips in the official layout."""
+    """Return a report of every clip. Raises SeldError: the folder is missing, or holds no clips in a known layout."""
     wanted = wanted.of(root)
     corpus = index_corpus(root, "foa" if wanted.all_around else "stereo")
     report = Report(str(root))
