@@ -158,7 +158,7 @@ class Task:
             known = fields["classes"]
             fields["classes"] = Taxonomy.from_json(known if isinstance(known, dict) else {"classes": known})
         try:
-            for name in _NUMBERS.keys() & fields:
+            for name in filter(fields.__contains__, _NUMBERS):
                 given, fields[name] = fields[name], _NUMBERS[name](fields[name])
                 if isinstance(given, bool) or float(given) != fields[name]:
                     raise ValueError(f"{name} is {given!r}")

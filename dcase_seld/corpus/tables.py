@@ -21,8 +21,6 @@ from dcase_seld.core.task import FARTHEST_M, LABEL_RATE
 COLUMNS = ("file", "onset", "offset", "label", "azimuth", "distance", "x", "y", "onscreen", "source", "split")
 """What a table may say; its columns have these names, or are named by `TableFormat.columns`."""
 
-"""No source is farther away."""
-
 LATE_S = 0.05
 """An event may end so long after its sound: half a label frame, which is what rounding does."""
 

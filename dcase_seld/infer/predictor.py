@@ -124,7 +124,9 @@ class Predictor:
             inputs: waveforms and tokens; on any device.
             mirror: tokens of the left-right mirrored input, for test-time augmentation of members that see.
         """
-        outputs = self.member_outputs(inputs, mirror)
+        return self._averaged(self.member_outputs(inputs, mirror))
+
+    def _averaged(self, outputs: list[SeldOutput]) -> SeldOutput:
         return average_outputs(outputs, [member.weight for member in self.settings.members])
 
     @torch.no_grad()
@@ -248,7 +250,7 @@ class Predictor:
         with progress(title, len(source.windows), "windows", quiet) as advance, kept_memory():
             for batch in self.batches(source, batch_size).epoch(0):
                 outputs = self.judged(self.member_outputs(batch.input, batch.mirror), batch, source)
-                yield average_outputs(outputs, [member.weight for member in self.settings.members]), batch
+                yield self._averaged(outputs), batch
                 advance(len(batch.index))
 
     def events(self, source: Source, batch_size: int = 32, quiet: bool = True, title: str = "predict") -> Events:
